@@ -1,0 +1,305 @@
+//! The signature file: a Sigstore bundle v0.3 around one DSSE envelope, current or as old releases wrote it.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::envelope::{Envelope, PAYLOAD_TYPE};
+use crate::error::{Error, FormatError, VerifyError};
+use crate::json;
+use crate::output::write_whole;
+
+/// The media type of every OMS bundle since 0.2.
+pub const MEDIA_TYPE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
+
+/// The longest bundle that is read unless the caller says otherwise, in bytes: room for 200,000 resources with
+/// annotations and long names, and a bound on the memory that a hostile one can take.
+pub const DEFAULT_MAX_BUNDLE: u64 = 256 << 20;
+
+/// What the bundle offers to verify its signature with. It is not signed: nothing here is trusted by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum VerificationMaterial {
+    /// A key that the verifier must already have.
+    PublicKey {
+        /// Which key: lower-case hexadecimal SHA-256 of its PEM text. `None` where an old or terse signer left it out.
+        hint: Option<String>,
+        /// Whether it is the form of releases before 1.1, which carried the key itself (and is not looked at).
+        old: bool,
+    },
+    /// X.509 certificates in DER, the signer's first.
+    CertificateChain(Vec<Vec<u8>>),
+    /// The one certificate of a Sigstore signature, in DER.
+    Certificate(Vec<u8>),
+}
+
+impl VerificationMaterial {
+    /// The signing method as the command line names it.
+    #[must_use]
+    pub const fn method(&self) -> &'static str {
+        match self {
+            Self::PublicKey { .. } => "key",
+            Self::CertificateChain(_) => "certificate",
+            Self::Certificate(_) => "sigstore",
+        }
+    }
+}
+
+/// A parsed bundle, of which nothing has been verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bundle {
+    material: VerificationMaterial,
+    envelope: Envelope,
+    log_entries: usize,
+    timestamps: usize,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct WireBundle<'a> {
+    media_type: String,
+    #[serde(borrow)]
+    verification_material: WireMaterial<'a>,
+    dsse_envelope: WireEnvelope,
+}
+
+/// Fields that Sigstore may add are left alone (the OMS schema leaves this object open).
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WireMaterial<'a> {
+    public_key: Option<WireKey>,
+    certificate: Option<WireCertificate>,
+    x509_certificate_chain: Option<WireChain>,
+    #[serde(borrow, default)]
+    tlog_entries: Option<Vec<&'a RawValue>>,
+    timestamp_verification_data: Option<WireTimestamps>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WireKey {
+    hint: Option<String>,
+    raw_bytes: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WireCertificate {
+    raw_bytes: String,
+}
+
+#[derive(Deserialize)]
+struct WireChain {
+    certificates: Vec<WireCertificate>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WireTimestamps {
+    rfc3161_timestamps: Option<Vec<serde_json::Value>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct WireEnvelope {
+    payload: String,
+    payload_type: String,
+    signatures: Vec<WireSignature>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WireSignature {
+    sig: String,
+    /// Absent, null or any text: OMS gives it no meaning.
+    #[serde(default, rename = "keyid")]
+    _key_id: Option<String>,
+}
+
+impl Bundle {
+    /// A bundle ready to be written.
+    pub(crate) const fn new(material: VerificationMaterial, envelope: Envelope) -> Self {
+        Self { material, envelope, log_entries: 0, timestamps: 0 }
+    }
+
+    /// Reads a bundle file of at most `limit` bytes.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be read, [`VerifyError::BundleTooLarge`], and what [`Bundle::parse`] says.
+    pub fn read(path: &Path, limit: u64) -> Result<Self, Error> {
+        let file = File::open(path).map_err(Error::io("read signature", path))?;
+        let len = file.metadata().map_err(Error::io("examine signature", path))?.len();
+        let mut text = Vec::with_capacity(usize::try_from(len.min(limit)).unwrap_or(0));
+        // One byte more than allowed tells a file that has grown, or a pipe, from one that ends.
+        file.take(limit.saturating_add(1)).read_to_end(&mut text).map_err(Error::io("read signature", path))?;
+        if text.len() as u64 > limit {
+            return Err(VerifyError::BundleTooLarge { len: len.max(text.len() as u64), limit }.into());
+        }
+        Ok(Self::parse(&text).map_err(VerifyError::Format)?)
+    }
+
+    /// Reads a bundle from its JSON text.
+    ///
+    /// # Errors
+    /// [`FormatError`] for everything that is not exactly one bundle with one envelope, one payload, one signature and
+    /// one kind of verification material.
+    pub fn parse(text: &[u8]) -> Result<Self, FormatError> {
+        let wire: WireBundle<'_> = json::read("bundle", text)?;
+        if wire.media_type != MEDIA_TYPE {
+            return Err(FormatError::MediaType(wire.media_type));
+        }
+        let envelope = wire.dsse_envelope;
+        if envelope.payload_type != PAYLOAD_TYPE {
+            return Err(FormatError::PayloadType(envelope.payload_type));
+        }
+        let [signature] = &envelope.signatures[..] else { return Err(FormatError::Signatures(envelope.signatures.len())) };
+        let envelope = Envelope {
+            payload: base64("dsseEnvelope.payload", &envelope.payload)?,
+            signature: base64("dsseEnvelope.signatures[0].sig", &signature.sig)?,
+        };
+        let material = wire.verification_material;
+        let log_entries = material.tlog_entries.as_ref().map_or(0, Vec::len);
+        let stamps = material.timestamp_verification_data.as_ref().and_then(|data| data.rfc3161_timestamps.as_ref());
+        let timestamps = stamps.map_or(0, Vec::len);
+        Ok(Self { material: material.try_into()?, envelope, log_entries, timestamps })
+    }
+
+    /// What the bundle offers to verify with.
+    #[must_use]
+    pub const fn material(&self) -> &VerificationMaterial {
+        &self.material
+    }
+
+    /// The payload and its signature.
+    #[must_use]
+    pub const fn envelope(&self) -> &Envelope {
+        &self.envelope
+    }
+
+    /// How many transparency log entries and RFC 3161 timestamps it carries.
+    #[must_use]
+    pub const fn log_entries_and_timestamps(&self) -> (usize, usize) {
+        (self.log_entries, self.timestamps)
+    }
+
+    /// The bundle as compact JSON, without a line end, as the Python implementation writes it.
+    #[must_use]
+    pub fn to_json(&self) -> Vec<u8> {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Out<'a> {
+            media_type: &'static str,
+            verification_material: OutMaterial,
+            dsse_envelope: OutEnvelope<'a>,
+        }
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct OutEnvelope<'a> {
+            payload: String,
+            payload_type: &'static str,
+            signatures: [OutSignature<'a>; 1],
+        }
+        #[derive(Serialize)]
+        struct OutSignature<'a> {
+            sig: String,
+            keyid: &'a str,
+        }
+        let out = Out {
+            media_type: MEDIA_TYPE,
+            verification_material: OutMaterial::from(&self.material),
+            dsse_envelope: OutEnvelope {
+                payload: STANDARD.encode(&self.envelope.payload),
+                payload_type: PAYLOAD_TYPE,
+                signatures: [OutSignature { sig: STANDARD.encode(&self.envelope.signature), keyid: "" }],
+            },
+        };
+        // Strings into memory: there is nothing that could fail.
+        serde_json::to_vec(&out).unwrap_or_default()
+    }
+
+    /// Writes the bundle to `path`: whole or not at all.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; an older file at `path` is then as it was.
+    pub fn write(&self, path: &Path) -> Result<(), Error> {
+        write_whole(path, 0o666, |file| file.write_all(&self.to_json())).map_err(Error::io("write signature", path))
+    }
+}
+
+impl TryFrom<WireMaterial<'_>> for VerificationMaterial {
+    type Error = FormatError;
+
+    fn try_from(wire: WireMaterial<'_>) -> Result<Self, FormatError> {
+        const RAW_BYTES: &str = "certificate.rawBytes";
+        match (wire.public_key, wire.certificate, wire.x509_certificate_chain) {
+            (Some(key), None, None) => {
+                let hint = key.hint.filter(|hint| !hint.is_empty());
+                Ok(Self::PublicKey { old: hint.is_none() && key.raw_bytes.is_some(), hint })
+            }
+            (None, Some(certificate), None) => Ok(Self::Certificate(base64(RAW_BYTES, &certificate.raw_bytes)?)),
+            (None, None, Some(chain)) if !chain.certificates.is_empty() => {
+                let certificates = chain.certificates.iter().map(|certificate| base64(RAW_BYTES, &certificate.raw_bytes));
+                Ok(Self::CertificateChain(certificates.collect::<Result<_, _>>()?))
+            }
+            (key, certificate, chain) => {
+                let chain = chain.is_some_and(|chain| !chain.certificates.is_empty());
+                Err(FormatError::Material([key.is_some(), certificate.is_some(), chain].into_iter().filter(|&is| is).count()))
+            }
+        }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct OutMaterial {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    public_key: Option<OutKey>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    x509_certificate_chain: Option<OutChain>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certificate: Option<OutCertificate>,
+    tlog_entries: [(); 0],
+}
+
+#[derive(Serialize)]
+struct OutKey {
+    hint: String,
+}
+
+#[derive(Serialize)]
+struct OutChain {
+    certificates: Vec<OutCertificate>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct OutCertificate {
+    raw_bytes: String,
+}
+
+impl From<&VerificationMaterial> for OutMaterial {
+    fn from(material: &VerificationMaterial) -> Self {
+        let mut out = Self { public_key: None, x509_certificate_chain: None, certificate: None, tlog_entries: [] };
+        let certificate = |der: &Vec<u8>| OutCertificate { raw_bytes: STANDARD.encode(der) };
+        match material {
+            VerificationMaterial::PublicKey { hint, .. } => {
+                out.public_key = Some(OutKey { hint: hint.clone().unwrap_or_default() });
+            }
+            VerificationMaterial::CertificateChain(chain) => {
+                out.x509_certificate_chain = Some(OutChain { certificates: chain.iter().map(certificate).collect() });
+            }
+            VerificationMaterial::Certificate(der) => out.certificate = Some(certificate(der)),
+        }
+        out
+    }
+}
+
+/// Padded base64 in the standard or the URL-safe alphabet (DSSE allows both), with no stray bits at the end.
+fn base64(field: &'static str, text: &str) -> Result<Vec<u8>, FormatError> {
+    STANDARD.decode(text).or_else(|_| URL_SAFE.decode(text)).map_err(|_| FormatError::Base64 { field })
+}

@@ -1,0 +1,144 @@
+//! One open file, and the proof that it was the same file before and after it was read.
+
+use std::fs::{File, Metadata, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::error::Error;
+
+/// A regular file, opened for reading.
+#[derive(Debug)]
+pub(super) struct OpenFile {
+    pub(super) file: File,
+    pub(super) path: PathBuf,
+    before: Stamp,
+}
+
+/// What must not change while a file is read. The change time is there because the modification time can be set back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    len: u64,
+    device: u64,
+    inode: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    fn of(meta: &Metadata) -> Self {
+        Self {
+            len: meta.len(),
+            device: meta.dev(),
+            inode: meta.ino(),
+            modified: (meta.mtime(), meta.mtime_nsec()),
+            changed: (meta.ctime(), meta.ctime_nsec()),
+        }
+    }
+}
+
+impl OpenFile {
+    /// Opens `path` without following a symlink in its last component, and without waiting for a writer should the
+    /// path have become a FIFO since it was listed.
+    pub(super) fn open(path: &Path) -> Result<Self, Error> {
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY)
+            .open(path)
+            .map_err(|error| match error.raw_os_error() {
+                Some(libc::ELOOP) => changed(path, "it was a file when listed and is a symlink now"),
+                _ => Error::io("open", path)(error),
+            })?;
+        let meta = file.metadata().map_err(Error::io("examine", path))?;
+        if !meta.is_file() {
+            return Err(changed(path, "it was a regular file when listed and is none now"));
+        }
+        Ok(Self { file, path: path.to_owned(), before: Stamp::of(&meta) })
+    }
+
+    /// Length when opened.
+    pub(super) const fn len(&self) -> u64 {
+        self.before.len
+    }
+
+    /// Fills `buffer` from byte `at`. A file that has become too short for that has changed.
+    pub(super) fn read_at(&self, buffer: &mut [u8], at: u64) -> Result<(), Error> {
+        self.file.read_exact_at(buffer, at).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => {
+                changed(&self.path, &format!("it ends before byte {}, but had {} bytes when opened", at + buffer.len() as u64, self.len()))
+            }
+            _ => self.read_error(error),
+        })
+    }
+
+    pub(super) fn read_error(&self, error: io::Error) -> Error {
+        Error::io("read", self.path.as_path())(error)
+    }
+
+    /// To be asked after the last read.
+    pub(super) fn check_unchanged(&self) -> Result<(), Error> {
+        let meta = self.file.metadata().map_err(Error::io("examine", self.path.as_path()))?;
+        let after = Stamp::of(&meta);
+        if after == self.before {
+            return Ok(());
+        }
+        Err(if after.len == self.before.len {
+            changed(&self.path, "its modification or change time moved")
+        } else {
+            changed(&self.path, &format!("it had {} bytes before and {} after", self.before.len, after.len))
+        })
+    }
+}
+
+pub(super) fn changed(path: &Path, how: &str) -> Error {
+    Error::FileChanged { path: path.to_owned(), how: how.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn growth_shrinkage_and_rewriting_in_place_are_seen() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("w");
+        for (name, act) in [
+            ("growth", (|p: &Path| OpenOptions::new().append(true).open(p).unwrap().write_all(b"x").unwrap()) as fn(&Path)),
+            ("shrinkage", |p| OpenOptions::new().write(true).open(p).unwrap().set_len(3).unwrap()),
+            ("rewriting", |p| std::fs::write(p, b"other bytes").unwrap()),
+        ] {
+            std::fs::write(&path, b"these bytes").unwrap();
+            let file = OpenFile::open(&path).unwrap();
+            file.check_unchanged().unwrap();
+            // Time stamps move in steps of the kernel's tick.
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            act(&path);
+            assert!(matches!(file.check_unchanged(), Err(Error::FileChanged { .. })), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_link_or_a_directory_in_place_of_the_file_is_not_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        let link = dir.path().join("link");
+        std::fs::write(dir.path().join("w"), b"w").unwrap();
+        std::os::unix::fs::symlink("w", &link).unwrap();
+        assert!(matches!(OpenFile::open(&link), Err(Error::FileChanged { .. })));
+        assert!(matches!(OpenFile::open(dir.path()), Err(Error::FileChanged { .. })));
+        assert!(matches!(OpenFile::open(&dir.path().join("none")), Err(Error::Io { .. })));
+    }
+
+    #[test]
+    fn reading_past_the_end_names_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("w");
+        std::fs::write(&path, b"0123456789").unwrap();
+        let file = OpenFile::open(&path).unwrap();
+        let mut buffer = [0; 4];
+        file.read_at(&mut buffer, 6).unwrap();
+        assert_eq!(&buffer, b"6789");
+        let error = file.read_at(&mut buffer, 7).unwrap_err();
+        assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+    }
+}

@@ -1,0 +1,192 @@
+//! The CPU engine: SHA-256, BLAKE2b and BLAKE3 of many files in one pass over each, on all cores, in bounded memory.
+//!
+//! Small files are spread over the workers. A large file is cut into slabs: any idle worker may fetch a slab and take
+//! its BLAKE3 value, while the one that owns the file runs the sequential digests over the slabs in order.
+
+mod file;
+mod map;
+mod pool;
+mod sequential;
+mod stream;
+
+use std::num::{NonZeroU64, NonZeroUsize};
+use std::path::PathBuf;
+
+use blake2::digest::Digest as _;
+
+use super::{DeviceError, DeviceKind};
+use crate::digest::{Algorithm, Digest};
+use crate::error::Error;
+use crate::tree::{GroupSize, Tree, group_value};
+
+/// A set of algorithms: which digests one pass shall take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Algorithms(u8);
+
+impl Algorithms {
+    /// The set with one member.
+    #[must_use]
+    pub const fn only(algorithm: Algorithm) -> Self {
+        Self(1 << algorithm as u8)
+    }
+
+    /// This set and one more.
+    #[must_use]
+    pub const fn with(self, algorithm: Algorithm) -> Self {
+        Self(self.0 | Self::only(algorithm).0)
+    }
+
+    /// Whether `algorithm` is in the set.
+    #[must_use]
+    pub const fn has(self, algorithm: Algorithm) -> bool {
+        self.0 & Self::only(algorithm).0 != 0
+    }
+
+    /// Whether a digest is wanted that must see the bytes in order.
+    const fn sequential(self) -> bool {
+        self.has(Algorithm::Sha256) || self.has(Algorithm::Blake2b)
+    }
+}
+
+/// The digests of one byte string, those that were asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Digests([Option<Digest>; 3]);
+
+impl Digests {
+    /// The digest by `algorithm`, if it was asked for.
+    #[must_use]
+    pub const fn get(&self, algorithm: Algorithm) -> Option<Digest> {
+        self.0[algorithm as usize]
+    }
+
+    fn set(&mut self, digest: Digest) {
+        self.0[digest.algorithm() as usize] = Some(digest);
+    }
+}
+
+/// How the engine gets at the bytes of large files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Io {
+    /// A map under a read lease where one is to be had, else reads.
+    #[default]
+    Auto,
+    /// Reads only.
+    Read,
+}
+
+/// Settings of the engine.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Settings {
+    /// Worker threads; all that this process may use, if `None`.
+    pub threads: Option<NonZeroUsize>,
+    /// How bytes are fetched.
+    pub io: Io,
+}
+
+/// One file to hash.
+#[derive(Debug, Clone)]
+pub struct FileJob {
+    /// The file. It is opened without following a symlink in the last component.
+    pub path: PathBuf,
+    /// Its length, if known: used to order the work, never trusted.
+    pub size_hint: Option<u64>,
+}
+
+/// The digests of one byte range of a file: the whole of it, or a shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// First byte.
+    pub start: u64,
+    /// One past the last byte.
+    pub end: u64,
+    /// Digests of these bytes as a string of their own.
+    pub digests: Digests,
+}
+
+/// What hashing one file gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HashedFile {
+    /// Length in bytes, the same before and after.
+    pub len: u64,
+    /// One part, or one a shard in order; no shard at all for an empty file.
+    pub parts: Vec<Part>,
+}
+
+/// Told how far the work has come. Called from several threads.
+pub trait Progress: Sync {
+    /// `bytes` more have been hashed, and `files` more are done.
+    fn advance(&self, bytes: u64, files: usize);
+}
+
+/// Tells nobody.
+#[derive(Debug, Clone, Copy)]
+pub struct Silent;
+
+impl Progress for Silent {
+    fn advance(&self, _bytes: u64, _files: usize) {}
+}
+
+/// The CPU as a device.
+#[derive(Debug, Clone, Copy)]
+pub struct Cpu {
+    threads: usize,
+    io: Io,
+}
+
+impl Cpu {
+    /// Opens the engine after a known-answer test of each algorithm.
+    ///
+    /// # Errors
+    /// [`DeviceError::SelfTest`] if a digest of a known input is wrong.
+    pub fn open(settings: Settings) -> Result<Self, DeviceError> {
+        known_answers()?;
+        let threads = settings.threads.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
+        Ok(Self { threads, io: settings.io })
+    }
+
+    /// Worker threads at most.
+    #[must_use]
+    pub const fn threads(&self) -> usize {
+        self.threads
+    }
+
+    /// Hashes every file once: results in the order of `files`, each with all digests of `algorithms`, of the whole
+    /// file or, with `shard`, of each range of `shard` bytes.
+    ///
+    /// Memory stays under about 64 MiB plus the results, whatever the sizes.
+    ///
+    /// # Errors
+    /// The first failure stops the rest: [`Error::Io`] for a file that cannot be opened or read,
+    /// [`Error::FileChanged`] for one that was not the same before and after.
+    pub fn hash_files(
+        &self,
+        files: &[FileJob],
+        algorithms: Algorithms,
+        shard: Option<NonZeroU64>,
+        progress: &dyn Progress,
+    ) -> Result<Vec<HashedFile>, Error> {
+        pool::Pool::new(files, algorithms, shard, *self, progress).run()
+    }
+}
+
+/// `abc` by every algorithm, as the algorithms' specifications give it (FIPS 180-2 B.1, RFC 7693 A), and a BLAKE3 tree
+/// of three chunks, whose digest the BLAKE3 test vectors give for the pattern 0, 1, .. 250, 0, ..
+fn known_answers() -> Result<(), DeviceError> {
+    const SHA256: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+    const BLAKE2B: &str = "ba80a53f981c4d0d6a2797b69f12f6e94c212f14685ac4b74b12bb6fdbffa2d1\
+                           7d87c5392aab792dc252d5de4533cc9518d38aa8dbf1925ab92386edd4009923";
+    const BLAKE3_3072: &str = "b98cb0ff3623be03326b373de6b9095218513e64f1ee2edd2525c7ad1e5cffd2";
+    let check = |algorithm, known: &str, found: Option<Digest>| {
+        if found.is_some() && found == Digest::from_hex(algorithm, known) {
+            Ok(())
+        } else {
+            Err(DeviceError::SelfTest { device: DeviceKind::Cpu, algorithm })
+        }
+    };
+    let pattern: Vec<u8> = (0..3072_u32).map(|i| (i % 251) as u8).collect();
+    let tree = Tree::new(3072, GroupSize::at_most(1024));
+    let values: Vec<_> = pattern.chunks(1024).zip(0..).map(|(chunk, i)| group_value(i * 1024, chunk)).collect();
+    check(Algorithm::Sha256, SHA256, Digest::new(Algorithm::Sha256, &sha2::Sha256::digest(b"abc")))?;
+    check(Algorithm::Blake2b, BLAKE2B, Digest::new(Algorithm::Blake2b, &blake2::Blake2b512::digest(b"abc")))?;
+    check(Algorithm::Blake3, BLAKE3_3072, tree.root(&values))
+}

@@ -1,0 +1,329 @@
+//! Who hashes what: workers take files in turn, share the units of large files, and help each other at the end.
+
+use std::num::NonZeroU64;
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use super::file::OpenFile;
+use super::map::LeasedMap;
+use super::sequential::Sequential;
+use super::stream::{READ, Source, Stream};
+use super::{Algorithms, Cpu, DeviceError, DeviceKind, Digests, FileJob, HashedFile, Io, Part, Progress};
+use crate::digest::{Algorithm, Digest};
+use crate::error::Error;
+
+/// Below this, setting up a map costs more than copying.
+const MAP_FROM: u64 = 4 << 20;
+
+pub(super) struct Pool<'a> {
+    files: &'a [FileJob],
+    /// Indices into `files`, largest first where the sizes are known.
+    order: Vec<usize>,
+    algorithms: Algorithms,
+    shard: Option<NonZeroU64>,
+    cpu: Cpu,
+    progress: &'a dyn Progress,
+    stop: AtomicBool,
+    /// Whether a unit of a large file waits for a worker; read without the lock by those who assist.
+    units_wait: AtomicBool,
+}
+
+/// What the workers share. It borrows from the pool, hence a type of its own.
+struct Board<'a> {
+    state: Mutex<Shared<'a>>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Shared<'a> {
+    next_file: usize,
+    /// Workers between taking files and telling what is in them.
+    opening: usize,
+    /// Large files with units that nobody has taken.
+    large: Vec<Arc<LargeFile>>,
+    /// Strings in the works that can use help.
+    streams: Vec<Arc<Stream<'a>>>,
+    error: Option<Error>,
+}
+
+/// A file too large for one gulp. Its units are its shards, or runs of small shards, or the whole of it.
+struct LargeFile {
+    index: usize,
+    source: Arc<Source>,
+    shard: u64,
+    /// Bytes a unit covers: one long shard, or as many short ones as one buffer holds.
+    unit: u64,
+    next_unit: Mutex<u64>,
+    done: Mutex<Done>,
+}
+
+struct Done {
+    parts: Vec<Part>,
+    units_left: u64,
+}
+
+enum Task<'a> {
+    Files(Range<usize>),
+    Unit(Arc<LargeFile>, u64),
+    Assist(Arc<Stream<'a>>),
+    Nothing,
+}
+
+impl LargeFile {
+    fn new(index: usize, source: Arc<Source>, shard: Option<NonZeroU64>) -> Self {
+        let len = source.file.len();
+        let shard = shard.map_or(len, NonZeroU64::get);
+        let unit = if shard > READ as u64 { shard } else { READ as u64 / shard * shard };
+        let done = Done { parts: Vec::new(), units_left: len.div_ceil(unit) };
+        Self { index, source, shard, unit, next_unit: Mutex::new(0), done: Mutex::new(done) }
+    }
+
+    /// A unit that nobody has taken, and whether more are left after it.
+    fn take_unit(&self) -> Option<(u64, bool)> {
+        let units = self.source.file.len().div_ceil(self.unit);
+        let mut next = lock(&self.next_unit);
+        if *next == units {
+            return None;
+        }
+        *next += 1;
+        Some((*next - 1, *next < units))
+    }
+}
+
+impl<'a> Pool<'a> {
+    pub(super) fn new(
+        files: &'a [FileJob],
+        algorithms: Algorithms,
+        shard: Option<NonZeroU64>,
+        cpu: Cpu,
+        progress: &'a dyn Progress,
+    ) -> Self {
+        let mut order: Vec<usize> = (0..files.len()).collect();
+        // Largest first, so that no long file is begun when the others are done. Stable: equals stay in name order.
+        order.sort_by_key(|&i| std::cmp::Reverse(files[i].size_hint.unwrap_or(0)));
+        let (stop, units_wait) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { files, order, algorithms, shard, cpu, progress, stop, units_wait }
+    }
+
+    pub(super) fn run(&self) -> Result<Vec<HashedFile>, Error> {
+        let board = Board { state: Mutex::default(), changed: Condvar::new() };
+        let helpers = self.workers() - 1;
+        let hashed: Vec<(usize, HashedFile)> = std::thread::scope(|scope| {
+            // A thread that cannot be started is one helper less; this thread works in any case.
+            let threads: Vec<_> = (0..helpers)
+                .map_while(|_| std::thread::Builder::new().spawn_scoped(scope, || self.work(&board)).ok())
+                .collect();
+            let mut hashed = self.work(&board);
+            for thread in threads {
+                hashed.extend(thread.join().unwrap_or_default());
+            }
+            hashed
+        });
+        if let Some(error) = lock(&board.state).error.take() {
+            return Err(error);
+        }
+        let mut results: Vec<Option<HashedFile>> = self.files.iter().map(|_| None).collect();
+        for (index, file) in hashed {
+            results[index] = Some(file);
+        }
+        // A file without a result and without an error would be a defect of the pool; it must not pass as hashed.
+        results.into_iter().collect::<Option<_>>().ok_or_else(|| DeviceError::Worker(DeviceKind::Cpu).into())
+    }
+
+    /// As many workers as there is work for: starting a thread costs as much as hashing some hundred kilobytes.
+    fn workers(&self) -> usize {
+        let known: Option<u64> = self.files.iter().map(|file| file.size_hint).sum();
+        let useful = known.map_or(usize::MAX, |bytes| {
+            usize::try_from(bytes >> 20).unwrap_or(usize::MAX).saturating_add(self.files.len() / 32).saturating_add(1)
+        });
+        self.cpu.threads.min(useful).max(1)
+    }
+
+    /// One worker's life. What fails stops everybody.
+    fn work<'s>(&'s self, board: &Board<'s>) -> Vec<(usize, HashedFile)> {
+        let mut hashed = Vec::new();
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            let mut buffer = Vec::new();
+            loop {
+                match self.next(board) {
+                    Task::Files(range) => self.files(board, range, &mut buffer, &mut hashed)?,
+                    Task::Unit(file, unit) => self.unit(board, &file, unit, &mut buffer, &mut hashed)?,
+                    Task::Assist(stream) => stream.assist(&|| self.units_wait.load(Ordering::Relaxed))?,
+                    Task::Nothing => return Ok(()),
+                }
+            }
+        }));
+        match result {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => self.fail(board, error),
+            Err(_) => self.fail(board, DeviceError::Worker(DeviceKind::Cpu).into()),
+        }
+        hashed
+    }
+
+    fn next<'s>(&'s self, board: &Board<'s>) -> Task<'s> {
+        let mut shared = lock(&board.state);
+        loop {
+            if self.stop.load(Ordering::Relaxed) {
+                return Task::Nothing;
+            }
+            if let Some(file) = shared.large.last().cloned() {
+                match file.take_unit() {
+                    Some((unit, true)) => return Task::Unit(file, unit),
+                    last => {
+                        shared.large.pop();
+                        self.units_wait.store(!shared.large.is_empty(), Ordering::Relaxed);
+                        if let Some((unit, _)) = last {
+                            return Task::Unit(file, unit);
+                        }
+                        continue;
+                    }
+                }
+            }
+            if shared.next_file < self.files.len() {
+                // Many files: take a few at once, but never so many that the others run dry at the end.
+                let left = self.files.len() - shared.next_file;
+                let take = (left / (self.cpu.threads * 8)).clamp(1, 32);
+                let begin = shared.next_file;
+                shared.next_file += take;
+                shared.opening += 1;
+                return Task::Files(begin..begin + take);
+            }
+            if let Some(stream) = shared.streams.iter().find(|stream| stream.has_work()) {
+                return Task::Assist(Arc::clone(stream));
+            }
+            if shared.opening == 0 && shared.streams.is_empty() {
+                return Task::Nothing;
+            }
+            shared = board.changed.wait(shared).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Hashes the small files among `range` and tells the others of the large ones.
+    fn files<'s>(
+        &'s self,
+        board: &Board<'s>,
+        range: Range<usize>,
+        buffer: &mut Vec<u8>,
+        hashed: &mut Vec<(usize, HashedFile)>,
+    ) -> Result<(), Error> {
+        for &index in &self.order[range] {
+            if self.stop.load(Ordering::Relaxed) {
+                break;
+            }
+            let file = OpenFile::open(&self.files[index].path)?;
+            let len = file.len();
+            if len <= READ as u64 {
+                buffer.resize(READ, 0);
+                let bytes = &mut buffer[..len as usize];
+                file.read_at(bytes, 0)?;
+                file.check_unchanged()?;
+                let mut parts = Vec::with_capacity(1);
+                self.parts_of(bytes, 0, self.shard.map_or(len, NonZeroU64::get), &mut parts);
+                hashed.push((index, HashedFile { len, parts }));
+                self.progress.advance(len, 1);
+                continue;
+            }
+            let mapped = self.cpu.io == Io::Auto && len >= MAP_FROM && self.shard.is_none_or(|shard| shard.get() >= MAP_FROM);
+            let map = if mapped { LeasedMap::new(&file.file, len) } else { None };
+            let large = Arc::new(LargeFile::new(index, Arc::new(Source { map, file }), self.shard));
+            let mut shared = lock(&board.state);
+            shared.large.push(large);
+            self.units_wait.store(true, Ordering::Relaxed);
+            drop(shared);
+            board.changed.notify_all();
+        }
+        lock(&board.state).opening -= 1;
+        board.changed.notify_all();
+        Ok(())
+    }
+
+    /// Hashes one unit of a large file, and hands in the file if it was the last.
+    fn unit<'s>(
+        &'s self,
+        board: &Board<'s>,
+        file: &Arc<LargeFile>,
+        unit: u64,
+        buffer: &mut Vec<u8>,
+        hashed: &mut Vec<(usize, HashedFile)>,
+    ) -> Result<(), Error> {
+        let len = file.source.file.len();
+        let range = unit * file.unit..(unit + 1).saturating_mul(file.unit).min(len);
+        let mut parts = Vec::new();
+        if range.end - range.start <= READ as u64 {
+            buffer.resize(READ, 0);
+            let bytes = &mut buffer[..(range.end - range.start) as usize];
+            file.source.file.read_at(bytes, range.start)?;
+            self.parts_of(bytes, range.start, file.shard, &mut parts);
+            self.progress.advance(range.end - range.start, 0);
+        } else {
+            let digests = self.stream(board, file, range.clone())?;
+            parts.push(Part { start: range.start, end: range.end, digests });
+        }
+        let mut done = lock(&file.done);
+        done.parts.append(&mut parts);
+        done.units_left -= 1;
+        if done.units_left == 0 && !self.stop.load(Ordering::Relaxed) {
+            file.source.file.check_unchanged()?;
+            let mut parts = std::mem::take(&mut done.parts);
+            parts.sort_unstable_by_key(|part| part.start);
+            hashed.push((file.index, HashedFile { len, parts }));
+            self.progress.advance(0, 1);
+        }
+        Ok(())
+    }
+
+    /// Hashes one long string with the help of whoever is idle.
+    fn stream<'s>(&'s self, board: &Board<'s>, file: &Arc<LargeFile>, range: Range<u64>) -> Result<Digests, Error> {
+        let stream = Arc::new(Stream::new(Arc::clone(&file.source), range, self.algorithms, self.cpu.threads, self.progress, &self.stop));
+        lock(&board.state).streams.push(Arc::clone(&stream));
+        board.changed.notify_all();
+        let digests = stream.own();
+        lock(&board.state).streams.retain(|other| !Arc::ptr_eq(other, &stream));
+        board.changed.notify_all();
+        digests
+    }
+
+    /// Digests of every shard of `bytes`, which begin at byte `at` of their file.
+    fn parts_of(&self, bytes: &[u8], at: u64, shard: u64, parts: &mut Vec<Part>) {
+        let whole_file = self.shard.is_none();
+        let shards = if whole_file { vec![bytes] } else { bytes.chunks(usize::try_from(shard).unwrap_or(usize::MAX)).collect() };
+        let mut start = at;
+        for shard in shards {
+            let end = start + shard.len() as u64;
+            parts.push(Part { start, end, digests: digests_of(self.algorithms, shard) });
+            start = end;
+        }
+    }
+
+    fn fail(&self, board: &Board<'_>, error: Error) {
+        let mut shared = lock(&board.state);
+        shared.error.get_or_insert(error);
+        self.stop.store(true, Ordering::Relaxed);
+        for stream in &shared.streams {
+            stream.wake();
+        }
+        drop(shared);
+        board.changed.notify_all();
+    }
+}
+
+/// Digests of bytes that lie in memory.
+fn digests_of(algorithms: Algorithms, bytes: &[u8]) -> Digests {
+    let mut digests = Digests::default();
+    if algorithms.sequential() {
+        let mut sequential = Sequential::new(algorithms);
+        sequential.update(bytes);
+        sequential.finish(&mut digests);
+    }
+    if algorithms.has(Algorithm::Blake3) {
+        digests.set(Digest::of32(Algorithm::Blake3, *blake3::hash(bytes).as_bytes()));
+    }
+    digests
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,278 @@
+//! The two ways in which a call ends without a yes: [`Error`] (there is no answer) and [`VerifyError`] (the answer is no).
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::device::DeviceError;
+use crate::digest::{Algorithm, Digest};
+use crate::key::KeyError;
+use crate::manifest::{Differences, ResourceName};
+use crate::report::Report;
+use crate::source::SourceError;
+use crate::verify::SignatureError;
+
+/// Why a call gave no result.
+///
+/// Everything but [`Error::Verify`] means that no answer could be had; `Verify` means that the answer is no.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system refused.
+    #[error("cannot {doing} {path:?}: {source}")]
+    Io {
+        /// What was tried, as a verb: `read`, `write`, ..
+        doing: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file was not the same file, or not the same length, before and after it was read.
+    #[error("{path:?} changed while it was read: {how}. Nothing can be said of it; stop whoever writes to it and run again")]
+    FileChanged {
+        /// The file.
+        path: PathBuf,
+        /// What was seen.
+        how: String,
+    },
+    /// The model holds something that cannot be signed or hashed, or cannot be listed.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The model holds no file that would be signed.
+    #[error("{path:?} holds no file to sign (empty files do not count under `shards`); an empty signature would cover nothing")]
+    EmptyModel {
+        /// The model.
+        path: PathBuf,
+    },
+    /// A key could not be read or used.
+    #[error("key {path:?}: {source}")]
+    Key {
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        source: KeyError,
+    },
+    /// The signer failed.
+    #[error("cannot sign: {0}")]
+    Sign(KeyError),
+    /// A device is missing, not compiled in, or failed.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// The answer is no.
+    #[error(transparent)]
+    Verify(#[from] Box<VerifyError>),
+}
+
+impl Error {
+    /// The reason, if the answer is no; `None` if there is no answer.
+    #[must_use]
+    pub fn refusal(&self) -> Option<&VerifyError> {
+        match self {
+            Self::Verify(why) => Some(why),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn io(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { doing, path, source }
+    }
+}
+
+impl From<VerifyError> for Error {
+    fn from(why: VerifyError) -> Self {
+        Self::Verify(Box::new(why))
+    }
+}
+
+/// Why the answer is no: this model is not what that signer signed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum VerifyError {
+    /// The bundle is longer than this verifier is willing to hold in memory.
+    #[error("the bundle has {len} bytes and the limit is {limit}. Raise it with --max-bundle-size if a model really has that many files")]
+    BundleTooLarge {
+        /// Bytes in the file.
+        len: u64,
+        /// Bytes allowed.
+        limit: u64,
+    },
+    /// The bundle, or the statement that it carries, is not well-formed OMS.
+    #[error("{0}")]
+    Format(#[from] FormatError),
+    /// The signature is not one that this verifier trusts over these bytes.
+    #[error("{0}")]
+    Signature(#[from] SignatureError),
+    /// The model holds what no signed model may hold (a symlink, a socket, a name that is not UTF-8, ..).
+    #[error("{0}")]
+    Model(#[from] SourceError),
+    /// The model's files are not the signed ones.
+    #[error("{differences}")]
+    Differs {
+        /// Each of them.
+        differences: Differences,
+        /// What was checked on the way.
+        report: Box<Report>,
+    },
+    /// Two signed digests of one resource disagree about the same bytes: the signer, not the model, is at fault.
+    #[error(
+        "signer inconsistent: {name} has the signed {agrees} digest, but not the signed {disagrees} digest, so the signer wrote two digests of different bytes"
+    )]
+    SignerInconsistent {
+        /// The resource.
+        name: ResourceName,
+        /// The algorithm that matched.
+        agrees: Algorithm,
+        /// The algorithm that did not.
+        disagrees: Algorithm,
+    },
+    /// A digest was demanded that the signer did not write.
+    #[error("{name} has no signed {algorithm} digest. Verify without asking for it, or have the model signed by tensorseal with annotations")]
+    NoSuchDigest {
+        /// The resource.
+        name: ResourceName,
+        /// What was demanded.
+        algorithm: Algorithm,
+    },
+    /// A strict verification found files that the signature does not cover.
+    #[error(
+        "--strict: {} file(s) lie outside the signature, {first:?} among them. Remove them, or name each one that may stay with --allow-ignored",
+        count
+    )]
+    Uncovered {
+        /// How many.
+        count: usize,
+        /// The first of them, model-relative.
+        first: String,
+    },
+}
+
+/// What is wrong with a bundle or with the statement inside it. All of these are a no: the text was not written by a
+/// conforming signer, or two verifiers could understand it differently.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FormatError {
+    /// Not JSON, not the expected JSON, a key twice in one object, or more than one value.
+    #[error("the {what} is malformed: {source}")]
+    Json {
+        /// `bundle`, `statement`, ..
+        what: &'static str,
+        /// What the parser said, with line and column.
+        source: serde_json::Error,
+    },
+    /// A media type that is not a Sigstore bundle's.
+    #[error("the bundle's mediaType is {0:?}, not that of a Sigstore bundle v0.3")]
+    MediaType(String),
+    /// None, or more than one, of publicKey, certificate and x509CertificateChain.
+    #[error("the bundle's verificationMaterial must hold exactly one of publicKey, certificate and x509CertificateChain, and holds {0}")]
+    Material(usize),
+    /// The envelope is for another kind of payload.
+    #[error("the envelope's payloadType is {0:?}, not \"application/vnd.in-toto+json\"")]
+    PayloadType(String),
+    /// A DSSE envelope of OMS has exactly one signature.
+    #[error("the envelope must hold exactly one signature and holds {0}")]
+    Signatures(usize),
+    /// Not base64, or not its one canonical form.
+    #[error("the bundle's {field} is not padded, canonical base64")]
+    Base64 {
+        /// Which field.
+        field: &'static str,
+    },
+    /// Not an in-toto Statement v1.
+    #[error("the statement's _type is {0:?}, not \"https://in-toto.io/Statement/v1\"")]
+    StatementType(String),
+    /// Another predicate than model signing's.
+    #[error("the statement's predicateType is {0:?}, not \"https://model_signing/signature/v1.0\"")]
+    PredicateType(String),
+    /// The old pre-authentication encoding over a new statement.
+    #[error("the signature is over the faulty encoding of model-signing 0.2, but the statement is of a later form")]
+    OldEncoding,
+    /// OMS statements are about exactly one model.
+    #[error("the statement must have exactly one subject and has {0}")]
+    Subjects(usize),
+    /// The subject's digest is missing or malformed.
+    #[error("the statement's subject has no well-formed sha256 digest")]
+    SubjectDigest,
+    /// The subject's digest is not that of the listed resources.
+    #[error("the manifest is inconsistent: the subject's digest is {signed}, but the listed resources hash to {computed}")]
+    RootDigest {
+        /// As the subject has it.
+        signed: Digest,
+        /// As the resources give it.
+        computed: Digest,
+    },
+    /// Unknown serialization method.
+    #[error("the serialization method {0:?} is unknown; known are \"files\" and \"shards\"")]
+    Method(String),
+    /// Unknown hash.
+    #[error("the hash_type {0:?} is unknown; known are sha256, blake2b and blake3")]
+    HashType(String),
+    /// A shard size that is absent, misplaced, zero or no whole number.
+    #[error("the shard_size is {0}; method \"shards\" needs a positive whole number, method \"files\" none")]
+    ShardSize(String),
+    /// A resource whose algorithm is not the statement's.
+    #[error("resource {name:?} has the algorithm {algorithm:?}, which is not what hash_type and method call for")]
+    ResourceAlgorithm {
+        /// The resource.
+        name: String,
+        /// Its algorithm.
+        algorithm: String,
+    },
+    /// A digest that is not hexadecimal of the right length.
+    #[error("resource {name:?} has a malformed {algorithm} digest")]
+    ResourceDigest {
+        /// The resource.
+        name: String,
+        /// The algorithm.
+        algorithm: Algorithm,
+    },
+    /// A name that could mean another file than the one that was signed.
+    #[error("the resource name {name:?} is not allowed: {why}")]
+    Name {
+        /// The name.
+        name: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// Two resources with one name.
+    #[error("the resource {name:?} is listed twice")]
+    DoubleName {
+        /// The name.
+        name: String,
+    },
+    /// A statement that covers nothing.
+    #[error("the statement lists no resources: it covers nothing")]
+    NoResources,
+    /// Shards that do not tile their file.
+    #[error("shard {name:?}: {why}")]
+    Shard {
+        /// The shard.
+        name: String,
+        /// What is wrong.
+        why: &'static str,
+    },
+    /// A recorded ignore path that hides everything or lies outside of the model.
+    #[error("the recorded ignore path {path:?} is not allowed: {why}")]
+    IgnorePath {
+        /// The path.
+        path: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A resource that is signed and ignored at once.
+    #[error("resource {name:?} lies under the ignored path {path:?}: it is signed and not signed at once")]
+    SignedAndIgnored {
+        /// The resource.
+        name: String,
+        /// The ignore path.
+        path: String,
+    },
+    /// A malformed annotation of ours.
+    #[error("resource {name:?} has a malformed tensorseal/v1 annotation: {why}")]
+    Annotation {
+        /// The resource.
+        name: String,
+        /// What is wrong.
+        why: String,
+    },
+}

@@ -1,0 +1,122 @@
+//! JSON without a second reading: no key twice in an object, nothing after the value.
+//!
+//! `serde_json` keeps the last of two equal keys of a map, other readers the first (OMS.md, e.9). Signed or not, such a
+//! text means two things, so it is refused before it is read for good.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::fmt;
+
+use serde::de::{self, Deserialize, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+
+use crate::error::FormatError;
+
+/// Reads `text` as exactly one `T`, after the check for double keys. `what` names the text in errors.
+pub(crate) fn read<'a, T: Deserialize<'a>>(what: &'static str, text: &'a [u8]) -> Result<T, FormatError> {
+    // A byte order mark is no part of JSON, and changes nothing: some editors leave it (RFC 8259, section 8.1).
+    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+    let fault = |source| FormatError::Json { what, source };
+    let mut reader = serde_json::Deserializer::from_slice(text);
+    NoDoubleKeys.deserialize(&mut reader).map_err(fault)?;
+    reader.end().map_err(fault)?;
+    serde_json::from_slice(text).map_err(fault)
+}
+
+/// Visits a whole value and keeps nothing.
+#[derive(Clone, Copy)]
+struct NoDoubleKeys;
+
+impl<'de> DeserializeSeed<'de> for NoDoubleKeys {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for NoDoubleKeys {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        while seq.next_element_seed(self)?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        // Nearly all objects have a handful of keys; only a large one is worth a table.
+        let (mut few, mut many): (Vec<Cow<'de, str>>, HashSet<Cow<'de, str>>) = (Vec::new(), HashSet::new());
+        while let Some(key) = map.next_key::<Key<'de>>()? {
+            if few.contains(&key.0) || many.contains(&key.0) {
+                return Err(de::Error::custom(format_args!("the key {:?} stands twice in one object", key.0)));
+            }
+            if few.len() < 16 {
+                few.push(key.0);
+            } else {
+                many.insert(key.0);
+            }
+            map.next_value_seed(self)?;
+        }
+        Ok(())
+    }
+}
+
+/// A key, borrowed where it has no escapes.
+#[derive(serde::Deserialize)]
+struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    #[test]
+    fn a_key_may_stand_once_at_any_depth_however_it_is_written() {
+        for good in [r#"{"a":1,"b":{"a":2}}"#, r#"[{"a":1},{"a":2}]"#, " {} \n", "\u{feff}{}", "3"] {
+            assert!(read::<Value>("test", good.as_bytes()).is_ok(), "{good}");
+        }
+        for bad in [r#"{"a":1,"a":1}"#, r#"[1,{"b":{"a":1,"c":2,"a":3}}]"#, r#"{"a":1,"\u0061":2}"#] {
+            let error = read::<Value>("test", bad.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains("\"a\" stands twice"), "{error}");
+        }
+        let many: Vec<String> = (0..40).chain([30]).map(|i| format!("\"k{i}\":0")).collect();
+        let error = read::<Value>("test", format!("{{{}}}", many.join(",")).as_bytes()).unwrap_err();
+        assert!(error.to_string().contains("\"k30\" stands twice"), "{error}");
+    }
+
+    #[test]
+    fn nothing_may_follow_and_nesting_is_bounded() {
+        for bad in ["{}{}", "{} x", "{}\n{}\n", "", "{", "\u{feff}\u{feff}{}"] {
+            assert!(read::<Value>("test", bad.as_bytes()).is_err(), "{bad}");
+        }
+        assert!(read::<Value>("test", b"\"\xff\"").is_err(), "not UTF-8");
+        assert!(read::<Value>("test", "[".repeat(100_000).as_bytes()).is_err(), "too deep, and no overflow");
+    }
+}

@@ -1,0 +1,71 @@
+//! Files that we write: whole or not at all.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+/// Writes `path` through a temporary file beside it, which takes its name only when everything is in it.
+///
+/// `mode` is what the file may at most be (the process's umask takes from it). On any error the temporary file is
+/// removed, and whatever was at `path` is as it was.
+///
+/// # Errors
+/// What the system says. A path that is a directory, a device or a pipe is refused: renaming over it would replace it.
+pub(crate) fn write_whole(path: &Path, mode: u32, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+    if let Ok(there) = fs::symlink_metadata(path)
+        && !there.is_file()
+        && !there.is_symlink()
+    {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it exists and is not a regular file"));
+    }
+    let name = path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it is not a file name"))?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // The name is ours alone: it holds our process number, and `create_new` refuses one that a dead namesake left.
+    let mut temporary = std::ffi::OsString::from(".");
+    temporary.push(name);
+    temporary.push(format!(".{}.tmp", std::process::id()));
+    let temporary = folder.join(temporary);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
+    let written = fill(&mut file).and_then(|()| {
+        // Closing would swallow what a network file system has to say about a full disk; this does not.
+        file.sync_all()?;
+        fs::rename(&temporary, path)
+    });
+    if written.is_err() {
+        // The first error is the one to tell; a file that cannot be removed is named by its own remains.
+        let _ = fs::remove_file(&temporary);
+    }
+    written
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn a_failure_leaves_the_old_file_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("model.sig");
+        write_whole(&path, 0o600, |file| file.write_all(b"first")).unwrap();
+        let error = write_whole(&path, 0o600, |file| {
+            file.write_all(b"half of the sec")?;
+            Err(io::Error::other("disk full"))
+        });
+        assert_eq!(error.unwrap_err().to_string(), "disk full");
+        assert_eq!(fs::read(&path).unwrap(), b"first");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file stays");
+        write_whole(&path, 0o600, |file| file.write_all(b"second")).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"second");
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(write_whole(dir.path(), 0o600, |_| Ok(())).is_err());
+        assert!(write_whole(Path::new("/dev/null"), 0o600, |_| Ok(())).is_err());
+        assert!(write_whole(Path::new("/"), 0o600, |_| Ok(())).is_err());
+        assert!(write_whole(&dir.path().join("no/such/folder"), 0o600, |_| Ok(())).is_err());
+    }
+}

@@ -1,0 +1,208 @@
+//! The shape of BLAKE3's tree, apart from the data, and the only place that knows ROOT.
+//!
+//! BLAKE3 splits a string into 1,024-byte chunks and hashes pairs upwards; the left subtree of a node always holds the
+//! largest power of two of chunks that leaves something on the right (BLAKE3 paper, section 2.1). A device returns
+//! *non-root* chaining values of aligned groups of chunks; [`Tree::root`] merges them.
+
+use blake3::hazmat::{self, ChainingValue, HasherExt, Mode};
+
+use crate::digest::{Algorithm, Digest};
+
+/// Bytes in one chunk, the leaf of BLAKE3's tree.
+pub const CHUNK_LEN: u64 = 1024;
+
+/// How many chunks one chaining value stands for: a power of two, stored as its logarithm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupSize(u8);
+
+impl GroupSize {
+    /// The largest group, 2^40 chunks (one pebibyte). Larger ones have no use and would overflow byte counts.
+    pub const MAX: Self = Self(40);
+
+    /// `1 << log` chunks, or `None` above [`GroupSize::MAX`].
+    #[must_use]
+    pub const fn from_chunk_log(log: u8) -> Option<Self> {
+        if log <= Self::MAX.0 { Some(Self(log)) } else { None }
+    }
+
+    /// The largest group of at most `bytes` bytes, but at least one chunk.
+    #[must_use]
+    pub const fn at_most(bytes: u64) -> Self {
+        let chunks = bytes / CHUNK_LEN;
+        if chunks < 2 {
+            return Self(0);
+        }
+        let log = chunks.ilog2() as u8;
+        if log > Self::MAX.0 { Self::MAX } else { Self(log) }
+    }
+
+    /// Bytes in a whole group.
+    #[must_use]
+    pub const fn bytes(self) -> u64 {
+        CHUNK_LEN << self.0
+    }
+}
+
+/// The tree of one byte string: its length, and how it is cut into groups. No data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tree {
+    len: u64,
+    group: GroupSize,
+}
+
+impl Tree {
+    /// The tree over `len` bytes. The group shrinks until no single group is the whole string, since a group's value
+    /// is never the root.
+    #[must_use]
+    pub const fn new(len: u64, group: GroupSize) -> Self {
+        let mut log = group.0;
+        while log > 0 && CHUNK_LEN << log >= len {
+            log -= 1;
+        }
+        Self { len, group: GroupSize(log) }
+    }
+
+    /// Length of the string in bytes.
+    #[must_use]
+    pub const fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether the string is empty.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The group size in force.
+    #[must_use]
+    pub const fn group(&self) -> GroupSize {
+        self.group
+    }
+
+    /// Strings of at most one chunk have no groups: the host hashes them whole.
+    #[must_use]
+    pub const fn is_single_chunk(&self) -> bool {
+        self.len <= CHUNK_LEN
+    }
+
+    /// How many groups there are; the last may be short. Zero for a single chunk.
+    #[must_use]
+    pub const fn groups(&self) -> u64 {
+        if self.is_single_chunk() { 0 } else { self.len.div_ceil(self.group.bytes()) }
+    }
+
+    /// The byte range of group `index`.
+    #[must_use]
+    pub fn range(&self, index: u64) -> std::ops::Range<u64> {
+        let start = index.saturating_mul(self.group.bytes());
+        start.min(self.len)..start.saturating_add(self.group.bytes()).min(self.len)
+    }
+
+    /// The root digest from the values of all groups, in order. `None` unless there is exactly one value a group.
+    #[must_use]
+    pub fn root(&self, values: &[ChainingValue]) -> Option<Digest> {
+        if self.is_single_chunk() || values.len() as u64 != self.groups() {
+            return None;
+        }
+        let (left, right) = self.halves(values, self.len);
+        let root = hazmat::merge_subtrees_root(&left, &right, Mode::Hash);
+        Some(Digest::of32(Algorithm::Blake3, *root.as_bytes()))
+    }
+
+    /// The values of the two children of the node over `values`, which cover `len` bytes (more than one group).
+    fn halves(&self, values: &[ChainingValue], len: u64) -> (ChainingValue, ChainingValue) {
+        let left_len = hazmat::left_subtree_len(len);
+        // Exact: left_len is a power of two of chunks no smaller than a group, and groups are powers of two.
+        let split = (left_len / self.group.bytes()) as usize;
+        (self.node(&values[..split], left_len), self.node(&values[split..], len - left_len))
+    }
+
+    fn node(&self, values: &[ChainingValue], len: u64) -> ChainingValue {
+        if let [only] = values {
+            return *only;
+        }
+        let (left, right) = self.halves(values, len);
+        hazmat::merge_subtrees_non_root(&left, &right, Mode::Hash)
+    }
+}
+
+/// The non-root value of one group: `bytes` starts at byte `at` of its string, a multiple of the group size.
+pub(crate) fn group_value(at: u64, bytes: &[u8]) -> ChainingValue {
+    let mut hasher = blake3::Hasher::new();
+    hasher.set_input_offset(at);
+    hasher.update(bytes);
+    hasher.finalize_non_root()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn root_by_groups(data: &[u8], log: u8) -> Digest {
+        let tree = Tree::new(data.len() as u64, GroupSize::from_chunk_log(log).unwrap());
+        if tree.is_single_chunk() {
+            assert_eq!(tree.root(&[]), None);
+            return Digest::of32(Algorithm::Blake3, *blake3::hash(data).as_bytes());
+        }
+        let values: Vec<_> = (0..tree.groups())
+            .map(|i| {
+                let range = tree.range(i);
+                group_value(range.start, &data[range.start as usize..range.end as usize])
+            })
+            .collect();
+        assert_eq!(tree.root(&values[1..]), None, "one value too few");
+        tree.root(&values).unwrap()
+    }
+
+    fn pattern(len: usize) -> Vec<u8> {
+        (0..len).map(|i| (i % 251) as u8).collect()
+    }
+
+    #[test]
+    fn groups_merge_to_the_crates_digest_at_every_edge() {
+        for len in [0, 1, 1023, 1024, 1025, 2047, 2048, 2049, 3072, 4096, 4097, 16384, 16385, 65536 * 3 + 1, 1 << 20] {
+            let data = pattern(len);
+            let expected = Digest::of32(Algorithm::Blake3, *blake3::hash(&data).as_bytes());
+            for log in 0..12 {
+                assert_eq!(root_by_groups(&data, log), expected, "length {len}, group 2^{log}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_shape_of_huge_strings_does_not_overflow() {
+        // 5 TiB passes 2^32 chunks; u64::MAX bytes is past anything that exists.
+        let tree = Tree::new(5 << 40, GroupSize::at_most(16 << 20));
+        assert_eq!(tree.groups(), (5 << 40) / (16 << 20));
+        assert_eq!(tree.range(tree.groups() - 1).end, 5 << 40);
+        let tree = Tree::new(u64::MAX, GroupSize::MAX);
+        assert_eq!(tree.range(tree.groups() - 1).end, u64::MAX);
+        assert_eq!(GroupSize::at_most(0).bytes(), CHUNK_LEN);
+        assert_eq!(GroupSize::at_most(u64::MAX), GroupSize::MAX);
+        assert_eq!(GroupSize::from_chunk_log(41), None);
+    }
+
+    #[test]
+    fn the_counter_of_a_group_is_its_position() {
+        // The same bytes at another offset have another value, also across the 32-bit edge of the chunk counter.
+        let bytes = pattern(4096);
+        let edge = (1_u64 << 32) * CHUNK_LEN;
+        let values = [0, 4096, edge - 4096, edge, edge + 4096].map(|at| group_value(at, &bytes));
+        for (i, a) in values.iter().enumerate() {
+            for b in &values[i + 1..] {
+                assert_ne!(a, b);
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn random_lengths_and_groups_agree(len in 0_usize..400_000, log in 0_u8..10, seed: u8) {
+            let data: Vec<u8> = (0..len).map(|i| (i as u8).wrapping_mul(31) ^ (i >> 8) as u8 ^ seed).collect();
+            let expected = Digest::of32(Algorithm::Blake3, *blake3::hash(&data).as_bytes());
+            prop_assert_eq!(root_by_groups(&data, log), expected);
+        }
+    }
+}
