@@ -247,8 +247,10 @@ impl TryFrom<WireMaterial<'_>> for VerificationMaterial {
                 Ok(Self::CertificateChain(certificates.collect::<Result<_, _>>()?))
             }
             (key, certificate, chain) => {
-                let chain = chain.is_some_and(|chain| !chain.certificates.is_empty());
-                Err(FormatError::Material([key.is_some(), certificate.is_some(), chain].into_iter().filter(|&is| is).count()))
+                // An empty chain beside nothing else is no material at all; beside a key it is one kind too many.
+                let chain = chain.is_some_and(|chain| !chain.certificates.is_empty() || key.is_some() || certificate.is_some());
+                let kinds = [key.is_some(), certificate.is_some(), chain];
+                Err(FormatError::Material(kinds.into_iter().filter(|&kind| kind).count()))
             }
         }
     }

@@ -44,6 +44,15 @@ pub enum Error {
         /// The model.
         path: PathBuf,
     },
+    /// An ignore path of the caller is the model itself.
+    #[error("the ignore path {path:?} is the model itself; ignoring it would leave nothing to sign or verify")]
+    IgnoresEverything {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The model cannot be described by a statement that verifiers would accept.
+    #[error("cannot sign: {0}")]
+    Statement(FormatError),
     /// A key could not be read or used.
     #[error("key {path:?}: {source}")]
     Key {

@@ -10,6 +10,7 @@ use sha2::Digest as _;
 
 use crate::digest::{Algorithm, Digest};
 use crate::error::FormatError;
+use crate::statement::StatementVersion;
 
 /// The name of the only resource of a single-file model, in the form that every implementation verifies.
 pub const SINGLE_FILE: &str = ".";
@@ -164,6 +165,7 @@ pub struct Manifest {
     serialization: Serialization,
     resources: Vec<Resource>,
     root: Digest,
+    version: StatementVersion,
 }
 
 impl Manifest {
@@ -185,13 +187,23 @@ impl Manifest {
         if let Method::Shards { size } = serialization.method {
             check_tiling(&resources, size)?;
         }
-        Ok(Self { model, serialization, resources, root })
+        Ok(Self { model, serialization, resources, root, version: StatementVersion::Signature10 })
     }
 
     /// The model's name, as the signer wrote it. It identifies nothing.
     #[must_use]
     pub fn model(&self) -> &str {
         &self.model
+    }
+
+    /// Which generation of statement it was read from.
+    #[must_use]
+    pub const fn version(&self) -> StatementVersion {
+        self.version
+    }
+
+    pub(crate) fn of_version(self, version: StatementVersion) -> Self {
+        Self { version, ..self }
     }
 
     /// How the model was turned into resources.

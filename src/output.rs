@@ -1,9 +1,10 @@
 //! Files that we write: whole or not at all.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Writes `path` through a temporary file beside it, which takes its name only when everything is in it.
 ///
@@ -21,12 +22,7 @@ pub(crate) fn write_whole(path: &Path, mode: u32, fill: impl FnOnce(&mut File) -
     }
     let name = path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it is not a file name"))?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    // The name is ours alone: it holds our process number, and `create_new` refuses one that a dead namesake left.
-    let mut temporary = std::ffi::OsString::from(".");
-    temporary.push(name);
-    temporary.push(format!(".{}.tmp", std::process::id()));
-    let temporary = folder.join(temporary);
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
+    let (temporary, mut file) = create_beside(folder, name, mode)?;
     let written = fill(&mut file).and_then(|()| {
         // Closing would swallow what a network file system has to say about a full disk; this does not.
         file.sync_all()?;
@@ -37,6 +33,23 @@ pub(crate) fn write_whole(path: &Path, mode: u32, fill: impl FnOnce(&mut File) -
         let _ = fs::remove_file(&temporary);
     }
     written
+}
+
+/// A new file in `folder` under a name that nobody else has.
+fn create_beside(folder: &Path, name: &OsStr, mode: u32) -> io::Result<(PathBuf, File)> {
+    let mut attempt = 0;
+    loop {
+        let mut temporary = OsString::from(".");
+        temporary.push(name);
+        temporary.push(format!(".{}-{attempt}.tmp", std::process::id()));
+        let temporary = folder.join(temporary);
+        match OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary) {
+            Ok(file) => return Ok((temporary, file)),
+            // Left by a process of the same number that was killed, or made by another thread of this one.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && attempt < 100 => attempt += 1,
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -104,14 +104,14 @@ struct WireAnnotation {
 ///
 /// # Errors
 /// [`FormatError`] for everything that is not a statement in one of the known forms, read one way by everybody.
-pub(crate) fn parse(payload: &[u8]) -> Result<(Manifest, StatementVersion), FormatError> {
+pub(crate) fn parse(payload: &[u8]) -> Result<Manifest, FormatError> {
     let statement: WireStatement<'_> = json::read("statement", payload)?;
     if statement.kind != STATEMENT_TYPE {
         return Err(FormatError::StatementType(statement.kind));
     }
     match statement.predicate_type.as_str() {
-        PREDICATE_TYPE => Ok((current(&statement)?, StatementVersion::Signature10)),
-        OLD_PREDICATE_TYPE => Ok((old(&statement)?, StatementVersion::Digests01)),
+        PREDICATE_TYPE => current(&statement),
+        OLD_PREDICATE_TYPE => Ok(old(&statement)?.of_version(StatementVersion::Digests01)),
         _ => Err(FormatError::PredicateType(statement.predicate_type)),
     }
 }

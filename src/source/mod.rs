@@ -246,6 +246,35 @@ impl Model {
         self.scan_within(ignore, links, list_ignored, walk::MAX_ENTRIES_THROUGH_LINKS)
     }
 
+    /// The file of this model-relative name, if it is there, without a look at anything else in the model.
+    ///
+    /// # Errors
+    /// As [`scan`](Self::scan), for what lies on the way to the file and for the file itself.
+    pub fn find(&self, name: &str, links: SymlinkPolicy) -> Result<Option<SourceFile>, SourceError> {
+        let path = self.root.join(name);
+        let found = match fs::canonicalize(&path) {
+            Ok(found) => found,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return if path.is_symlink() { Err(SourceError::DanglingLink { link: path }) } else { Ok(None) };
+            }
+            Err(error) if leads_nowhere(&error) => return Ok(None),
+            Err(error) => return Err(SourceError::io("look at", &path, error)),
+        };
+        match links {
+            SymlinkPolicy::Refuse if found != path => return Err(SourceError::Symlink { path }),
+            SymlinkPolicy::Inside if !found.starts_with(&self.root) => {
+                return Err(SourceError::LinkLeavesModel { link: path, target: found });
+            }
+            _ => {}
+        }
+        let meta = fs::symlink_metadata(&found).map_err(|error| SourceError::io("look at", &found, error))?;
+        match Kind::of(meta.file_type()) {
+            Kind::File => Ok(Some(SourceFile { name: name.into(), base: Arc::from(found), skip: name.len() })),
+            Kind::Special(kind) => Err(SourceError::Special { path: found, kind }),
+            Kind::Folder | Kind::Link => Ok(None),
+        }
+    }
+
     fn scan_within(
         &self,
         ignore: &IgnoreSet,

@@ -114,6 +114,14 @@ pub struct HashedFile {
 
 /// Told how far the work has come. Called from several threads.
 pub trait Progress: Sync {
+    /// Whether it is worth a look at every file beforehand to know the number of bytes.
+    fn wants_total(&self) -> bool {
+        false
+    }
+
+    /// The work begins: so many files, of so many bytes if that is known.
+    fn begin(&self, _files: usize, _bytes: Option<u64>) {}
+
     /// `bytes` more have been hashed, and `files` more are done.
     fn advance(&self, bytes: u64, files: usize);
 }

@@ -1,0 +1,83 @@
+//! From a model's files to digests of its resources.
+
+use std::fs;
+
+use crate::device::cpu::{Algorithms, Digests, FileJob, Progress};
+use crate::device::{Device, DeviceKind};
+use crate::error::Error;
+use crate::manifest::{Method, ResourceName};
+use crate::source::SourceFile;
+
+/// One resource as it was found.
+#[derive(Debug, Clone)]
+pub(crate) struct Measured {
+    pub(crate) name: ResourceName,
+    /// Bytes.
+    pub(crate) size: u64,
+    pub(crate) digests: Digests,
+}
+
+/// What measuring gave.
+#[derive(Debug, Default)]
+pub(crate) struct Measurement {
+    /// Sorted by name.
+    pub(crate) resources: Vec<Measured>,
+    pub(crate) files: usize,
+    pub(crate) bytes: u64,
+    /// Names of files that gave no resource: empty ones, under shards.
+    pub(crate) empty: Vec<String>,
+}
+
+/// Up to so many files are looked at before they are read, to begin with the largest.
+const ORDERED_UP_TO: usize = 1024;
+
+/// Hashes every file once. `single` is the name to give to the only file of a single-file model.
+pub(crate) fn measure(
+    device: &Device,
+    files: &[SourceFile],
+    single: Option<&str>,
+    method: Method,
+    algorithms: Algorithms,
+    progress: &dyn Progress,
+) -> Result<Measurement, Error> {
+    let look = files.len() <= ORDERED_UP_TO || progress.wants_total();
+    let job = |file: &SourceFile| {
+        let path = file.path();
+        // A file that has vanished meets its error when it is opened.
+        let size_hint = if look { fs::symlink_metadata(&path).ok().map(|meta| meta.len()) } else { None };
+        FileJob { path, size_hint }
+    };
+    let jobs: Vec<FileJob> = files.iter().map(job).collect();
+    progress.begin(jobs.len(), jobs.iter().map(|job| job.size_hint).sum());
+    let Device::Cpu(cpu) = device;
+    let hashed = cpu.hash_files(&jobs, algorithms, method.shard_size(), progress)?;
+
+    let mut measurement = Measurement { files: files.len(), ..Measurement::default() };
+    measurement.resources.reserve(files.len());
+    for (file, hashed) in files.iter().zip(hashed) {
+        let name = single.unwrap_or_else(|| file.name());
+        measurement.bytes += hashed.len;
+        if hashed.parts.is_empty() {
+            measurement.empty.push(name.to_owned());
+        }
+        for part in hashed.parts {
+            let shard = method.shard_size().map(|_| part.start..part.end);
+            let name = ResourceName::of_file(name, shard);
+            measurement.resources.push(Measured { name, size: part.end - part.start, digests: part.digests });
+        }
+    }
+    if !measurement.resources.is_sorted_by(|a, b| a.name <= b.name) {
+        measurement.resources.sort_by(|a, b| a.name.cmp(&b.name));
+    }
+    Ok(measurement)
+}
+
+impl Device {
+    /// Which kind it is.
+    #[must_use]
+    pub const fn kind(&self) -> DeviceKind {
+        match self {
+            Self::Cpu(_) => DeviceKind::Cpu,
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! What a verdict rests on: what was checked by which digest on which device, and what was not.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::device::DeviceKind;
+use crate::digest::{Algorithm, Digest};
+use crate::manifest::Serialization;
+use crate::source::{FollowedLink, IgnoredFile};
+use crate::statement::StatementVersion;
+use crate::verify::Identity;
+
+/// Something that the reader of a verdict should know and that does not change it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Note {
+    /// The bundle has the key material of releases before 1.1.
+    OldKeyMaterial,
+    /// The bundle does not say which key signed it.
+    NoKeyHint,
+    /// The bundle carries log entries or timestamps, which the key method does not look at.
+    LogNotChecked {
+        /// Transparency log entries.
+        entries: usize,
+        /// RFC 3161 timestamps.
+        timestamps: usize,
+    },
+    /// An ignore path of the caller lies outside of the model and has no effect.
+    IgnoredOutside(PathBuf),
+    /// The signer did not record which paths were ignored: only the git defaults, the signature and the caller's are.
+    IgnorePathsNotRecorded,
+    /// The caller asked to follow links in a model that was signed without.
+    LinksBeyondSignature,
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OldKeyMaterial => {
+                f.write_str("the signature uses an older form of key material, which is not looked at; sign again to bind it to the key's hint")
+            }
+            Self::NoKeyHint => f.write_str("the signature does not say which key made it; it verifies with the given one"),
+            Self::LogNotChecked { entries, timestamps } => {
+                write!(f, "the bundle carries {entries} log entries and {timestamps} timestamps, which the key method does not check")
+            }
+            Self::IgnoredOutside(path) => write!(f, "the ignore path {path:?} lies outside the model and has no effect"),
+            Self::IgnorePathsNotRecorded => {
+                f.write_str("this old signature does not record ignored paths; git files and the paths given now were ignored")
+            }
+            Self::LinksBeyondSignature => {
+                f.write_str("the model was signed without following symlinks; they were followed now because you asked for it")
+            }
+        }
+    }
+}
+
+/// What was verified, and what was not.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Report {
+    /// Who signed.
+    pub identity: Identity,
+    /// The signing method: `key`, `certificate` or `sigstore`.
+    pub method: &'static str,
+    /// The statement's generation.
+    pub statement: StatementVersion,
+    /// The model's path, as given.
+    pub model: PathBuf,
+    /// The signed root digest.
+    pub root: Digest,
+    /// The signed settings.
+    pub serialization: Serialization,
+    /// Where the digests were computed.
+    pub device: DeviceKind,
+    /// By which algorithms every resource that has such a digest was checked.
+    pub checked: Vec<Algorithm>,
+    /// Which signed digests were not looked at.
+    pub not_checked: Vec<Algorithm>,
+    /// Resources signed.
+    pub resources: usize,
+    /// Files read.
+    pub files: usize,
+    /// Bytes read.
+    pub bytes: u64,
+    /// From the beginning of the check to its end.
+    pub elapsed: Duration,
+    /// Files that lie under ignored paths: nothing is known of them.
+    pub ignored: Vec<IgnoredFile>,
+    /// Empty files, which the `shards` method does not cover.
+    pub empty: Vec<String>,
+    /// Files that are not signed, where the caller asked to tolerate them.
+    pub unsigned: Vec<String>,
+    /// Links that were followed.
+    pub followed: Vec<FollowedLink>,
+    /// Whatever else should be known.
+    pub notes: Vec<Note>,
+}

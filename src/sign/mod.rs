@@ -1,0 +1,223 @@
+//! Signing: hash the model, write the statement, sign it.
+
+mod key;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+pub use key::KeySigner;
+
+use crate::bundle::{Bundle, VerificationMaterial};
+use crate::device::Device;
+use crate::device::cpu::{Algorithms, Progress};
+use crate::digest::Algorithm;
+use crate::envelope::{Envelope, pae};
+use crate::error::Error;
+use crate::key::KeyError;
+use crate::manifest::{Manifest, Method, Resource, SINGLE_FILE, Serialization, ShardNaming};
+use crate::measure::measure;
+use crate::report::Note;
+use crate::source::{FollowedLink, IgnoreSet, Model, ModelKind, SymlinkPolicy};
+use crate::statement;
+use crate::verify::{GitFiles, ignore_more};
+
+/// Who signs. One implementation a method.
+pub trait Signer {
+    /// What a verifier will need, as it will stand in the bundle.
+    fn material(&self) -> VerificationMaterial;
+
+    /// Signs `pae`, the DSSE pre-authentication encoding.
+    ///
+    /// # Errors
+    /// [`KeyError`] if the key cannot be used.
+    fn sign(&self, pae: &[u8]) -> Result<Vec<u8>, KeyError>;
+}
+
+/// Whether a BLAKE3 digest and the size are signed beside each OMS digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Annotations {
+    /// They are, where the OMS digest is not BLAKE3 itself.
+    #[default]
+    Blake3,
+    /// They are not.
+    None,
+}
+
+/// The name of the only file of a single-file model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SingleFileName {
+    /// `.`, which every implementation verifies.
+    #[default]
+    Dot,
+    /// The file's own name, as the specification has it; Python's does not verify that.
+    Basename,
+}
+
+/// How to sign.
+#[derive(Debug, Clone)]
+pub struct SignOptions {
+    /// Files or shards.
+    pub method: Method,
+    /// The OMS digest.
+    pub hash: Algorithm,
+    /// The algorithm string of shards.
+    pub shard_naming: ShardNaming,
+    /// BLAKE3 beside it.
+    pub annotations: Annotations,
+    /// Which links are followed.
+    pub symlinks: SymlinkPolicy,
+    /// Paths to leave out, relative to the current folder.
+    pub ignore_paths: Vec<PathBuf>,
+    /// Files of git: left out unless [`GitFiles::Keep`].
+    pub git_files: GitFiles,
+    /// The name of a single file.
+    pub single_file_name: SingleFileName,
+}
+
+impl Default for SignOptions {
+    fn default() -> Self {
+        Self {
+            method: Method::Files,
+            hash: Algorithm::Sha256,
+            shard_naming: ShardNaming::default(),
+            annotations: Annotations::default(),
+            symlinks: SymlinkPolicy::default(),
+            ignore_paths: Vec::new(),
+            git_files: GitFiles::default(),
+            single_file_name: SingleFileName::default(),
+        }
+    }
+}
+
+/// What was hashed of a model.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Hashed {
+    /// Every resource and its digests.
+    pub manifest: Manifest,
+    /// Files read.
+    pub files: usize,
+    /// Bytes read.
+    pub bytes: u64,
+    /// From the beginning to the end of hashing.
+    pub elapsed: Duration,
+    /// Empty files, which the `shards` method leaves out.
+    pub empty: Vec<String>,
+    /// Links that were followed.
+    pub followed: Vec<FollowedLink>,
+    /// Whatever else should be known.
+    pub notes: Vec<Note>,
+}
+
+/// A model's signature, not yet written anywhere.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Signed {
+    /// The signature.
+    pub bundle: Bundle,
+    /// What it covers.
+    pub hashed: Hashed,
+}
+
+/// Hashes the model at `model` as it would be signed. `signature` is where the signature will be: it is left out if it
+/// lies inside the model.
+///
+/// # Errors
+/// [`Error`] if the model cannot be read, holds what cannot be signed, changes meanwhile, or is empty.
+pub fn hash(
+    model: &Path,
+    signature: Option<&Path>,
+    options: &SignOptions,
+    device: &Device,
+    progress: &dyn Progress,
+) -> Result<Hashed, Error> {
+    let begun = Instant::now();
+    let path = model;
+    let model = Model::open(path, options.symlinks)?;
+    let mut notes = Vec::new();
+    let mut ignore = IgnoreSet::new();
+    ignore_more(&mut ignore, &model, options.git_files != GitFiles::Keep, &options.ignore_paths, signature, &mut notes)?;
+    let scan = model.scan(&ignore, options.symlinks, false)?;
+
+    let annotate = options.annotations == Annotations::Blake3 && options.hash != Algorithm::Blake3;
+    let mut algorithms = Algorithms::only(options.hash);
+    if annotate {
+        algorithms = algorithms.with(Algorithm::Blake3);
+    }
+    let single = (model.kind() == ModelKind::File).then(|| match options.single_file_name {
+        SingleFileName::Dot => SINGLE_FILE,
+        SingleFileName::Basename => model.name(),
+    });
+    let found = measure(device, &scan.files, single, options.method, algorithms, progress)?;
+    let mut resources = Vec::with_capacity(found.resources.len());
+    for measured in found.resources {
+        // The engine gives every digest that was asked for; a resource without one must not be signed.
+        let Some(digest) = measured.digests.get(options.hash) else {
+            return Err(crate::device::DeviceError::Worker(device.kind()).into());
+        };
+        let blake3 = if annotate { measured.digests.get(Algorithm::Blake3) } else { None };
+        resources.push(Resource { name: measured.name, digest, blake3, size: blake3.map(|_| measured.size) });
+    }
+    if resources.is_empty() {
+        return Err(Error::EmptyModel { path: path.to_owned() });
+    }
+    let serialization = Serialization {
+        method: options.method,
+        hash: options.hash,
+        shard_naming: options.shard_naming,
+        allow_symlinks: options.symlinks != SymlinkPolicy::Refuse,
+        ignore_paths: Some(ignore.iter().map(str::to_owned).collect()),
+    };
+    let manifest = Manifest::new(model.name().to_owned(), serialization, resources).map_err(Error::Statement)?;
+    Ok(Hashed {
+        manifest,
+        files: found.files,
+        bytes: found.bytes,
+        elapsed: begun.elapsed(),
+        empty: found.empty,
+        followed: scan.followed,
+        notes,
+    })
+}
+
+/// Signs the model at `model`; `signature` is where the caller will write the bundle.
+///
+/// # Errors
+/// As [`hash`], and [`Error::Sign`] if the signer fails.
+pub fn sign(
+    model: &Path,
+    signature: &Path,
+    signer: &dyn Signer,
+    options: &SignOptions,
+    device: &Device,
+    progress: &dyn Progress,
+) -> Result<Signed, Error> {
+    let hashed = hash(model, Some(signature), options, device, progress)?;
+    let payload = statement::write(&hashed.manifest);
+    let signature = signer.sign(&pae(&payload)).map_err(Error::Sign)?;
+    Ok(Signed { bundle: Bundle::new(signer.material(), Envelope { payload, signature }), hashed })
+}
+
+/// Who cannot verify what these options make, and why: measured against each implementation (OMS.md, a.8).
+#[must_use]
+pub fn who_cannot_verify(options: &SignOptions, single_file: bool) -> Vec<&'static str> {
+    let mut who = Vec::new();
+    match options.hash {
+        Algorithm::Sha256 => {}
+        Algorithm::Blake3 => who.push("--hash blake3: the Python command line and the Go implementation cannot verify this (the Python library can)"),
+        Algorithm::Blake2b => who.push("--hash blake2b: the Python command line cannot verify this"),
+    }
+    match (options.method, options.shard_naming) {
+        (Method::Files, _) => {}
+        (Method::Shards { .. }, ShardNaming::Spec) => {
+            who.push("--shards: neither the Python nor the Go implementation verifies the specification's form; --shards-compat writes theirs");
+        }
+        (Method::Shards { .. }, ShardNaming::Compat) => {
+            who.push("--shards-compat: the Python command line cannot verify this (the Python library and Go can), and the OMS schema refuses it");
+        }
+    }
+    if single_file && options.single_file_name == SingleFileName::Basename {
+        who.push("--single-file-name basename: the Python implementation cannot verify this");
+    }
+    who
+}

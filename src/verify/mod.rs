@@ -1,0 +1,239 @@
+//! Verification: signature first, then the signed text, then the model's bytes.
+
+mod key;
+mod model;
+
+use std::fmt;
+use std::num::NonZeroU64;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+pub use key::KeyVerifier;
+pub(crate) use model::ignore_more;
+
+use crate::bundle::{Bundle, DEFAULT_MAX_BUNDLE, VerificationMaterial};
+use crate::device::Device;
+use crate::device::cpu::Progress;
+use crate::error::{Error, FormatError, VerifyError};
+use crate::key::{BadSignature, Curve};
+use crate::manifest::Manifest;
+use crate::report::Report;
+use crate::source::SymlinkPolicy;
+use crate::statement::{self, StatementVersion};
+
+/// Who signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Identity {
+    /// The holder of a private key.
+    Key {
+        /// The key's curve.
+        curve: Curve,
+        /// Lower-case hexadecimal SHA-256 of the public key's PEM text, as `sha256sum key.pub` prints it.
+        fingerprint: String,
+    },
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Key { curve, fingerprint } => write!(f, "key {fingerprint} ({curve})"),
+        }
+    }
+}
+
+/// A value that was verified, with whom it is from. Only a check in this module makes one.
+#[derive(Debug, Clone)]
+pub struct Verified<T> {
+    value: T,
+    identity: Identity,
+}
+
+impl<T> Verified<T> {
+    /// Who signed.
+    #[must_use]
+    pub const fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// The value alone, for whoever no longer needs to know that it was verified.
+    #[must_use]
+    pub fn into_inner(self) -> T {
+        self.value
+    }
+}
+
+impl<T> Deref for Verified<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+/// Why a signature was not accepted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SignatureError {
+    /// The bundle was signed by another method.
+    #[error("the bundle was signed with the {found} method, and the {expected} method was asked for; use `verify {found}`")]
+    OtherMethod {
+        /// What this verifier verifies.
+        expected: &'static str,
+        /// What the bundle carries.
+        found: &'static str,
+    },
+    /// The bundle names another key.
+    #[error("signed by another key: the signature names key {named}, and the given key is {given}")]
+    OtherKey {
+        /// The bundle's hint.
+        named: String,
+        /// The given key's.
+        given: String,
+    },
+    /// The signature does not belong to these bytes and this key.
+    #[error("invalid signature: it was not made by the given key over this statement, or one of the two was altered")]
+    Invalid,
+}
+
+impl From<BadSignature> for SignatureError {
+    fn from(_: BadSignature) -> Self {
+        Self::Invalid
+    }
+}
+
+/// Whom a caller trusts. One implementation a method.
+pub trait Verifier {
+    /// Checks `signature` over `pae`, the DSSE pre-authentication encoding, and says who made it.
+    ///
+    /// # Errors
+    /// [`SignatureError`] if it is not from whom this verifier trusts.
+    fn verify(&self, pae: &[u8], signature: &[u8], material: &VerificationMaterial) -> Result<Identity, SignatureError>;
+}
+
+impl Bundle {
+    /// Checks the signature, and only then reads what was signed.
+    ///
+    /// # Errors
+    /// [`VerifyError::Signature`], or [`VerifyError::Format`] for a signed text that is not a statement of OMS.
+    pub fn verify(&self, verifier: &dyn Verifier) -> Result<Verified<Manifest>, VerifyError> {
+        let (envelope, material) = (self.envelope(), self.material());
+        let check = |pae: &[u8]| verifier.verify(pae, &envelope.signature, material);
+        let (identity, old_encoding) = match check(&envelope.pae()) {
+            Ok(identity) => (identity, false),
+            // model-signing 0.2 signed another encoding. It is tried for every bundle, since nothing of the payload may
+            // be read before its signature is checked, and then accepted for that release's statements alone.
+            Err(SignatureError::Invalid) => (check(&envelope.old_pae())?, true),
+            Err(error) => return Err(error.into()),
+        };
+        let value = statement::parse(&envelope.payload)?;
+        if old_encoding && value.version() != StatementVersion::Digests01 {
+            return Err(FormatError::OldEncoding.into());
+        }
+        Ok(Verified { value, identity })
+    }
+}
+
+/// What to do with files that the statement does not name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum UnsignedFiles {
+    /// They are a difference.
+    #[default]
+    Refuse,
+    /// They are listed in the report.
+    Tolerate,
+}
+
+/// What to do with files under ignored paths, and with empty files under shards: nothing was signed of them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum UncoveredFiles {
+    /// They are listed in the report.
+    #[default]
+    List,
+    /// They are refused, but for the signature itself and what lies under these paths (relative to the current folder).
+    Refuse {
+        /// What may stay.
+        except: Vec<PathBuf>,
+    },
+}
+
+/// Whether the files of git at the model's root are ignored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum GitFiles {
+    /// As the statement recorded it; ignored where it recorded nothing. When signing: ignored.
+    #[default]
+    AsSigned,
+    /// Ignored.
+    Ignore,
+    /// Part of the model, unless the statement records otherwise.
+    Keep,
+}
+
+/// Which of the signed digests are checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DigestChoice {
+    /// The one that every OMS verifier checks.
+    #[default]
+    Oms,
+    /// The BLAKE3 digest that Tensorseal signs beside it: several times faster, and the one a GPU can check.
+    Blake3,
+    /// All of them; a disagreement is the signer's fault and refused.
+    All,
+}
+
+/// How to verify.
+#[derive(Debug, Clone)]
+pub struct VerifyOptions {
+    /// Links that the caller lets be followed, beyond those inside the model that the statement allows.
+    pub symlinks: SymlinkPolicy,
+    /// Paths to ignore beside the recorded ones, relative to the current folder.
+    pub ignore_paths: Vec<PathBuf>,
+    /// Files of git.
+    pub git_files: GitFiles,
+    /// Files that the statement does not name.
+    pub unsigned: UnsignedFiles,
+    /// Files of which nothing was signed.
+    pub uncovered: UncoveredFiles,
+    /// Which digests.
+    pub digests: DigestChoice,
+    /// The longest bundle to read, in bytes.
+    pub max_bundle: NonZeroU64,
+}
+
+impl Default for VerifyOptions {
+    fn default() -> Self {
+        Self {
+            symlinks: SymlinkPolicy::default(),
+            ignore_paths: Vec::new(),
+            git_files: GitFiles::default(),
+            unsigned: UnsignedFiles::default(),
+            uncovered: UncoveredFiles::default(),
+            digests: DigestChoice::default(),
+            max_bundle: NonZeroU64::new(DEFAULT_MAX_BUNDLE).unwrap_or(NonZeroU64::MIN),
+        }
+    }
+}
+
+/// Verifies the model at `model` against the bundle at `signature`.
+///
+/// The result says: when they were read, the model's files were those that the signer signed. See
+/// `docs/threat-model.md` for what that proves and what not.
+///
+/// # Errors
+/// [`Error::Verify`] if the answer is no; any other error if no answer could be had.
+pub fn verify(
+    model: &Path,
+    signature: &Path,
+    verifier: &dyn Verifier,
+    options: &VerifyOptions,
+    device: &Device,
+    progress: &dyn Progress,
+) -> Result<Verified<Report>, Error> {
+    let begun = Instant::now();
+    let bundle = Bundle::read(signature, options.max_bundle.get())?;
+    let signed = bundle.verify(verifier)?;
+    let check = model::Check { model, signature, bundle: &bundle, signed: &signed, options, device, progress, begun };
+    let value = check.run()?;
+    Ok(Verified { value, identity: signed.identity })
+}
