@@ -154,11 +154,12 @@ def ten_files(work):
 
 def warm(path):
     """Reads everything once, so that every program finds it in the page cache."""
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
-    for name in files:
-        with name.open("rb") as file:
-            while file.read(MIB):
-                pass
+    folders = os.walk(path) if path.is_dir() else [(path.parent, [], [path.name])]
+    for folder, _, names in folders:
+        for name in names:
+            with open(os.path.join(folder, name), "rb") as file:
+                while file.read(MIB):
+                    pass
 
 
 # ---- measuring ---------------------------------------------------------------------------------------------------
@@ -515,6 +516,8 @@ def main():
         print(f"No peak RSS below {floor / MIB:.0f} MiB can be told: a process starts with its parent's.")
         if options.json:
             options.json.write_text(json.dumps(as_json(cases, about, options), indent=2) + "\n")
+    except subprocess.CalledProcessError as why:
+        sys.exit(f"{' '.join(map(str, why.cmd))}\nended with {why.returncode}: {why.stderr or ''}")
     except Disagreement as why:
         sys.exit(f"the programs disagree, so there is nothing to compare: {why}")
     finally:
