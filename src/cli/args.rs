@@ -1,0 +1,349 @@
+//! The command line, as clap is told of it.
+
+use std::num::{NonZeroU64, NonZeroUsize};
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::EXIT_CODES;
+
+#[derive(Parser)]
+#[command(
+    name = "tensorseal",
+    version,
+    about = "Sign and verify machine-learning models (OpenSSF Model Signing)",
+    after_help = EXIT_CODES,
+    disable_help_subcommand = true,
+    subcommand_required = true
+)]
+pub(super) struct Cli {
+    /// How much to say on standard error
+    #[arg(long, value_enum, ignore_case = true, default_value = "INFO", value_name = "LEVEL", global = true)]
+    pub(super) log_level: LogLevel,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+#[value(rename_all = "UPPER")]
+pub(super) enum LogLevel {
+    /// Only why a command failed
+    Critical,
+    /// The same
+    Error,
+    /// Warnings too
+    Warning,
+    /// What was checked, and how
+    Info,
+    /// The same
+    Debug,
+}
+
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// Sign a model
+    #[command(subcommand, after_help = "Example: tensorseal sign key ./model --private-key key.pem --signature model.sig")]
+    Sign(SignMethod),
+    /// Verify that a model is what its signer signed
+    #[command(subcommand, after_help = "Example: tensorseal verify key ./model --public-key key.pub --signature model.sig")]
+    Verify(VerifyMethod),
+    /// Print the digest of a model, or of each of its files
+    Digest(DigestArgs),
+    /// Show what a bundle says, or what of a model would be signed; verifies nothing
+    Inspect(InspectArgs),
+    /// Make a key pair
+    Keygen(KeygenArgs),
+    /// List the devices that can compute digests, and those that this build lacks
+    Devices(DevicesArgs),
+    /// Print a completion script for a shell
+    #[command(after_help = "Example: tensorseal completions bash > /usr/share/bash-completion/completions/tensorseal")]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, in roff
+    #[command(after_help = "Example: tensorseal man | man -l -")]
+    Man,
+}
+
+#[derive(Subcommand)]
+pub(super) enum SignMethod {
+    /// Sign with a private key (EC P-256, P-384 or P-521)
+    Key(SignKeyArgs),
+    #[command(flatten)]
+    Other(OtherMethod),
+}
+
+#[derive(Subcommand)]
+pub(super) enum VerifyMethod {
+    /// Verify with the signer's public key
+    Key(VerifyKeyArgs),
+    #[command(flatten)]
+    Other(OtherMethod),
+}
+
+/// Methods of the Python implementation that this version does not have yet.
+#[derive(Subcommand)]
+pub(super) enum OtherMethod {
+    #[command(hide = true, disable_help_flag = true)]
+    Certificate(Ignored),
+    #[command(hide = true, disable_help_flag = true)]
+    Sigstore(Ignored),
+    #[command(hide = true, disable_help_flag = true)]
+    Pkcs11Key(Ignored),
+    #[command(hide = true, disable_help_flag = true)]
+    Pkcs11Certificate(Ignored),
+}
+
+#[derive(Args)]
+pub(super) struct Ignored {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    _args: Vec<std::ffi::OsString>,
+}
+
+#[derive(Args)]
+pub(super) struct ModelArgs {
+    /// The model: a folder, or a single file
+    #[arg(value_name = "MODEL_PATH")]
+    pub(super) model: PathBuf,
+    /// Leave out this file or folder (relative to the current folder); repeat for more
+    #[arg(long, value_name = "PATH")]
+    pub(super) ignore_paths: Vec<PathBuf>,
+    /// Leave out .git, .gitattributes, .github and .gitignore at the model's root [default when signing]
+    #[arg(long, overrides_with = "no_ignore_git_paths")]
+    pub(super) ignore_git_paths: bool,
+    /// Take them for part of the model
+    #[arg(long)]
+    pub(super) no_ignore_git_paths: bool,
+    /// Follow symlinks to files and folders inside the model
+    #[arg(long)]
+    pub(super) allow_symlinks: bool,
+    /// Follow symlinks that leave the model too, as in a Hugging Face cache (implies --allow-symlinks)
+    #[arg(long)]
+    pub(super) allow_external_symlinks: bool,
+}
+
+#[derive(Args)]
+pub(super) struct EngineArgs {
+    /// Where to compute digests: auto, cpu, wgpu, cuda or cuda:N; for files on disk, auto is the CPU
+    #[arg(long, default_value = "auto", value_name = "DEVICE")]
+    pub(super) device: String,
+    /// Worker threads [default: all processors]
+    #[arg(long, value_name = "N")]
+    pub(super) threads: Option<NonZeroUsize>,
+    /// How to fetch bytes: auto maps large files under a read lease where it can, read only reads
+    #[arg(long, value_enum, default_value = "auto", value_name = "HOW")]
+    pub(super) io: IoArg,
+    /// Print a JSON report on standard output instead (docs/json.md)
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(super) enum IoArg {
+    Auto,
+    Read,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(super) enum HashArg {
+    Sha256,
+    Blake2b,
+    Blake3,
+}
+
+#[derive(Args)]
+pub(super) struct PasswordArgs {
+    /// Password of the key; others can see it in the process list: prefer the options below, or the prompt
+    #[arg(long, value_name = "PASSWORD", group = "secret")]
+    pub(super) password: Option<String>,
+    /// File whose first line is the password
+    #[arg(long, value_name = "FILE", group = "secret")]
+    pub(super) password_file: Option<PathBuf>,
+    /// Environment variable that holds the password
+    #[arg(long, value_name = "NAME", group = "secret")]
+    pub(super) password_env: Option<String>,
+}
+
+#[derive(Args)]
+#[command(after_help = "Example: tensorseal sign key ./model --private-key key.pem --signature ./model/model.sig")]
+pub(super) struct SignKeyArgs {
+    #[command(flatten)]
+    pub(super) model: ModelArgs,
+    /// Where to write the signature
+    #[arg(long, value_name = "PATH", default_value = "model.sig")]
+    pub(super) signature: PathBuf,
+    /// The private key, in PEM
+    #[arg(long, value_name = "PATH")]
+    pub(super) private_key: PathBuf,
+    #[command(flatten)]
+    pub(super) password: PasswordArgs,
+    /// The OMS digest; only sha256 is verified by every implementation
+    #[arg(long, value_enum, default_value = "sha256", value_name = "HASH")]
+    pub(super) hash: HashArg,
+    /// Sign ranges of SIZE bytes (such as 64MiB or 1GB) instead of whole files
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(super) shards: Option<NonZeroU64>,
+    /// Name the algorithm of shards as the Python and Go implementations need it, against the specification
+    #[arg(long, requires = "shards")]
+    pub(super) shards_compat: bool,
+    /// Do not sign BLAKE3 digests and sizes beside the OMS digests; a GPU can then not verify in place
+    #[arg(long)]
+    pub(super) no_annotations: bool,
+    /// How to name the file of a single-file model: "." is verified by all, the basename is the specification's form
+    #[arg(long, value_enum, default_value = "dot", value_name = "FORM")]
+    pub(super) single_file_name: SingleFileArg,
+    #[command(flatten)]
+    pub(super) engine: EngineArgs,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(super) enum SingleFileArg {
+    Dot,
+    Basename,
+}
+
+#[derive(Args)]
+#[command(after_help = "Example: tensorseal verify key ./model --public-key key.pub --signature ./model/model.sig --strict")]
+pub(super) struct VerifyKeyArgs {
+    #[command(flatten)]
+    pub(super) model: ModelArgs,
+    /// The signature
+    #[arg(long, value_name = "PATH")]
+    pub(super) signature: PathBuf,
+    /// The signer's public key, in PEM
+    #[arg(long, value_name = "PATH")]
+    pub(super) public_key: PathBuf,
+    #[command(flatten)]
+    pub(super) check: CheckArgs,
+    #[command(flatten)]
+    pub(super) engine: EngineArgs,
+}
+
+#[derive(Args)]
+pub(super) struct CheckArgs {
+    /// Tolerate files that are not signed; they are listed
+    #[arg(long, overrides_with = "no_ignore_unsigned_files", conflicts_with = "strict")]
+    pub(super) ignore_unsigned_files: bool,
+    /// Refuse files that are not signed [default]
+    #[arg(long)]
+    pub(super) no_ignore_unsigned_files: bool,
+    /// Refuse files under ignored paths too, but for the signature and --allow-ignored
+    #[arg(long)]
+    pub(super) strict: bool,
+    /// With --strict, let this path stay unsigned; repeat for more
+    #[arg(long, value_name = "PATH", requires = "strict")]
+    pub(super) allow_ignored: Vec<PathBuf>,
+    /// Which signed digest to check: that of OMS, or the BLAKE3 one beside it, which is several times faster
+    #[arg(long, value_enum, default_value = "oms", value_name = "DIGEST", conflicts_with = "all_digests")]
+    pub(super) digest: DigestArg,
+    /// Check every signed digest; if they disagree, the signer is at fault and the answer is no
+    #[arg(long)]
+    pub(super) all_digests: bool,
+    /// The longest bundle to accept
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "256MiB")]
+    pub(super) max_bundle_size: NonZeroU64,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(super) enum DigestArg {
+    Oms,
+    Blake3,
+}
+
+#[derive(Args)]
+#[command(after_help = "Examples:\n  tensorseal digest ./model\n  tensorseal digest ./model --files --hash blake3 | b3sum --check")]
+pub(super) struct DigestArgs {
+    #[command(flatten)]
+    pub(super) model: ModelArgs,
+    /// Digest of each file
+    #[arg(long, value_enum, default_value = "sha256", value_name = "HASH")]
+    pub(super) hash: HashArg,
+    /// Print a line for each file, for `sha256sum --check`, `b2sum --check` or `b3sum --check`
+    #[arg(long)]
+    pub(super) files: bool,
+    #[command(flatten)]
+    pub(super) engine: EngineArgs,
+}
+
+#[derive(Args)]
+#[command(after_help = "Examples:\n  tensorseal inspect model.sig\n  tensorseal inspect ./model")]
+pub(super) struct InspectArgs {
+    #[command(flatten)]
+    pub(super) model: ModelArgs,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+    /// The longest bundle to accept
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "256MiB")]
+    pub(super) max_bundle_size: NonZeroU64,
+}
+
+#[derive(Args)]
+#[command(after_help = "Example: tensorseal keygen --out key.pem   (writes key.pem and key.pub)")]
+pub(super) struct KeygenArgs {
+    /// P-256, P-384 or P-521
+    #[arg(long, default_value = "P-256", value_name = "CURVE")]
+    pub(super) curve: String,
+    /// Where to write the private key, readable by its owner alone
+    #[arg(long, value_name = "PATH")]
+    pub(super) out: PathBuf,
+    /// Where to write the public key [default: the private key's path with .pub]
+    #[arg(long, value_name = "PATH")]
+    pub(super) public: Option<PathBuf>,
+    /// Encrypt the private key with a password that is asked for
+    #[arg(long, group = "secret")]
+    pub(super) encrypt: bool,
+    #[command(flatten)]
+    pub(super) password: PasswordArgs,
+    /// Replace files that exist
+    #[arg(long)]
+    pub(super) force: bool,
+}
+
+#[derive(Args)]
+#[command(after_help = "Example: tensorseal devices --json")]
+pub(super) struct DevicesArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// `4096`, `64MiB`, `1GB`: binary prefixes with an i, decimal ones without. A bare `64M` could be either.
+fn size(text: &str) -> Result<NonZeroU64, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let factor: u64 = match unit.trim_start() {
+        "" | "B" => 1,
+        "kB" | "KB" => 1_000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return Err("write a number of bytes, or one with kB, MB, GB, KiB, MiB or GiB".to_owned()),
+    };
+    let number: u64 = number.parse().map_err(|_| "write a number of bytes, such as 64MiB".to_owned())?;
+    number.checked_mul(factor).and_then(NonZeroU64::new).ok_or_else(|| "it must be positive and fit in 64 bits".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_one_meaning() {
+        for (text, bytes) in [("1", 1), ("64MiB", 64 << 20), ("1GB", 1_000_000_000), ("7 KiB", 7168), ("5B", 5)] {
+            assert_eq!(size(text).map(NonZeroU64::get), Ok(bytes), "{text}");
+        }
+        for text in ["", "0", "64M", "-1", "1.5GB", "MiB", "18446744073709551616", "18446744073709551615KiB", "1e9"] {
+            assert!(size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+}

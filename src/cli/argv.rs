@@ -1,0 +1,89 @@
+//! What Python's `model_signing` accepts on its command line and clap would not: `--allow_symlinks` for
+//! `--allow-symlinks` (1.1.1 knows only the first, its successor both), and `sign DIR` for `sign sigstore DIR`.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+/// Methods that may follow `sign` or `verify`.
+const METHODS: [&str; 5] = ["key", "certificate", "sigstore", "pkcs11-key", "pkcs11-certificate"];
+
+/// Options before the command that take a value.
+const GLOBAL_WITH_VALUE: &str = "--log-level";
+
+/// The same command line in the one spelling that clap is told.
+pub(super) fn normalize(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut out: Vec<OsString> = Vec::new();
+    let mut options_end = false;
+    for arg in args {
+        options_end |= arg == "--";
+        out.push(if options_end { arg } else { hyphens(arg) });
+    }
+    insert_sigstore(&mut out);
+    out
+}
+
+/// Underscores in the name of a long option, not in a value after `=`.
+fn hyphens(arg: OsString) -> OsString {
+    if !arg.as_bytes().starts_with(b"--") {
+        return arg;
+    }
+    let mut bytes = arg.into_vec();
+    let name = bytes.iter().position(|&byte| byte == b'=').unwrap_or(bytes.len());
+    for byte in &mut bytes[..name] {
+        if *byte == b'_' {
+            *byte = b'-';
+        }
+    }
+    OsString::from_vec(bytes)
+}
+
+fn insert_sigstore(args: &mut Vec<OsString>) {
+    let mut at = 1;
+    while let Some(arg) = args.get(at).filter(|arg| arg.as_bytes().starts_with(b"-")) {
+        at += if arg == GLOBAL_WITH_VALUE { 2 } else { 1 };
+    }
+    let group = args.get(at).is_some_and(|command| command == "sign" || command == "verify");
+    let implied = |next: &OsString| !METHODS.iter().any(|method| next == method) && next != "-h" && next != "--help";
+    if group && args.get(at + 1).is_some_and(implied) {
+        args.insert(at + 1, "sigstore".into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn normalized(line: &str) -> String {
+        let args = std::iter::once("tensorseal").chain(line.split(' ')).map(OsString::from);
+        let out: Vec<String> = normalize(args).into_iter().skip(1).map(|arg| arg.into_string().unwrap()).collect();
+        out.join(" ")
+    }
+
+    #[test]
+    fn options_may_have_underscores_and_values_keep_theirs() {
+        for (given, meant) in [
+            ("verify key my_model --public_key my_key.pub", "verify key my_model --public-key my_key.pub"),
+            ("sign key m --private_key=a_b --ignore_paths x_y", "sign key m --private-key=a_b --ignore-paths x_y"),
+            ("sign key m -- --odd_name", "sign key m -- --odd_name"),
+        ] {
+            assert_eq!(normalized(given), meant);
+        }
+    }
+
+    #[test]
+    fn sigstore_is_the_method_unless_one_is_named() {
+        for (given, meant) in [
+            ("sign model", "sign sigstore model"),
+            ("verify --signature s model", "verify sigstore --signature s model"),
+            ("--log-level DEBUG verify model", "--log-level DEBUG verify sigstore model"),
+            ("--log_level=INFO sign model", "--log-level=INFO sign sigstore model"),
+            ("sign key model", "sign key model"),
+            ("verify certificate model", "verify certificate model"),
+            ("sign --help", "sign --help"),
+            ("sign", "sign"),
+            ("digest sign", "digest sign"),
+        ] {
+            assert_eq!(normalized(given), meant);
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! Where passwords come from: a file, the environment, a prompt; from the command line only under protest.
+
+use std::fs::File;
+use std::io::{IsTerminal, Read};
+
+use tensorseal::key::PasswordError;
+use zeroize::Zeroizing;
+
+use super::args::PasswordArgs;
+use super::say;
+
+/// No password is longer; a file that is was given by mistake.
+const LONGEST: u64 = 64 << 10;
+
+/// The password that the options name, if they name any.
+pub(super) fn given(args: &PasswordArgs) -> Result<Option<Zeroizing<String>>, PasswordError> {
+    if let Some(password) = &args.password {
+        say::warning("a password on the command line can be seen by every user of this machine; use --password-file, --password-env or the prompt");
+        return Ok(Some(Zeroizing::new(password.clone())));
+    }
+    if let Some(path) = &args.password_file {
+        let cannot = |why: String| PasswordError::Unreadable(format!("{}: {why}", path.display()));
+        let mut text = Zeroizing::new(String::new());
+        let file = File::open(path).map_err(|error| cannot(error.to_string()))?;
+        file.take(LONGEST + 1).read_to_string(&mut text).map_err(|error| cannot(error.to_string()))?;
+        if text.len() as u64 > LONGEST {
+            return Err(cannot("it is too long to be a password".to_owned()));
+        }
+        return Ok(Some(Zeroizing::new(text.lines().next().unwrap_or_default().to_owned())));
+    }
+    if let Some(name) = &args.password_env {
+        let password = std::env::var(name).map_err(|error| PasswordError::Unreadable(format!("${name}: {error}")))?;
+        return Ok(Some(Zeroizing::new(password)));
+    }
+    Ok(None)
+}
+
+/// The password for a key that turned out to be encrypted: as given, or asked for.
+pub(super) fn for_key(args: &PasswordArgs) -> Result<Zeroizing<String>, PasswordError> {
+    if let Some(password) = given(args)? {
+        return Ok(password);
+    }
+    ask("Password of the private key: ")
+}
+
+/// A new password, asked for twice.
+pub(super) fn new() -> Result<Zeroizing<String>, PasswordError> {
+    let first = ask("Password for the new key: ")?;
+    if *first == *ask("The same again: ")? {
+        Ok(first)
+    } else {
+        Err(PasswordError::Unreadable("the two were not the same".to_owned()))
+    }
+}
+
+fn ask(prompt: &str) -> Result<Zeroizing<String>, PasswordError> {
+    if !std::io::stdin().is_terminal() {
+        return Err(PasswordError::NotGiven);
+    }
+    rpassword::prompt_password(prompt).map(Zeroizing::new).map_err(|error| PasswordError::Unreadable(error.to_string()))
+}
