@@ -250,7 +250,6 @@ fn generated_keys_are_read_by_openssl() {
         assert_ne!(key.public_key(), PrivateKey::generate(curve).unwrap().public_key());
         let plain_pem = key.to_pem(None).unwrap();
         let encrypted = key.to_pem(Some("secret pässword")).unwrap();
-        assert_ne!(encrypted, key.to_pem(Some("secret pässword")).unwrap(), "salted");
         folder.write("plain", plain_pem.as_bytes());
         folder.write("encrypted", encrypted.as_bytes());
         folder.write("password", "secret pässword\n".as_bytes());
@@ -266,8 +265,12 @@ fn generated_keys_are_read_by_openssl() {
 
         assert_same("plain", plain(plain_pem.as_bytes()), &key);
         assert_same("encrypted", with("secret pässword", encrypted.as_bytes()), &key);
-        assert_eq!(with("secret", encrypted.as_bytes()).err(), Some(KeyError::WrongPassword));
         assert_eq!(key.to_pem(Some("")), Err(KeyError::EmptyPassword));
+        // Half a second each where nothing is optimized, and no different for the other curves.
+        if curve == Curve::P256 {
+            assert_ne!(encrypted, key.to_pem(Some("secret pässword")).unwrap(), "salted");
+            assert_eq!(with("secret", encrypted.as_bytes()).err(), Some(KeyError::WrongPassword));
+        }
     }
 }
 

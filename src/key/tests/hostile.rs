@@ -114,6 +114,10 @@ fn a_file_names_one_curve() {
     let inside = der::write(der::OCTET_STRING, &[&sec1(Curve::P256, &[7], None)]);
     let pkcs8 = der::write(der::SEQUENCE, &[&[2, 1, 0], &public::algorithm(Curve::P384), &inside]);
     assert_eq!(plain(&pem("PRIVATE KEY", &pkcs8)).err(), contradiction);
+    let pkcs8 = der::write(der::SEQUENCE, &[&[2, 1, 0], &public::algorithm(Curve::P256), &inside]);
+    let pkcs8 = pem("PRIVATE KEY", &pkcs8);
+    assert!(plain(&pkcs8).is_ok());
+    assert_eq!(plain(&[pem("EC PARAMETERS", &p384), pkcs8].concat()).err(), contradiction);
 
     assert_eq!(plain(&nameless).err(), Some(KeyError::MissingCurve));
     let named_before = plain(&[pem("EC PARAMETERS", &p256), nameless].concat());
