@@ -77,7 +77,7 @@ impl Curve {
         }
     }
 
-    fn domain(self) -> DomainRef {
+    pub(super) fn domain(self) -> DomainRef {
         match self {
             Self::P256 => P256.borrow(),
             Self::P384 => P384.borrow(),
@@ -172,13 +172,13 @@ struct Domain<const N: usize> {
     n: [u8; N],
 }
 
-struct DomainRef {
-    p: &'static [u8],
-    a: &'static [u8],
-    b: &'static [u8],
-    x: &'static [u8],
-    y: &'static [u8],
-    n: &'static [u8],
+pub(super) struct DomainRef {
+    pub(super) p: &'static [u8],
+    pub(super) a: &'static [u8],
+    pub(super) b: &'static [u8],
+    pub(super) x: &'static [u8],
+    pub(super) y: &'static [u8],
+    pub(super) n: &'static [u8],
 }
 
 impl<const N: usize> Domain<N> {

@@ -294,3 +294,84 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
     // Each digit is below 16.
     Some(pairs.iter().map(|&[high, low]| (high << 4 | low) as u8).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn integer(value: u64) -> Vec<u8> {
+        let digits = value.to_be_bytes();
+        let zeros = digits.iter().take_while(|&&digit| digit == 0).count().min(7);
+        let sign: &[u8] = if digits[zeros] >= 0x80 { &[0] } else { &[] };
+        der::write(der::INTEGER, &[sign, &digits[zeros..]]).to_vec()
+    }
+
+    fn function(name: &[u8], numbers: &[u64], rest: &[u8]) -> Vec<u8> {
+        let numbers: Vec<u8> = numbers.iter().flat_map(|&number| integer(number)).collect();
+        let parameters = der::write(der::SEQUENCE, &[&[der::OCTET_STRING, 2, 1, 2], &numbers, rest]);
+        der::write(der::SEQUENCE, &[&der::write(der::OID, &[name]), &parameters]).to_vec()
+    }
+
+    fn read(name: &[u8], numbers: &[u64]) -> Option<KeyError> {
+        Kdf::read(der::whole_sequence(&function(name, numbers, &[])).unwrap(), 32).err()
+    }
+
+    fn too_costly(what: &'static str, found: u64, cap: u64) -> Option<KeyError> {
+        Some(KeyError::TooCostly { what, found, cap })
+    }
+
+    #[test]
+    fn iterations_are_capped() {
+        for allowed in [1, 2048, 600_000, 10_000_000] {
+            assert_eq!(read(oid::PBKDF2, &[allowed]), None);
+            assert_eq!(read(oid::PBKDF2, &[allowed, 32]), None);
+        }
+        for refused in [10_000_001, 1 << 32, u64::MAX] {
+            assert_eq!(read(oid::PBKDF2, &[refused]), too_costly("PBKDF2 iterations", refused, 10_000_000));
+        }
+        assert!(matches!(read(oid::PBKDF2, &[0]), Some(KeyError::UnsupportedEncryption { .. })));
+        assert!(matches!(read(oid::PBKDF2, &[1, 16]), Some(KeyError::UnsupportedEncryption { .. })));
+        assert_eq!(read(oid::PBKDF2, &[]), Some(KeyError::Malformed(der::DerFault::Truncated)));
+    }
+
+    #[test]
+    fn scrypt_is_capped_in_memory_and_time() {
+        const MEMORY: &str = "scrypt memory in bytes";
+        for allowed in [[2, 1, 1], [16_384, 8, 1], [1 << 18, 8, 1], [1 << 18, 8, 4], [1 << 15, 64, 4], [1 << 17, 1, 16]]
+        {
+            assert_eq!(read(oid::SCRYPT, &allowed), None, "{allowed:?}");
+        }
+        assert_eq!(read(oid::SCRYPT, &[16_384, 8, 1, 32]), None);
+        assert_eq!(read(oid::SCRYPT, &[1 << 19, 8, 1]), too_costly(MEMORY, 512 << 20, 256 << 20));
+        assert_eq!(read(oid::SCRYPT, &[1 << 63, 8, 1]), too_costly(MEMORY, u64::MAX, 256 << 20));
+        assert_eq!(read(oid::SCRYPT, &[1 << 18, 8, 5]), too_costly("scrypt work in bytes", 5 << 28, 1 << 30));
+        assert_eq!(read(oid::SCRYPT, &[2, 65, 1]), too_costly("scrypt block size r", 65, 64));
+        assert_eq!(read(oid::SCRYPT, &[2, u64::MAX, 1]), too_costly("scrypt block size r", u64::MAX, 64));
+        assert_eq!(read(oid::SCRYPT, &[2, 1, 17]), too_costly("scrypt parallelization p", 17, 16));
+        for senseless in [[0, 8, 1], [1, 8, 1], [3, 8, 1], [2, 0, 1], [2, 8, 0]] {
+            assert!(matches!(read(oid::SCRYPT, &senseless), Some(KeyError::UnsupportedEncryption { .. })));
+        }
+        assert!(matches!(read(oid::SCRYPT, &[2, 8, 1, 16]), Some(KeyError::UnsupportedEncryption { .. })));
+    }
+
+    #[test]
+    fn a_pseudorandom_function_is_read_to_its_end() {
+        let read = |null: &[u8]| {
+            let prf = der::write(der::SEQUENCE, &[&der::write(der::OID, &[oid::HMAC_SHA512]), null]);
+            Kdf::read(der::whole_sequence(&function(oid::PBKDF2, &[1], &prf)).unwrap(), 32).err()
+        };
+        assert_eq!(read(&[der::NULL, 0]), None);
+        assert_eq!(read(&[]), None);
+        assert_eq!(read(&[der::NULL, 1, 0]), Some(KeyError::Malformed(der::DerFault::Length)));
+        assert_eq!(read(&[der::NULL, 0, 0]), Some(KeyError::Malformed(der::DerFault::TrailingData)));
+    }
+
+    #[test]
+    fn hexadecimal_is_whole_bytes() {
+        assert_eq!(unhex("00fF10"), Some(vec![0, 0xff, 0x10]));
+        assert_eq!(unhex(""), Some(vec![]));
+        for broken in ["0", "0g", "+1", "0 1"] {
+            assert_eq!(unhex(broken), None);
+        }
+    }
+}

@@ -76,6 +76,7 @@ fn a_single_file_is_a_model_of_its_own_name_whatever_is_ignored() {
     let at = |path: &str| model.relative_in(&tree.base(), Path::new(path)).unwrap();
     assert_eq!(at("m/x.gguf"), Relative::Root);
     assert_eq!(at("m/../m/x.gguf"), Relative::Root);
+    assert_eq!(at("m/x.gguf/"), Relative::Root);
     for outside in ["m/y", "m", "m/x.gguf/z", "none"] {
         assert_eq!(at(outside), Relative::Outside, "{outside}");
     }
