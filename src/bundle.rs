@@ -157,7 +157,9 @@ impl Bundle {
         if envelope.payload_type != PAYLOAD_TYPE {
             return Err(FormatError::PayloadType(envelope.payload_type));
         }
-        let [signature] = &envelope.signatures[..] else { return Err(FormatError::Signatures(envelope.signatures.len())) };
+        let [signature] = &envelope.signatures[..] else {
+            return Err(FormatError::Signatures(envelope.signatures.len()));
+        };
         let envelope = Envelope {
             payload: base64("dsseEnvelope.payload", &envelope.payload)?,
             signature: base64("dsseEnvelope.signatures[0].sig", &signature.sig)?,
@@ -243,12 +245,14 @@ impl TryFrom<WireMaterial<'_>> for VerificationMaterial {
             }
             (None, Some(certificate), None) => Ok(Self::Certificate(base64(RAW_BYTES, &certificate.raw_bytes)?)),
             (None, None, Some(chain)) if !chain.certificates.is_empty() => {
-                let certificates = chain.certificates.iter().map(|certificate| base64(RAW_BYTES, &certificate.raw_bytes));
+                let certificates =
+                    chain.certificates.iter().map(|certificate| base64(RAW_BYTES, &certificate.raw_bytes));
                 Ok(Self::CertificateChain(certificates.collect::<Result<_, _>>()?))
             }
             (key, certificate, chain) => {
                 // An empty chain beside nothing else is no material at all; beside a key it is one kind too many.
-                let chain = chain.is_some_and(|chain| !chain.certificates.is_empty() || key.is_some() || certificate.is_some());
+                let chain =
+                    chain.is_some_and(|chain| !chain.certificates.is_empty() || key.is_some() || certificate.is_some());
                 let kinds = [key.is_some(), certificate.is_some(), chain];
                 Err(FormatError::Material(kinds.into_iter().filter(|&kind| kind).count()))
             }

@@ -28,7 +28,9 @@ pub enum Error {
         source: io::Error,
     },
     /// A file was not the same file, or not the same length, before and after it was read.
-    #[error("{path:?} changed while it was read: {how}. Nothing can be said of it; stop whoever writes to it and run again")]
+    #[error(
+        "{path:?} changed while it was read: {how}. Nothing can be said of it; stop whoever writes to it and run again"
+    )]
     FileChanged {
         /// The file.
         path: PathBuf,
@@ -39,7 +41,9 @@ pub enum Error {
     #[error(transparent)]
     Source(#[from] SourceError),
     /// The model holds no file that would be signed.
-    #[error("{path:?} holds no file to sign (empty files do not count under `shards`); an empty signature would cover nothing")]
+    #[error(
+        "{path:?} holds no file to sign (empty files do not count under `shards`); an empty signature would cover nothing"
+    )]
     EmptyModel {
         /// The model.
         path: PathBuf,
@@ -64,6 +68,9 @@ pub enum Error {
     /// The signer failed.
     #[error("cannot sign: {0}")]
     Sign(KeyError),
+    /// A device was named that does not exist.
+    #[error("{0}")]
+    UnknownDevice(String),
     /// A device is missing, not compiled in, or failed.
     #[error(transparent)]
     Device(#[from] DeviceError),
@@ -99,7 +106,9 @@ impl From<VerifyError> for Error {
 #[non_exhaustive]
 pub enum VerifyError {
     /// The bundle is longer than this verifier is willing to hold in memory.
-    #[error("the bundle has {len} bytes and the limit is {limit}. Raise it with --max-bundle-size if a model really has that many files")]
+    #[error(
+        "the bundle has {len} bytes and the limit is {limit}. Raise it with --max-bundle-size if a model really has that many files"
+    )]
     BundleTooLarge {
         /// Bytes in the file.
         len: u64,
@@ -136,7 +145,9 @@ pub enum VerifyError {
         disagrees: Algorithm,
     },
     /// A digest was demanded that the signer did not write.
-    #[error("{name} has no signed {algorithm} digest. Verify without asking for it, or have the model signed by tensorseal with annotations")]
+    #[error(
+        "{name} has no signed {algorithm} digest. Verify without asking for it, or have the model signed by tensorseal with annotations"
+    )]
     NoSuchDigest {
         /// The resource.
         name: ResourceName,
@@ -173,7 +184,9 @@ pub enum FormatError {
     #[error("the bundle's mediaType is {0:?}, not that of a Sigstore bundle v0.3")]
     MediaType(String),
     /// None, or more than one, of publicKey, certificate and x509CertificateChain.
-    #[error("the bundle's verificationMaterial must hold exactly one of publicKey, certificate and x509CertificateChain, and holds {0}")]
+    #[error(
+        "the bundle's verificationMaterial must hold exactly one of publicKey, certificate and x509CertificateChain, and holds {0}"
+    )]
     Material(usize),
     /// The envelope is for another kind of payload.
     #[error("the envelope's payloadType is {0:?}, not \"application/vnd.in-toto+json\"")]
@@ -203,7 +216,9 @@ pub enum FormatError {
     #[error("the statement's subject has no well-formed sha256 digest")]
     SubjectDigest,
     /// The subject's digest is not that of the listed resources.
-    #[error("the manifest is inconsistent: the subject's digest is {signed}, but the listed resources hash to {computed}")]
+    #[error(
+        "the manifest is inconsistent: the subject's digest is {signed}, but the listed resources hash to {computed}"
+    )]
     RootDigest {
         /// As the subject has it.
         signed: Digest,

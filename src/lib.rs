@@ -4,21 +4,21 @@
 
 pub mod source;
 
-pub mod digest;
-pub mod tree;
 pub mod device;
+pub mod digest;
 mod measure;
+pub mod tree;
 
-pub mod manifest;
-mod json;
-pub mod statement;
-pub mod envelope;
 pub mod bundle;
+pub mod envelope;
+mod json;
+pub mod manifest;
+pub mod statement;
 
 pub mod key;
+pub mod report;
 pub mod sign;
 pub mod verify;
-pub mod report;
 
 pub mod error;
 mod output;

@@ -154,7 +154,11 @@ impl Resource {
     /// The signed digest by `algorithm`, if there is one.
     #[must_use]
     pub fn digest_by(&self, algorithm: Algorithm) -> Option<Digest> {
-        if self.digest.algorithm() == algorithm { Some(self.digest) } else { self.blake3.filter(|d| d.algorithm() == algorithm) }
+        if self.digest.algorithm() == algorithm {
+            Some(self.digest)
+        } else {
+            self.blake3.filter(|d| d.algorithm() == algorithm)
+        }
     }
 }
 
@@ -259,7 +263,10 @@ fn check_tiling(resources: &[Resource], size: NonZeroU64) -> Result<(), FormatEr
             let short_last = i + 1 == ranges.len() && range.start < range.end && range.end - range.start < size.get();
             if range.start != at || !(full || short_last) {
                 let name = format!("{path}:{}:{}", range.start, range.end);
-                return Err(FormatError::Shard { name, why: "the shards of this file leave a gap, overlap or have another size" });
+                return Err(FormatError::Shard {
+                    name,
+                    why: "the shards of this file leave a gap, overlap or have another size",
+                });
             }
             at = range.end;
         }
@@ -300,7 +307,8 @@ impl fmt::Display for Differences {
             (count(|d| matches!(d, Difference::Missing)), "missing"),
             (count(|d| matches!(d, Difference::Unsigned)), "not signed"),
         ];
-        let counts: Vec<String> = counts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
+        let counts: Vec<String> =
+            counts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
         write!(f, "the model differs from what was signed: {}", counts.join(", "))?;
         for (name, difference) in &self.0 {
             // A name comes from a file system or a bundle: shown so that it cannot forge lines of its own.
@@ -345,7 +353,15 @@ mod tests {
 
     #[test]
     fn names_are_relative_and_normal() {
-        for (text, normal) in [("a", "a"), ("./a", "a"), ("a//b", "a/b"), ("a/./b", "a/b"), (".", "."), ("...", "..."), ("a..b/c ", "a..b/c ")] {
+        for (text, normal) in [
+            ("a", "a"),
+            ("./a", "a"),
+            ("a//b", "a/b"),
+            ("a/./b", "a/b"),
+            (".", "."),
+            ("...", "..."),
+            ("a..b/c ", "a..b/c "),
+        ] {
             assert_eq!(ResourceName::parse(text).unwrap().as_str(), normal);
         }
         for text in ["", "/a", "//", "./", "./.", "a/", "a/.", "..", "../a", "a/../b", "a/..", "a\0b", "/"] {
@@ -355,11 +371,25 @@ mod tests {
 
     #[test]
     fn shard_names_are_read_from_the_right_and_only_in_one_spelling() {
-        let shard = |name: &str| ResourceName::parse(name).unwrap().shard().map(|(path, range)| (path.to_owned(), range));
+        let shard =
+            |name: &str| ResourceName::parse(name).unwrap().shard().map(|(path, range)| (path.to_owned(), range));
         assert_eq!(shard("w:0:4"), Some(("w".into(), 0..4)));
         assert_eq!(shard("a:1:b:10:20"), Some(("a:1:b".into(), 10..20)));
         assert_eq!(shard("w:1:0:3"), Some(("w:1".into(), 0..3)));
-        for bad in ["w", "w:1", ":0:1", "w:01:4", "w:0:04", "w:+0:4", "w:0: 4", "w:0:", "w::4", "w:-1:4", "w:0:18446744073709551616", "w:0:4.0"] {
+        for bad in [
+            "w",
+            "w:1",
+            ":0:1",
+            "w:01:4",
+            "w:0:04",
+            "w:+0:4",
+            "w:0: 4",
+            "w:0:",
+            "w::4",
+            "w:-1:4",
+            "w:0:18446744073709551616",
+            "w:0:4.0",
+        ] {
             assert_eq!(shard(bad), None, "{bad}");
         }
     }
@@ -380,7 +410,9 @@ mod tests {
     fn empty_and_double_are_refused() {
         assert!(matches!(Manifest::new("m".into(), files(), vec![]), Err(FormatError::NoResources)));
         let double = vec![resource("a", 1), resource("b", 2), resource("./a", 1)];
-        assert!(matches!(Manifest::new("m".into(), files(), double), Err(FormatError::DoubleName { name }) if name == "a"));
+        assert!(
+            matches!(Manifest::new("m".into(), files(), double), Err(FormatError::DoubleName { name }) if name == "a")
+        );
     }
 
     #[test]

@@ -128,7 +128,11 @@ fn current(statement: &WireStatement<'_>) -> Result<Manifest, FormatError> {
     let resources = resources.collect::<Result<Vec<_>, _>>()?;
     let serialization = Serialization { shard_naming: naming.unwrap_or_default(), ..serialization };
     let manifest = Manifest::new(subject.name.clone(), serialization, resources)?;
-    if manifest.root() == signed { Ok(manifest) } else { Err(FormatError::RootDigest { signed, computed: manifest.root() }) }
+    if manifest.root() == signed {
+        Ok(manifest)
+    } else {
+        Err(FormatError::RootDigest { signed, computed: manifest.root() })
+    }
 }
 
 impl TryFrom<WireSerialization> for Serialization {
@@ -186,7 +190,8 @@ fn resource(
     let digest = Digest::from_hex(hash, &wire.digest).ok_or_else(|| malformed(hash))?;
     let (mut blake3, mut size) = (None, None);
     if let Some(annotation) = annotation(&name, wire.annotations)? {
-        let signed = Digest::from_hex(Algorithm::Blake3, &annotation.blake3).ok_or_else(|| malformed(Algorithm::Blake3))?;
+        let signed =
+            Digest::from_hex(Algorithm::Blake3, &annotation.blake3).ok_or_else(|| malformed(Algorithm::Blake3))?;
         if hash == Algorithm::Blake3 && signed != digest {
             let why = "it has another BLAKE3 digest than the resource".to_owned();
             return Err(FormatError::Annotation { name: name.to_string(), why });

@@ -42,10 +42,16 @@ pub(super) enum LogLevel {
 #[derive(Subcommand)]
 pub(super) enum Command {
     /// Sign a model
-    #[command(subcommand, after_help = "Example: tensorseal sign key ./model --private-key key.pem --signature model.sig")]
+    #[command(
+        subcommand,
+        after_help = "Example: tensorseal sign key ./model --private-key key.pem --signature model.sig"
+    )]
     Sign(SignMethod),
     /// Verify that a model is what its signer signed
-    #[command(subcommand, after_help = "Example: tensorseal verify key ./model --public-key key.pub --signature model.sig")]
+    #[command(
+        subcommand,
+        after_help = "Example: tensorseal verify key ./model --public-key key.pub --signature model.sig"
+    )]
     Verify(VerifyMethod),
     /// Print the digest of a model, or of each of its files
     Digest(DigestArgs),
@@ -204,7 +210,9 @@ pub(super) enum SingleFileArg {
 }
 
 #[derive(Args)]
-#[command(after_help = "Example: tensorseal verify key ./model --public-key key.pub --signature ./model/model.sig --strict")]
+#[command(
+    after_help = "Example: tensorseal verify key ./model --public-key key.pub --signature ./model/model.sig --strict"
+)]
 pub(super) struct VerifyKeyArgs {
     #[command(flatten)]
     pub(super) model: ModelArgs,
@@ -252,7 +260,9 @@ pub(super) enum DigestArg {
 }
 
 #[derive(Args)]
-#[command(after_help = "Examples:\n  tensorseal digest ./model\n  tensorseal digest ./model --files --hash blake3 | b3sum --check")]
+#[command(
+    after_help = "Examples:\n  tensorseal digest ./model\n  tensorseal digest ./model --files --hash blake3 | b3sum --check"
+)]
 pub(super) struct DigestArgs {
     #[command(flatten)]
     pub(super) model: ModelArgs,
@@ -324,7 +334,10 @@ fn size(text: &str) -> Result<NonZeroU64, String> {
         _ => return Err("write a number of bytes, or one with kB, MB, GB, KiB, MiB or GiB".to_owned()),
     };
     let number: u64 = number.parse().map_err(|_| "write a number of bytes, such as 64MiB".to_owned())?;
-    number.checked_mul(factor).and_then(NonZeroU64::new).ok_or_else(|| "it must be positive and fit in 64 bits".to_owned())
+    number
+        .checked_mul(factor)
+        .and_then(NonZeroU64::new)
+        .ok_or_else(|| "it must be positive and fit in 64 bits".to_owned())
 }
 
 #[cfg(test)]

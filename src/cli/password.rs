@@ -15,7 +15,9 @@ const LONGEST: u64 = 64 << 10;
 /// The password that the options name, if they name any.
 pub(super) fn given(args: &PasswordArgs) -> Result<Option<Zeroizing<String>>, PasswordError> {
     if let Some(password) = &args.password {
-        say::warning("a password on the command line can be seen by every user of this machine; use --password-file, --password-env or the prompt");
+        say::warning(
+            "a password on the command line can be seen by every user of this machine; use --password-file, --password-env or the prompt",
+        );
         return Ok(Some(Zeroizing::new(password.clone())));
     }
     if let Some(path) = &args.password_file {

@@ -55,7 +55,9 @@ pub enum DeviceError {
     #[error("this build of tensorseal has no {0} engine; use --device cpu")]
     NotCompiled(DeviceKind),
     /// The known-answer test at opening gave another digest.
-    #[error("{device} computed a wrong {algorithm} digest of a known input; its hardware or this build is broken, and nothing it says can be used")]
+    #[error(
+        "{device} computed a wrong {algorithm} digest of a known input; its hardware or this build is broken, and nothing it says can be used"
+    )]
     SelfTest {
         /// The device.
         device: DeviceKind,

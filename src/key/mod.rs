@@ -18,6 +18,7 @@
 mod curve;
 mod der;
 mod encrypted;
+mod file;
 mod oid;
 mod pem;
 mod private;

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 pub use key::KeySigner;
 
 use crate::bundle::{Bundle, VerificationMaterial};
-use crate::device::Device;
 use crate::device::cpu::{Algorithms, Progress};
+use crate::device::{Device, DeviceKind};
 use crate::digest::Algorithm;
 use crate::envelope::{Envelope, pae};
 use crate::error::Error;
@@ -17,7 +17,7 @@ use crate::key::KeyError;
 use crate::manifest::{Manifest, Method, Resource, SINGLE_FILE, Serialization, ShardNaming};
 use crate::measure::measure;
 use crate::report::Note;
-use crate::source::{FollowedLink, IgnoreSet, Model, ModelKind, SymlinkPolicy};
+use crate::source::{FollowedLink, IgnoreSet, IgnoredFile, Model, ModelKind, SymlinkPolicy};
 use crate::statement;
 use crate::verify::{GitFiles, ignore_more};
 
@@ -95,6 +95,10 @@ impl Default for SignOptions {
 pub struct Hashed {
     /// Every resource and its digests.
     pub manifest: Manifest,
+    /// By which algorithms each resource was hashed.
+    pub algorithms: Vec<Algorithm>,
+    /// Where.
+    pub device: DeviceKind,
     /// Files read.
     pub files: usize,
     /// Bytes read.
@@ -136,7 +140,14 @@ pub fn hash(
     let model = Model::open(path, options.symlinks)?;
     let mut notes = Vec::new();
     let mut ignore = IgnoreSet::new();
-    ignore_more(&mut ignore, &model, options.git_files != GitFiles::Keep, &options.ignore_paths, signature, &mut notes)?;
+    ignore_more(
+        &mut ignore,
+        &model,
+        options.git_files != GitFiles::Keep,
+        &options.ignore_paths,
+        signature,
+        &mut notes,
+    )?;
     let scan = model.scan(&ignore, options.symlinks, false)?;
 
     let annotate = options.annotations == Annotations::Blake3 && options.hash != Algorithm::Blake3;
@@ -171,6 +182,8 @@ pub fn hash(
     let manifest = Manifest::new(model.name().to_owned(), serialization, resources).map_err(Error::Statement)?;
     Ok(Hashed {
         manifest,
+        algorithms: Algorithm::ALL.into_iter().filter(|&algorithm| algorithms.has(algorithm)).collect(),
+        device: device.kind(),
         files: found.files,
         bytes: found.bytes,
         elapsed: begun.elapsed(),
@@ -178,6 +191,36 @@ pub fn hash(
         followed: scan.followed,
         notes,
     })
+}
+
+/// What of a model would be signed.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Listing {
+    /// Names and sizes in bytes, sorted by name.
+    pub files: Vec<(String, u64)>,
+    /// What would be left out.
+    pub ignored: Vec<IgnoredFile>,
+    /// Links that would be followed.
+    pub followed: Vec<FollowedLink>,
+}
+
+/// Lists what [`hash`] would read, without reading it.
+///
+/// # Errors
+/// [`Error`] if the model cannot be read or holds what cannot be signed.
+pub fn list(model: &Path, options: &SignOptions) -> Result<Listing, Error> {
+    let model = Model::open(model, options.symlinks)?;
+    let (mut ignore, mut notes) = (IgnoreSet::new(), Vec::new());
+    ignore_more(&mut ignore, &model, options.git_files != GitFiles::Keep, &options.ignore_paths, None, &mut notes)?;
+    let scan = model.scan(&ignore, options.symlinks, true)?;
+    let mut files = Vec::with_capacity(scan.files.len());
+    for file in &scan.files {
+        let path = file.path();
+        let meta = std::fs::symlink_metadata(&path).map_err(Error::io("examine", path))?;
+        files.push((file.name().to_owned(), meta.len()));
+    }
+    Ok(Listing { files, ignored: scan.ignored, followed: scan.followed })
 }
 
 /// Signs the model at `model`; `signature` is where the caller will write the bundle.

@@ -21,7 +21,12 @@ impl KeyVerifier {
 }
 
 impl Verifier for KeyVerifier {
-    fn verify(&self, pae: &[u8], signature: &[u8], material: &VerificationMaterial) -> Result<Identity, SignatureError> {
+    fn verify(
+        &self,
+        pae: &[u8],
+        signature: &[u8],
+        material: &VerificationMaterial,
+    ) -> Result<Identity, SignatureError> {
         let VerificationMaterial::PublicKey { hint, .. } = material else {
             return Err(SignatureError::OtherMethod { expected: "key", found: material.method() });
         };

@@ -77,7 +77,9 @@ impl<T> Deref for Verified<T> {
 #[non_exhaustive]
 pub enum SignatureError {
     /// The bundle was signed by another method.
-    #[error("the bundle was signed with the {found} method, and the {expected} method was asked for; use `verify {found}`")]
+    #[error(
+        "the bundle was signed with the {found} method, and the {expected} method was asked for; use `verify {found}`"
+    )]
     OtherMethod {
         /// What this verifier verifies.
         expected: &'static str,
@@ -109,7 +111,8 @@ pub trait Verifier {
     ///
     /// # Errors
     /// [`SignatureError`] if it is not from whom this verifier trusts.
-    fn verify(&self, pae: &[u8], signature: &[u8], material: &VerificationMaterial) -> Result<Identity, SignatureError>;
+    fn verify(&self, pae: &[u8], signature: &[u8], material: &VerificationMaterial)
+    -> Result<Identity, SignatureError>;
 }
 
 impl Bundle {
@@ -132,6 +135,14 @@ impl Bundle {
             return Err(FormatError::OldEncoding.into());
         }
         Ok(Verified { value, identity })
+    }
+
+    /// What the bundle claims, for people who want to look at it. Nothing of it is verified, hence no [`Verified`].
+    ///
+    /// # Errors
+    /// [`FormatError`] if the payload is not a statement of OMS.
+    pub fn unverified_manifest(&self) -> Result<Manifest, FormatError> {
+        statement::parse(&self.envelope().payload)
     }
 }
 

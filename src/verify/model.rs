@@ -207,7 +207,8 @@ impl Check<'_> {
         checked: Vec<Algorithm>,
         notes: Vec<Note>,
     ) -> Report {
-        let (mut empty, unsigned): (Vec<_>, Vec<_>) = unsigned.into_iter().partition(|name| self.covers_nothing_of(name));
+        let (mut empty, unsigned): (Vec<_>, Vec<_>) =
+            unsigned.into_iter().partition(|name| self.covers_nothing_of(name));
         empty.extend(found.empty.iter().cloned());
         let signed = |algorithm: &Algorithm| self.signed.resources().iter().any(|r| r.digest_by(*algorithm).is_some());
         let not_checked = Algorithm::ALL.into_iter().filter(|a| signed(a) && !checked.contains(a)).collect();

@@ -64,9 +64,10 @@ impl OpenFile {
     /// Fills `buffer` from byte `at`. A file that has become too short for that has changed.
     pub(super) fn read_at(&self, buffer: &mut [u8], at: u64) -> Result<(), Error> {
         self.file.read_exact_at(buffer, at).map_err(|error| match error.kind() {
-            io::ErrorKind::UnexpectedEof => {
-                changed(&self.path, &format!("it ends before byte {}, but had {} bytes when opened", at + buffer.len() as u64, self.len()))
-            }
+            io::ErrorKind::UnexpectedEof => changed(
+                &self.path,
+                &format!("it ends before byte {}, but had {} bytes when opened", at + buffer.len() as u64, self.len()),
+            ),
             _ => self.read_error(error),
         })
     }
@@ -104,7 +105,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("w");
         for (name, act) in [
-            ("growth", (|p: &Path| OpenOptions::new().append(true).open(p).unwrap().write_all(b"x").unwrap()) as fn(&Path)),
+            (
+                "growth",
+                (|p: &Path| OpenOptions::new().append(true).open(p).unwrap().write_all(b"x").unwrap()) as fn(&Path),
+            ),
             ("shrinkage", |p| OpenOptions::new().write(true).open(p).unwrap().set_len(3).unwrap()),
             ("rewriting", |p| std::fs::write(p, b"other bytes").unwrap()),
         ] {

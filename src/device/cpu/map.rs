@@ -65,7 +65,8 @@ impl LeasedMap {
             return None;
         };
         // SAFETY: sysconf reads a constant of the system.
-        let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).ok().filter(|&page| page > 0).unwrap_or(4096);
+        let page =
+            usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).ok().filter(|&page| page > 0).unwrap_or(4096);
         let map = Self { start, len, page, file };
         // MADV_POPULATE_READ is of Linux 5.14; without it a bad disk would end in SIGBUS.
         map.advise(0..1, libc::MADV_POPULATE_READ).ok()?;

@@ -148,7 +148,8 @@ impl Cpu {
     /// [`DeviceError::SelfTest`] if a digest of a known input is wrong.
     pub fn open(settings: Settings) -> Result<Self, DeviceError> {
         known_answers()?;
-        let threads = settings.threads.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
+        let threads =
+            settings.threads.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
         Ok(Self { threads, io: settings.io })
     }
 

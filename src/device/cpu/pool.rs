@@ -226,7 +226,8 @@ impl<'a> Pool<'a> {
                 self.progress.advance(len, 1);
                 continue;
             }
-            let mapped = self.cpu.io == Io::Auto && len >= MAP_FROM && self.shard.is_none_or(|shard| shard.get() >= MAP_FROM);
+            let mapped =
+                self.cpu.io == Io::Auto && len >= MAP_FROM && self.shard.is_none_or(|shard| shard.get() >= MAP_FROM);
             let map = if mapped { LeasedMap::new(&file.file, len) } else { None };
             let large = Arc::new(LargeFile::new(index, Arc::new(Source { map, file }), self.shard));
             let mut shared = lock(&board.state);
@@ -277,7 +278,14 @@ impl<'a> Pool<'a> {
 
     /// Hashes one long string with the help of whoever is idle.
     fn stream<'s>(&'s self, board: &Board<'s>, file: &Arc<LargeFile>, range: Range<u64>) -> Result<Digests, Error> {
-        let stream = Arc::new(Stream::new(Arc::clone(&file.source), range, self.algorithms, self.cpu.threads, self.progress, &self.stop));
+        let stream = Arc::new(Stream::new(
+            Arc::clone(&file.source),
+            range,
+            self.algorithms,
+            self.cpu.threads,
+            self.progress,
+            &self.stop,
+        ));
         lock(&board.state).streams.push(Arc::clone(&stream));
         board.changed.notify_all();
         let digests = stream.own();
@@ -289,7 +297,8 @@ impl<'a> Pool<'a> {
     /// Digests of every shard of `bytes`, which begin at byte `at` of their file.
     fn parts_of(&self, bytes: &[u8], at: u64, shard: u64, parts: &mut Vec<Part>) {
         let whole_file = self.shard.is_none();
-        let shards = if whole_file { vec![bytes] } else { bytes.chunks(usize::try_from(shard).unwrap_or(usize::MAX)).collect() };
+        let shards =
+            if whole_file { vec![bytes] } else { bytes.chunks(usize::try_from(shard).unwrap_or(usize::MAX)).collect() };
         let mut start = at;
         for shard in shards {
             let end = start + shard.len() as u64;

@@ -1,0 +1,46 @@
+//! Exit codes.
+
+use tensorseal::Error;
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Exit {
+    /// The answer is yes, or the work is done.
+    Yes,
+    /// The answer is no.
+    No,
+    /// The command line was wrong.
+    Usage,
+    /// No answer could be had.
+    NoAnswer,
+}
+
+impl Exit {
+    pub(super) const fn code(self) -> u8 {
+        match self {
+            Self::Yes => 0,
+            Self::No => 1,
+            Self::Usage => 2,
+            Self::NoAnswer => 3,
+        }
+    }
+
+    /// For JSON reports.
+    pub(super) const fn verdict(self) -> &'static str {
+        match self {
+            Self::Yes => "yes",
+            Self::No => "no",
+            Self::Usage | Self::NoAnswer => "none",
+        }
+    }
+}
+
+impl From<&Error> for Exit {
+    fn from(error: &Error) -> Self {
+        match error {
+            Error::Verify(_) => Self::No,
+            Error::IgnoresEverything { .. } | Error::UnknownDevice(_) => Self::Usage,
+            _ => Self::NoAnswer,
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! `inspect`: what a bundle says, or what of a model would be signed. Nothing is verified.
+
+use std::fmt::Write;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use serde_json::json;
+use tensorseal::bundle::{Bundle, VerificationMaterial};
+use tensorseal::sign::{SignOptions, list};
+use tensorseal::{Error, Manifest, VerifyError};
+
+use super::args::InspectArgs;
+use super::exit::Exit;
+use super::{failed, json, printed, say};
+
+pub(super) fn run(args: &InspectArgs) -> Exit {
+    let text = if looks_like_a_bundle(&args.model.model) { bundle(args) } else { model(args) };
+    match text {
+        Ok(text) => printed(&text),
+        Err(error) => failed("Inspection failed:", "inspect", &error, args.json),
+    }
+}
+
+/// A file that begins as a JSON object with one of a bundle's three keys. Weights do not; `config.json` does not.
+fn looks_like_a_bundle(path: &Path) -> bool {
+    let mut head = Vec::new();
+    let read = path.is_file() && File::open(path).is_ok_and(|file| file.take(4096).read_to_end(&mut head).is_ok());
+    let head = String::from_utf8_lossy(&head);
+    let keys = ["\"mediaType\"", "\"verificationMaterial\"", "\"dsseEnvelope\""];
+    read && head.trim_start_matches('\u{feff}').trim_start().starts_with('{')
+        && keys.iter().any(|key| head.contains(key))
+}
+
+fn bundle(args: &InspectArgs) -> Result<String, Error> {
+    let bundle = Bundle::read(&args.model.model, args.max_bundle_size.get())?;
+    let manifest = bundle.unverified_manifest().map_err(VerifyError::Format)?;
+    let (entries, timestamps) = bundle.log_entries_and_timestamps();
+    let hint = match bundle.material() {
+        VerificationMaterial::PublicKey { hint, .. } => hint.as_deref(),
+        _ => None,
+    };
+    if args.json {
+        let mut report = json::head("inspect", Exit::Yes);
+        json::insert(
+            &mut report,
+            json!({
+                "verdict": "none",
+                "verified": false,
+                "signature": args.model.model.display().to_string(),
+                "method": bundle.material().method(),
+                "key_hint": hint,
+                "log_entries": entries,
+                "timestamps": timestamps,
+                "predicate_type": manifest.version().predicate_type(),
+                "model_name": manifest.model(),
+                "root": manifest.root().to_string(),
+                "serialization": json::serialization(manifest.serialization()),
+                "resources": manifest.resources().iter().map(resource).collect::<Vec<_>>(),
+            }),
+        );
+        return Ok(json::text(&report));
+    }
+    Ok(bundle_text(&bundle, &manifest, hint))
+}
+
+fn resource(resource: &tensorseal::manifest::Resource) -> serde_json::Value {
+    let blake3 = resource.blake3.map(|digest| digest.to_hex());
+    json!({"name": resource.name.as_str(), "digest": resource.digest.to_string(), "blake3": blake3, "size": resource.size})
+}
+
+fn bundle_text(bundle: &Bundle, manifest: &Manifest, hint: Option<&str>) -> String {
+    let serialization = manifest.serialization();
+    let mut text = String::from("NOT VERIFIED: this is what the bundle says of itself.\n\n");
+    let mut line = |label: &str, value: String| {
+        let _ = writeln!(text, "{label:<16}{}", value.escape_debug());
+    };
+    line("method", bundle.material().method().to_owned());
+    line("key hint", hint.unwrap_or("none").to_owned());
+    let (entries, timestamps) = bundle.log_entries_and_timestamps();
+    line("log entries", entries.to_string());
+    line("timestamps", timestamps.to_string());
+    line("statement", manifest.version().predicate_type().to_owned());
+    line("model name", manifest.model().to_owned());
+    line("root", manifest.root().to_string());
+    let shards =
+        serialization.method.shard_size().map_or_else(|| "files".to_owned(), |size| format!("shards of {size} bytes"));
+    line("serialization", format!("{shards}, {}", serialization.hash));
+    line("symlinks", if serialization.allow_symlinks { "followed" } else { "refused" }.to_owned());
+    line(
+        "ignored",
+        serialization.ignore_paths.as_ref().map_or_else(|| "not recorded".to_owned(), |paths| paths.join(", ")),
+    );
+    let annotated = manifest.resources().iter().filter(|resource| resource.blake3.is_some()).count();
+    line("resources", format!("{} ({annotated} with a BLAKE3 digest beside the OMS one)", manifest.resources().len()));
+    text.push('\n');
+    for resource in manifest.resources() {
+        let size = resource.size.map_or_else(String::new, |size| format!("  {}", say::bytes(size)));
+        let _ = writeln!(text, "{}  {}{size}", resource.digest.to_hex(), resource.name.as_str().escape_debug());
+    }
+    text
+}
+
+fn model(args: &InspectArgs) -> Result<String, Error> {
+    let options = SignOptions {
+        symlinks: args.model.symlinks(),
+        ignore_paths: args.model.ignore_paths.clone(),
+        git_files: args.model.git_files(),
+        ..SignOptions::default()
+    };
+    let listing = list(&args.model.model, &options)?;
+    let total: u64 = listing.files.iter().map(|(_, size)| size).sum();
+    if args.json {
+        let mut report = json::head("inspect", Exit::Yes);
+        let files: Vec<_> = listing.files.iter().map(|(name, size)| json!({"name": name, "size": size})).collect();
+        let ignored: Vec<_> = listing.ignored.iter().map(|file| &file.name).collect();
+        json::insert(
+            &mut report,
+            json!({
+                "verdict": "none",
+                "verified": false,
+                "model": args.model.model.display().to_string(),
+                "files": files,
+                "bytes": total,
+                "ignored": ignored,
+                "followed": listing.followed.iter().map(|link| &link.name).collect::<Vec<_>>(),
+            }),
+        );
+        return Ok(json::text(&report));
+    }
+    let mut text = format!("would be signed: {} files, {}\n\n", listing.files.len(), say::bytes(total));
+    for (name, size) in &listing.files {
+        let _ = writeln!(text, "{:>12}  {}", say::bytes(*size), name.escape_debug());
+    }
+    for file in &listing.ignored {
+        let _ = writeln!(text, "{:>12}  {}", "ignored", file.name.escape_debug());
+    }
+    Ok(text)
+}

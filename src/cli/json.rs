@@ -1,0 +1,167 @@
+//! Reports for machines. The schema is `docs/json.md`; a field may be added, a change of meaning needs a new version.
+
+use serde_json::{Map, Value, json};
+use tensorseal::manifest::{Difference, Differences, Method, Serialization};
+use tensorseal::report::Report;
+use tensorseal::sign::Hashed;
+use tensorseal::source::{FollowedLink, IgnoredFile, IgnoredKind};
+use tensorseal::verify::Identity;
+use tensorseal::{Error, VerifyError};
+
+use super::exit::Exit;
+
+/// The head of every report.
+pub(super) fn head(command: &str, exit: Exit) -> Map<String, Value> {
+    let mut report = Map::new();
+    report.insert("schema".into(), "tensorseal/report/v1".into());
+    report.insert("tool".into(), concat!("tensorseal ", env!("CARGO_PKG_VERSION")).into());
+    report.insert("command".into(), command.into());
+    report.insert("verdict".into(), exit.verdict().into());
+    report.insert("exit_code".into(), exit.code().into());
+    report
+}
+
+/// A report as it is printed.
+pub(super) fn text(report: &Map<String, Value>) -> String {
+    // A map of strings and numbers into a string: nothing can fail.
+    serde_json::to_string_pretty(report).unwrap_or_default() + "\n"
+}
+
+pub(super) fn insert(report: &mut Map<String, Value>, fields: Value) {
+    if let Value::Object(fields) = fields {
+        report.extend(fields);
+    }
+}
+
+/// The part of a verification's report that tells what was checked.
+pub(super) fn checked(report: &Report) -> Value {
+    let device = report.device.to_string();
+    let checked: Vec<Value> =
+        report.checked.iter().map(|algorithm| json!({"algorithm": algorithm.name(), "device": device})).collect();
+    json!({
+        "method": report.method,
+        "identity": identity(&report.identity),
+        "predicate_type": report.statement.predicate_type(),
+        "serialization": serialization(&report.serialization),
+        "root": report.root.to_string(),
+        "checked": checked,
+        "not_checked": report.not_checked.iter().map(|algorithm| algorithm.name()).collect::<Vec<_>>(),
+        "resources": report.resources,
+        "files": report.files,
+        "bytes": report.bytes,
+        "seconds": report.elapsed.as_secs_f64(),
+        "ignored": report.ignored.iter().map(ignored).collect::<Vec<_>>(),
+        "not_covered": report.empty,
+        "unsigned": report.unsigned,
+        "followed": report.followed.iter().map(followed).collect::<Vec<_>>(),
+        "notes": report.notes.iter().map(ToString::to_string).collect::<Vec<_>>(),
+    })
+}
+
+/// What was hashed for a signature or a digest.
+pub(super) fn hashed(hashed: &Hashed) -> Value {
+    json!({
+        "serialization": serialization(hashed.manifest.serialization()),
+        "root": hashed.manifest.root().to_string(),
+        "device": hashed.device.to_string(),
+        "algorithms": hashed.algorithms.iter().map(|algorithm| algorithm.name()).collect::<Vec<_>>(),
+        "resources": hashed.manifest.resources().len(),
+        "files": hashed.files,
+        "bytes": hashed.bytes,
+        "seconds": hashed.elapsed.as_secs_f64(),
+        "not_covered": hashed.empty,
+        "followed": hashed.followed.iter().map(followed).collect::<Vec<_>>(),
+        "notes": hashed.notes.iter().map(ToString::to_string).collect::<Vec<_>>(),
+    })
+}
+
+/// Why a command did not end in a yes.
+pub(super) fn error(error: &Error) -> Value {
+    let mut fields = json!({"error": {"kind": kind(error), "message": error.to_string()}});
+    if let Error::Verify(no) = error
+        && let VerifyError::Differs { differences: all, report } = &**no
+        && let Some(fields) = fields.as_object_mut()
+    {
+        if let Value::Object(checked) = checked(report) {
+            fields.extend(checked);
+        }
+        fields.insert("differences".into(), differences(all));
+    }
+    fields
+}
+
+/// A stable name for each kind of failure.
+fn kind(error: &Error) -> &'static str {
+    match error {
+        Error::Io { .. } => "io",
+        Error::FileChanged { .. } => "file-changed",
+        Error::Source(_) => "model",
+        Error::EmptyModel { .. } => "empty-model",
+        Error::IgnoresEverything { .. } => "ignores-everything",
+        Error::Statement(_) => "statement",
+        Error::Key { .. } => "key",
+        Error::Sign(_) => "sign",
+        Error::UnknownDevice(_) | Error::Device(_) => "device",
+        Error::Verify(no) => match &**no {
+            VerifyError::BundleTooLarge { .. } => "bundle-too-large",
+            VerifyError::Format(_) => "format",
+            VerifyError::Signature(_) => "signature",
+            VerifyError::Model(_) => "model",
+            VerifyError::Differs { .. } => "differs",
+            VerifyError::SignerInconsistent { .. } => "signer-inconsistent",
+            VerifyError::NoSuchDigest { .. } => "no-such-digest",
+            VerifyError::Uncovered { .. } => "uncovered",
+            _ => "refused",
+        },
+        _ => "other",
+    }
+}
+
+fn differences(differences: &Differences) -> Value {
+    let one = |name: &str, difference: &Difference| match difference {
+        Difference::Changed { expected, found, expected_size, found_size } => json!({
+            "name": name,
+            "kind": "changed",
+            "expected": expected.to_string(),
+            "found": found.to_string(),
+            "expected_size": expected_size,
+            "found_size": found_size,
+        }),
+        Difference::Missing => json!({"name": name, "kind": "missing"}),
+        Difference::Unsigned => json!({"name": name, "kind": "unsigned"}),
+        _ => json!({"name": name, "kind": "other"}),
+    };
+    differences.0.iter().map(|(name, difference)| one(name.as_str(), difference)).collect()
+}
+
+fn identity(identity: &Identity) -> Value {
+    match identity {
+        Identity::Key { curve, fingerprint } => json!({"curve": curve.name(), "fingerprint": fingerprint}),
+        _ => Value::Null,
+    }
+}
+
+pub(super) fn serialization(serialization: &Serialization) -> Value {
+    let method = if serialization.method == Method::Files { "files" } else { "shards" };
+    json!({
+        "method": method,
+        "hash_type": serialization.hash.name(),
+        "shard_size": serialization.method.shard_size(),
+        "allow_symlinks": serialization.allow_symlinks,
+        "ignore_paths": serialization.ignore_paths,
+    })
+}
+
+fn ignored(file: &IgnoredFile) -> Value {
+    let kind = match file.kind {
+        IgnoredKind::File => "file",
+        IgnoredKind::Symlink => "symlink",
+        IgnoredKind::Special(_) => "special",
+        IgnoredKind::Unreadable => "unreadable",
+    };
+    json!({"name": file.name, "under": &*file.under, "kind": kind})
+}
+
+fn followed(link: &FollowedLink) -> Value {
+    json!({"name": link.name, "target": link.target.display().to_string(), "leaves_model": link.leaves_root})
+}

@@ -1,0 +1,70 @@
+//! `verify`.
+
+use tensorseal::key::PublicKey;
+use tensorseal::verify::{DigestChoice, KeyVerifier, UncoveredFiles, UnsignedFiles};
+use tensorseal::{Error, Report, Verified, VerifyError, VerifyOptions, verify};
+
+use super::args::{CheckArgs, DigestArg, ModelArgs, VerifyKeyArgs};
+use super::exit::Exit;
+use super::progress::Bar;
+use super::{failed, json, open_device, printed, read_key, say};
+
+pub(super) fn key(args: &VerifyKeyArgs) -> Exit {
+    match verify_key(args) {
+        Ok(report) => {
+            if args.engine.json {
+                let mut out = json::head("verify", Exit::Yes);
+                out.insert("model".into(), args.model.model.display().to_string().into());
+                out.insert("signature".into(), args.signature.display().to_string().into());
+                json::insert(&mut out, json::checked(&report));
+                return printed(&json::text(&out));
+            }
+            let exit = match say::success("Verification succeeded") {
+                Ok(()) => Exit::Yes,
+                Err(_) => Exit::NoAnswer,
+            };
+            say::report(&report);
+            exit
+        }
+        Err(error) => {
+            let what = match &error {
+                Error::Verify(_) => "Verification failed with error:",
+                _ => "Verification could not be done:",
+            };
+            let exit = failed(what, "verify", &error, args.engine.json);
+            if let Some(VerifyError::Differs { report, .. }) = error.refusal() {
+                say::report(report);
+            }
+            exit
+        }
+    }
+}
+
+fn verify_key(args: &VerifyKeyArgs) -> Result<Verified<Report>, Error> {
+    let device = open_device(&args.engine)?;
+    let pem = read_key(&args.public_key)?;
+    let key = PublicKey::from_pem(&pem).map_err(|source| Error::Key { path: args.public_key.clone(), source })?;
+    let options = options(&args.model, &args.check);
+    let bar = Bar::new(!args.engine.json);
+    verify(&args.model.model, &args.signature, &KeyVerifier::new(key), &options, &device, &bar)
+}
+
+fn options(model: &ModelArgs, check: &CheckArgs) -> VerifyOptions {
+    VerifyOptions {
+        symlinks: model.symlinks(),
+        ignore_paths: model.ignore_paths.clone(),
+        git_files: model.git_files(),
+        unsigned: if check.ignore_unsigned_files { UnsignedFiles::Tolerate } else { UnsignedFiles::Refuse },
+        uncovered: if check.strict {
+            UncoveredFiles::Refuse { except: check.allow_ignored.clone() }
+        } else {
+            UncoveredFiles::List
+        },
+        digests: match (check.all_digests, check.digest) {
+            (true, _) => DigestChoice::All,
+            (false, DigestArg::Oms) => DigestChoice::Oms,
+            (false, DigestArg::Blake3) => DigestChoice::Blake3,
+        },
+        max_bundle: check.max_bundle_size,
+    }
+}
