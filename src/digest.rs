@@ -30,7 +30,7 @@ impl Algorithm {
 
     /// Length of a digest in bytes.
     #[must_use]
-    pub const fn len(self) -> usize {
+    pub const fn digest_len(self) -> usize {
         match self {
             Self::Sha256 | Self::Blake3 => 32,
             Self::Blake2b => 64,
@@ -54,7 +54,7 @@ impl fmt::Display for Algorithm {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest {
     algorithm: Algorithm,
-    // Bytes past `algorithm.len()` are zero, so that derived equality is equality of digests.
+    // Bytes past `algorithm.digest_len()` are zero, so that derived equality is equality of digests.
     bytes: [u8; 64],
 }
 
@@ -62,7 +62,7 @@ impl Digest {
     /// A digest from its bytes; `None` if their number is not the algorithm's.
     #[must_use]
     pub fn new(algorithm: Algorithm, digest: &[u8]) -> Option<Self> {
-        if digest.len() != algorithm.len() {
+        if digest.len() != algorithm.digest_len() {
             return None;
         }
         let mut bytes = [0; 64];
@@ -72,7 +72,7 @@ impl Digest {
 
     /// A SHA-256 or BLAKE3 digest, whose length the type already proves.
     pub(crate) fn of32(algorithm: Algorithm, digest: [u8; 32]) -> Self {
-        debug_assert_eq!(algorithm.len(), 32);
+        debug_assert_eq!(algorithm.digest_len(), 32);
         let mut bytes = [0; 64];
         bytes[..32].copy_from_slice(&digest);
         Self { algorithm, bytes }
@@ -89,10 +89,10 @@ impl Digest {
         self.algorithm
     }
 
-    /// The digest's bytes, `algorithm().len()` of them.
+    /// The digest's bytes, `algorithm().digest_len()` of them.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..self.algorithm.len()]
+        &self.bytes[..self.algorithm.digest_len()]
     }
 
     /// Lower-case hexadecimal, two digits a byte.
@@ -101,11 +101,11 @@ impl Digest {
         hex(self.as_bytes())
     }
 
-    /// Reads exactly `2 * algorithm.len()` hexadecimal digits of either case.
+    /// Reads exactly `2 * algorithm.digest_len()` hexadecimal digits of either case.
     #[must_use]
     pub fn from_hex(algorithm: Algorithm, text: &str) -> Option<Self> {
         let text = text.as_bytes();
-        if text.len() != 2 * algorithm.len() {
+        if text.len() != 2 * algorithm.digest_len() {
             return None;
         }
         let mut bytes = [0; 64];
@@ -155,9 +155,9 @@ mod tests {
 
     #[test]
     fn hexadecimal_round_trips_in_either_case_and_nothing_else_is_read() {
-        let bytes: Vec<u8> = (0..64).map(|i| i * 5).collect();
+        let bytes: Vec<u8> = (0..64_u8).map(|i| i.wrapping_mul(5)).collect();
         for algorithm in Algorithm::ALL {
-            let digest = Digest::new(algorithm, &bytes[..algorithm.len()]).unwrap();
+            let digest = Digest::new(algorithm, &bytes[..algorithm.digest_len()]).unwrap();
             let text = digest.to_hex();
             assert_eq!(Digest::from_hex(algorithm, &text), Some(digest));
             assert_eq!(Digest::from_hex(algorithm, &text.to_uppercase()), Some(digest));
