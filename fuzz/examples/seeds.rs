@@ -1,0 +1,276 @@
+//! Makes the seeds anew: `cargo run --manifest-path fuzz/Cargo.toml --example seeds`, from the repository's root.
+//! Needs `openssl` for the forms of keys that only others write; their salts, and the keys `p384` and `p521`, are random; all else is the same each time.
+
+use std::error::Error;
+use std::fs;
+use std::io::Write;
+use std::num::NonZeroU64;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE};
+use sha2::{Digest as _, Sha256};
+use tensorseal::device::cpu::Silent;
+use tensorseal::key::PrivateKey;
+use tensorseal::manifest::{Method, ShardNaming};
+use tensorseal::sign::{Annotations, KeySigner, SingleFileName};
+use tensorseal::{Algorithm, Bundle, Device, DeviceKind, SignOptions, sign};
+
+/// Signs the seeds and nothing else: everybody has it.
+const KEY: &str = "-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg41ZxM/r0X9jLudNQ
+ftxHHQHeroNcRwRllWwH9KQo8oChRANCAAQ8xLZT5mouZwbBGeUjWAPYC5wVLIm+
+omPqmmoTLHRwwgJDfTBak5LLctwLPjIyE7HfSCJpbU1lYQxYjTOpmuRB
+-----END PRIVATE KEY-----
+";
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+fn main() -> Result<()> {
+    let seeds = Path::new("fuzz/seeds");
+    for target in ["bundle", "statement", "shard_name", "key_pem"] {
+        let _ = fs::remove_dir_all(seeds.join(target));
+        fs::create_dir_all(seeds.join(target))?;
+    }
+    signed(seeds)?;
+    bundles(seeds)?;
+    statements(seeds)?;
+    names(seeds)?;
+    keys(seeds)
+}
+
+fn key() -> Result<PrivateKey> {
+    Ok(PrivateKey::from_pem(KEY.as_bytes(), &mut || Err(tensorseal::key::PasswordError::NotGiven))?)
+}
+
+/// Bundles and statements as we write them.
+fn signed(seeds: &Path) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let model = folder.path().join("model");
+    fs::create_dir_all(model.join("sub"))?;
+    for (name, bytes) in [("a", 3), ("sub/b:1:c", 9), ("é \"\\\n", 0), ("w.safetensors", 2049)] {
+        fs::write(model.join(name), vec![b'x'; bytes])?;
+    }
+    let device = Device::open(DeviceKind::Cpu)?;
+    let files = SignOptions::default();
+    let shards =
+        |size| SignOptions { method: Method::Shards { size: NonZeroU64::new(size).unwrap() }, ..files.clone() };
+    for (name, path, options) in [
+        ("files", "model", files.clone()),
+        ("plain", "model", SignOptions { annotations: Annotations::None, ..files.clone() }),
+        ("blake3", "model", SignOptions { hash: Algorithm::Blake3, ..files.clone() }),
+        ("blake2b", "model/w.safetensors", SignOptions { hash: Algorithm::Blake2b, ..files.clone() }),
+        ("single", "model/a", SignOptions { single_file_name: SingleFileName::Basename, ..files.clone() }),
+        ("shards", "model", shards(1000)),
+        ("shards-compat", "model", SignOptions { shard_naming: ShardNaming::Compat, ..shards(700) }),
+    ] {
+        let (path, signature) = (folder.path().join(path), folder.path().join("sig"));
+        let bundle = sign(&path, &signature, &KeySigner::new(key()?), &options, &device, &Silent)?.bundle;
+        fs::write(seeds.join("statement").join(name), invariants::payload_of(&bundle))?;
+        if ["files", "single", "shards"].contains(&name) {
+            fs::write(seeds.join("bundle").join(name), bundle.to_json())?;
+        }
+    }
+    Ok(())
+}
+
+/// Forms that others write, around small statements.
+fn bundles(seeds: &Path) -> Result<()> {
+    let write = |name: &str, text: String| {
+        // So that a mistake here is seen: all but the broken ones are read.
+        assert_eq!(Bundle::parse(text.as_bytes()).is_ok(), !name.starts_with("no-"), "{name}");
+        fs::write(seeds.join("bundle").join(name), text)
+    };
+    let payload = statement(&[("a", 1)]);
+    let media = tensorseal::bundle::MEDIA_TYPE;
+    let around = |material: &str, payload: &str, signature: &str| {
+        format!(
+            r#"{{"mediaType":"{media}","verificationMaterial":{{{material}}},"dsseEnvelope":{{"payload":"{payload}","payloadType":"application/vnd.in-toto+json","signatures":[{signature}]}}}}"#
+        )
+    };
+    let standard = STANDARD.encode(&payload);
+    let sig = r#"{"sig":"MEUCIQDa+/8=","keyid":null}"#;
+    let public = r#""publicKey":{"hint":"00ff"}"#;
+    write(
+        "old-key",
+        around(r#""publicKey":{"rawBytes":"LS0t","keyDetails":"PKIX_ECDSA_P384_SHA_384"}"#, &standard, sig),
+    )?;
+    write(
+        "chain",
+        around(
+            r#""x509CertificateChain":{"certificates":[{"rawBytes":"MAA="},{"rawBytes":"MAEA"}]},"tlogEntries":[]"#,
+            &standard,
+            sig,
+        ),
+    )?;
+    write(
+        "sigstore",
+        around(
+            r#""certificate":{"rawBytes":"MAA="},"tlogEntries":[{"logIndex":"1","inclusionProof":{"hashes":[]}}],"timestampVerificationData":{"rfc3161Timestamps":[{"signedTimestamp":"MAA="}]}"#,
+            &standard,
+            sig,
+        ),
+    )?;
+    write("url-safe", around(public, &URL_SAFE.encode("{\"é\":\"ÿþ?>\"}"), r#"{"sig":"-_8="}"#))?;
+    write("old-statement", around(public, &STANDARD.encode(old_statement()), sig))?;
+    write("no-signature", around(public, &standard, ""))?;
+    write("no-material", around(r#""tlogEntries":null"#, &standard, sig))?;
+    write("no-two-materials", around(&format!(r#"{public},"certificate":{{"rawBytes":"MAA="}}"#), &standard, sig))?;
+    write("no-canonical-base64", around(public, "AB==", sig))?;
+    write("no-double-key", around(&format!(r#""tlogEntries":[],{public},"publi\u0063Key":null"#), &standard, sig))?;
+    write(
+        "no-depth",
+        around(&format!(r#"{public},"tlogEntries":[{}{}]"#, "[".repeat(200), "]".repeat(200)), &standard, sig),
+    )?;
+    let spaced = around(public, &standard, sig).replace(',', " ,\r\n\t").replace("{\"", "{ \"");
+    write("spaced", format!("\u{feff}{spaced}\n")).map_err(Into::into)
+}
+
+/// A statement of files, with digests that are the same byte 32 times.
+fn statement(resources: &[(&str, u8)]) -> String {
+    with(r#""method":"files","hash_type":"sha256","allow_symlinks":false"#, "sha256", resources)
+}
+
+fn with(serialization: &str, algorithm: &str, resources: &[(&str, u8)]) -> String {
+    let mut root = Sha256::new();
+    let mut list = Vec::new();
+    for (name, byte) in resources {
+        root.update([*byte; 32]);
+        let digest = format!("{byte:02x}").repeat(32);
+        list.push(format!(r#"{{"name":"{name}","algorithm":"{algorithm}","digest":"{digest}"}}"#));
+    }
+    let root: String = root.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    format!(
+        r#"{{"_type":"https://in-toto.io/Statement/v1","subject":[{{"name":"m","digest":{{"sha256":"{root}"}}}}],"predicateType":"https://model_signing/signature/v1.0","predicate":{{"serialization":{{{serialization}}},"resources":[{}]}}}}"#,
+        list.join(",")
+    )
+}
+
+fn old_statement() -> String {
+    let subject = |name: &str, byte: &str| {
+        let digest = byte.repeat(32);
+        format!(
+            r#"{{"name":"{name}","digest":{{"sha256":"{digest}"}},"annotations":{{"actual_hash_algorithm":"file-sha256"}}}}"#
+        )
+    };
+    format!(
+        r#"{{"_type":"https://in-toto.io/Statement/v1","subject":[{},{}],"predicateType":"https://model_signing/Digests/v0.1","predicate":{{"unused":"Unused, just passed due to API requirements"}}}}"#,
+        subject("b", "02"),
+        subject("a/c", "01")
+    )
+}
+
+fn statements(seeds: &Path) -> Result<()> {
+    let write = |name: &str, text: String| {
+        let read = invariants::bundle_around(text.as_bytes()).unverified_manifest();
+        assert_eq!(read.is_ok(), !name.starts_with("no-"), "{name}: {:?}", read.err());
+        fs::write(seeds.join("statement").join(name), text)
+    };
+    let shards = |size: &str, algorithm: &str, resources: &[(&str, u8)]| {
+        let serialization = format!(
+            r#""method":"shards","hash_type":"sha256","shard_size":{size},"allow_symlinks":true,"ignore_paths":[".git","a/b",".git"]"#
+        );
+        with(&serialization, algorithm, resources)
+    };
+    write("unsorted", statement(&[("b", 2), ("./a//c", 1)]))?;
+    write("python-shards", shards("4.0", "sha256-sharded-4", &[("w:0:4", 1), ("w:4:8", 2), ("w:8:9", 3)]))?;
+    write(
+        "long-numbers",
+        shards("10000000000", "sha256", &[("w:0:10000000000", 1), ("w:10000000000:10000000007", 2)]),
+    )?;
+    write("old", old_statement())?;
+    write("no-resources", statement(&[]))?;
+    write("no-tiling", shards("4", "sha256", &[("w:0:4", 1), ("w:8:9", 2)]))?;
+    write("no-overlap", shards("4e0", "sha256", &[("w:0:4", 1), ("w:3:7", 2)]))?;
+    write("one-shard", shards("4", "sha256", &[("w:0:3", 1)]))?;
+    for (name, path) in [("no-shard-of-above", ".."), ("no-shard-of-a-folder", "a/."), ("no-shard-of-nothing", "a/")] {
+        write(name, shards("4", "sha256", &[(&format!("{path}:0:3"), 1)]))?;
+    }
+    write("no-climbing", statement(&[("a/../../b", 1)]))?;
+    write("no-double-name", statement(&[("a", 1), ("a/.//../a", 1), ("./a", 1)]))?;
+    write("no-float-shard", shards("0.5", "sha256", &[("w:0:1", 1)]))?;
+    let annotation = r#"","annotations":{"tensorseal/v1":{"blake3":"00","size":1}}"#;
+    write("no-annotation", statement(&[("a", 1)]).replacen(r#""}]"#, &format!("{annotation}}}]"), 1))?;
+    write("no-root", statement(&[("a", 1)]).replace("0101", "0102")).map_err(Into::into)
+}
+
+fn names(seeds: &Path) -> Result<()> {
+    let names = [
+        ".",
+        "a",
+        "./a//b/./c",
+        "../a",
+        "a/..",
+        "/a",
+        "a/",
+        "w:0:4",
+        "a:1:b:10:20",
+        "w:01:4",
+        "w:0:18446744073709551615",
+        "w:0:18446744073709551616",
+        ":0:1",
+        "w:+0:4",
+        "..:0:4",
+        "a/.:0:4",
+        ".:0:1",
+        "é/ü\u{301}:8:9",
+        "a\\b\n:0:0",
+        "a\0b",
+    ];
+    for (i, name) in names.into_iter().enumerate() {
+        fs::write(seeds.join("shard_name").join(format!("{i:02}")), name)?;
+    }
+    Ok(())
+}
+
+fn keys(seeds: &Path) -> Result<()> {
+    let write = |name: &str, text: &[u8]| fs::write(seeds.join("key_pem").join(name), text);
+    let openssl = |arguments: &str| -> Result<Vec<u8>> {
+        let mut child = Command::new("openssl")
+            .args(arguments.split(' '))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()?;
+        child.stdin.take().ok_or("no stdin")?.write_all(KEY.as_bytes())?;
+        let output = child.wait_with_output()?;
+        if output.status.success() { Ok(output.stdout) } else { Err(format!("openssl {arguments} failed").into()) }
+    };
+    write("private", KEY.as_bytes())?;
+    write("public", key()?.public_key().to_pem().as_bytes())?;
+    for (name, arguments) in [
+        ("sec1", "ec"),
+        ("sec1-explicit", "ec -param_enc explicit"),
+        ("sec1-encrypted", "ec -aes128 -passout pass:password"),
+        ("sec1-encrypted-3des", "ec -des3 -passout pass:password"),
+        ("pbes2", "pkcs8 -topk8 -v2 aes-256-cbc -iter 1 -passout pass:password"),
+        ("pbes2-sha1", "pkcs8 -topk8 -v2 des3 -v2prf hmacWithSHA1 -iter 1 -passout pass:password"),
+        ("scrypt", "pkcs8 -topk8 -scrypt -scrypt_N 2 -scrypt_r 1 -scrypt_p 1 -passout pass:password"),
+        ("public-compressed", "ec -pubout -conv_form compressed"),
+        ("public-hybrid", "ec -pubout -conv_form hybrid"),
+        ("public-explicit", "ec -pubout -param_enc explicit"),
+        ("p384", "ecparam -name secp384r1 -genkey"),
+        ("p521", "ecparam -name secp521r1 -genkey"),
+    ] {
+        write(name, &openssl(arguments)?)?;
+    }
+    // The other form of this target's input: a label and DER.
+    for (name, label, arguments) in [
+        ("der-public", 0, "ec -pubout -outform DER"),
+        ("der-public-explicit", 0, "ec -pubout -param_enc explicit -outform DER"),
+        ("der-private", 1, "pkcs8 -topk8 -nocrypt -outform DER"),
+        ("der-sec1", 2, "ec -outform DER"),
+        ("der-pbes2", 3, "pkcs8 -topk8 -v2 aes-256-cbc -iter 1 -passout pass:password -outform DER"),
+        (
+            "der-scrypt",
+            3,
+            "pkcs8 -topk8 -scrypt -scrypt_N 2 -scrypt_r 1 -scrypt_p 1 -passout pass:password -outform DER",
+        ),
+    ] {
+        write(name, &[&[label], &openssl(arguments)?[..]].concat())?;
+    }
+    let both = [openssl("ecparam -name prime256v1")?, openssl("ec")?].concat();
+    write("parameters-then-key", &both)?;
+    Ok(())
+}
