@@ -1,0 +1,83 @@
+//! The README's shell lines, run as they stand.
+#![cfg(feature = "cli")]
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
+
+const README: &str = include_str!("../README.md");
+
+/// The ```` ```sh ```` blocks of a Markdown text, each with the line on which it begins.
+fn shell_blocks(text: &str) -> Vec<(usize, String)> {
+    let mut blocks = Vec::new();
+    let mut open: Option<(usize, bool, String)> = None;
+    for (number, line) in (1..).zip(text.lines()) {
+        match (&mut open, line.strip_prefix("```")) {
+            (None, Some(language)) => open = Some((number + 1, language == "sh", String::new())),
+            (Some(_), Some(_)) => {
+                let (begin, is_shell, block) = open.take().unwrap();
+                if is_shell {
+                    blocks.push((begin, block));
+                }
+            }
+            (Some((_, _, block)), None) => *block += &format!("{line}\n"),
+            (None, None) => {}
+        }
+    }
+    assert!(open.is_none(), "a block is not closed");
+    blocks
+}
+
+/// A folder as the README takes it for granted: a model, and a Hugging Face cache under the home folder.
+fn set_up(home: &Path) {
+    let model = home.join("model");
+    fs::create_dir(&model).unwrap();
+    fs::write(model.join("config.json"), "{\"model_type\": \"llama\"}\n").unwrap();
+    fs::write(model.join("model.safetensors"), vec![7; 3 << 20]).unwrap();
+    let repository = home.join(".cache/huggingface/hub/models--org--name");
+    let snapshot = repository.join("snapshots/0123abc");
+    fs::create_dir_all(&snapshot).unwrap();
+    fs::create_dir_all(repository.join("blobs")).unwrap();
+    fs::write(repository.join("blobs/5eed"), "weights").unwrap();
+    symlink("../../blobs/5eed", snapshot.join("model.safetensors")).unwrap();
+}
+
+#[test]
+fn every_shell_block_runs_in_the_order_of_the_page() {
+    let home = tempfile::tempdir().unwrap();
+    set_up(home.path());
+    let binary = Path::new(env!("CARGO_BIN_EXE_tensorseal"));
+    let path = format!("{}:{}", binary.parent().unwrap().display(), std::env::var("PATH").unwrap());
+    let blocks = shell_blocks(README);
+    assert!(blocks.len() >= 6, "the README has lost its shell blocks");
+    for (line, block) in blocks {
+        let run = Command::new("bash")
+            .args(["-euo", "pipefail", "-c", &block])
+            .current_dir(home.path())
+            .env("HOME", home.path())
+            .env("PATH", &path)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&run.stderr);
+        assert!(run.status.success(), "README.md, line {line}: {}\n{block}\n{said}", run.status);
+    }
+}
+
+#[test]
+fn every_link_leads_to_a_file() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut pages = vec![root.join("README.md"), root.join("CONTRIBUTING.md"), root.join("SECURITY.md")];
+    pages.extend(fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path()));
+    for page in pages {
+        let text = fs::read_to_string(&page).unwrap();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let target = link.split('#').next().unwrap();
+            if target.is_empty() || target.contains("://") {
+                continue;
+            }
+            assert!(page.parent().unwrap().join(target).exists(), "{}: {link}", page.display());
+        }
+    }
+}
