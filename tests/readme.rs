@@ -81,3 +81,69 @@ fn every_link_leads_to_a_file() {
         }
     }
 }
+
+/// Every name of a field in `value`, at any depth.
+fn fields(value: &serde_json::Value, found: &mut std::collections::BTreeSet<String>) {
+    match value {
+        serde_json::Value::Object(object) => {
+            for (name, value) in object {
+                found.insert(name.clone());
+                fields(value, found);
+            }
+        }
+        serde_json::Value::Array(list) => list.iter().for_each(|value| fields(value, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn every_field_of_a_report_is_documented() {
+    let page = include_str!("../docs/json.md");
+    let home = tempfile::tempdir().unwrap();
+    set_up(home.path());
+    fs::create_dir(home.path().join("model/.git")).unwrap();
+    fs::write(home.path().join("model/.git/HEAD"), "ref").unwrap();
+    symlink("config.json", home.path().join("model/link.json")).unwrap();
+    let report = |line: &str, exit: i32| {
+        let run = Command::new(env!("CARGO_BIN_EXE_tensorseal"))
+            .args(line.split(' '))
+            .current_dir(home.path())
+            .output()
+            .unwrap();
+        assert_eq!(run.status.code(), Some(exit), "{line}: {}", String::from_utf8_lossy(&run.stderr));
+        run.stdout
+    };
+    report("keygen --out key.pem", 0);
+    let verify = "verify key model --public-key key.pub --signature model.sig --json";
+    let mut reports = Vec::new();
+    for line in [
+        "sign key model --private-key key.pem --signature model.sig --allow-symlinks --json",
+        verify,
+        "digest model --allow-symlinks --json",
+        "inspect model --allow-symlinks --json",
+        "inspect model.sig --json",
+        "devices --json",
+    ] {
+        reports.push((line, report(line, 0)));
+    }
+    fs::write(home.path().join("model/config.json"), "{}").unwrap();
+    fs::write(home.path().join("model/new"), "new").unwrap();
+    fs::remove_file(home.path().join("model/model.safetensors")).unwrap();
+    reports.push((verify, report(verify, 1)));
+    let nothing = "digest nothing --json";
+    reports.push((nothing, report(nothing, 3)));
+
+    for (line, text) in reports {
+        let value: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        assert_eq!(value["schema"], "tensorseal/report/v1", "{line}");
+        let mut found = std::collections::BTreeSet::new();
+        fields(&value, &mut found);
+        for field in found {
+            let in_prose = [format!("`{field}`"), format!("{{{field},"), format!(" {field},"), format!(" {field}}}")];
+            assert!(
+                in_prose.iter().any(|name| page.contains(name)),
+                "docs/json.md does not name {field:?}, of `{line}`"
+            );
+        }
+    }
+}
