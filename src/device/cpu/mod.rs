@@ -5,6 +5,8 @@
 
 mod file;
 mod map;
+mod ordered;
+mod parallel;
 mod pool;
 mod sequential;
 mod stream;
