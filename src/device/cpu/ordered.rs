@@ -23,6 +23,8 @@ const SLAB: u64 = 256 << 10;
 const RING: u64 = 8;
 /// After so many slabs a waiting helper is woken: a wake-up costs the owner a system call.
 const WAKE_EVERY: u64 = RING / 2;
+/// Fetching and BLAKE3 run at three times the rate of SHA-256: more helpers would only wait, and be woken in vain.
+const HELPERS: usize = 2;
 
 pub(super) struct Ordered<'a> {
     source: Arc<Source>,
@@ -40,6 +42,8 @@ struct State {
     claimed: u64,
     /// Slabs that the owner is done with.
     finished: u64,
+    /// Workers that assist now.
+    helpers: usize,
     /// Slot `i % RING` holds slab `i` once it is fetched.
     ready: [Option<Vec<u8>>; RING as usize],
     /// Buffers that nobody uses now.
@@ -60,7 +64,7 @@ impl<'a> Ordered<'a> {
         let tree = Tree::new(range.end - range.start, GroupSize::at_most(SLAB));
         let values = if algorithms.has(Algorithm::Blake3) { vec![[0; 32]; tree.groups() as usize] } else { Vec::new() };
         let ready = std::array::from_fn(|_| None);
-        let state = Monitor::new(State { claimed: 0, finished: 0, ready, spare: Vec::new(), values });
+        let state = Monitor::new(State { claimed: 0, finished: 0, helpers: 0, ready, spare: Vec::new(), values });
         Self { source, range, tree, algorithms, progress, stop, state }
     }
 
@@ -142,16 +146,26 @@ impl Stream for Ordered<'_> {
     }
 
     fn assist(&self, leave: &dyn Fn() -> bool) -> Result<(), Error> {
+        {
+            let mut state = self.state.lock();
+            if state.helpers == HELPERS {
+                return Ok(());
+            }
+            state.helpers += 1;
+        }
         while let Some((index, spare)) = self.claim_ahead(leave) {
+            // A failure stops the whole run, so that nobody asks for the number of helpers again.
             let slab = self.fetch(index, spare)?;
             self.state.lock().ready[(index % RING) as usize] = Some(slab);
             self.state.notify();
         }
+        self.state.lock().helpers -= 1;
         Ok(())
     }
 
     fn has_work(&self) -> bool {
-        self.state.lock().claimed < self.tree.groups()
+        let state = self.state.lock();
+        state.claimed < self.tree.groups() && state.helpers < HELPERS
     }
 
     fn wake(&self) {

@@ -182,9 +182,11 @@ impl<'a> Pool<'a> {
                 }
             }
             if shared.next_file < self.files.len() {
-                // Many files: take a few at once, but never so many that the others run dry at the end.
+                // Many small files: take a few at once, but never so many that the others run dry at the end.
                 let left = self.files.len() - shared.next_file;
-                let take = (left / (self.cpu.threads * 8)).clamp(1, 32);
+                let hint = self.files[self.order[shared.next_file]].size_hint;
+                let several = if hint.is_some_and(|len| len > READ as u64) { 1 } else { 32 };
+                let take = (left / (self.cpu.threads * 8)).clamp(1, several);
                 let begin = shared.next_file;
                 shared.next_file += take;
                 shared.opening += 1;
