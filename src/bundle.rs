@@ -224,12 +224,45 @@ impl Bundle {
         serde_json::to_vec(&out).unwrap_or_default()
     }
 
-    /// Writes the bundle to `path`: whole or not at all.
+    /// Writes the bundle to `path`: whole or not at all. An older signature there is replaced.
     ///
     /// # Errors
-    /// [`Error::Io`]; an older file at `path` is then as it was.
+    /// What [`check_target`](Self::check_target) says, and [`Error::Io`]; a file at `path` is then as it was.
     pub fn write(&self, path: &Path) -> Result<(), Error> {
+        Self::check_target(path)?;
         write_whole(path, 0o666, |file| file.write_all(&self.to_json())).map_err(Error::io("write signature", path))
+    }
+}
+
+impl Bundle {
+    /// Whether a signature may be written to `path`: its folder is there, and what stands there, if anything, is an
+    /// older signature. To be asked before hours of hashing.
+    ///
+    /// # Errors
+    /// [`Error::NotASignature`] if another file stands there, which a slip of the hand would cost; [`Error::Io`] if
+    /// there is no such folder, or what stands there cannot be read.
+    pub fn check_target(path: &Path) -> Result<(), Error> {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        std::fs::read_dir(folder).map_err(Error::io("write signature into", folder))?;
+        let mut head = Vec::new();
+        match File::open(path) {
+            Ok(file) => file.take(4096).read_to_end(&mut head).map_err(Error::io("look at", path))?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(Error::io("look at", path)(error)),
+        };
+        if head.is_empty() || Self::looks_like_one(&head) {
+            Ok(())
+        } else {
+            Err(Error::NotASignature { path: path.to_owned() })
+        }
+    }
+
+    /// Whether a file that begins so is a bundle, well-formed or not: a JSON object with one of a bundle's three keys.
+    #[must_use]
+    pub fn looks_like_one(head: &[u8]) -> bool {
+        let head = String::from_utf8_lossy(head);
+        let keys = ["\"mediaType\"", "\"verificationMaterial\"", "\"dsseEnvelope\""];
+        head.trim_start_matches('\u{feff}').trim_start().starts_with('{') && keys.iter().any(|key| head.contains(key))
     }
 }
 

@@ -54,6 +54,14 @@ pub enum Error {
         /// The path.
         path: PathBuf,
     },
+    /// A signature would replace a file that is none.
+    #[error(
+        "{path:?} is there and is not a signature; it would be lost. Write the signature to another path, or remove that file first"
+    )]
+    NotASignature {
+        /// The file.
+        path: PathBuf,
+    },
     /// The model cannot be described by a statement that verifiers would accept.
     #[error("cannot sign: {0}")]
     Statement(FormatError),

@@ -226,7 +226,7 @@ pub fn list(model: &Path, options: &SignOptions) -> Result<Listing, Error> {
 /// Signs the model at `model`; `signature` is where the caller will write the bundle.
 ///
 /// # Errors
-/// As [`hash`], and [`Error::Sign`] if the signer fails.
+/// As [`hash`] and [`Bundle::check_target`], and [`Error::Sign`] if the signer fails.
 pub fn sign(
     model: &Path,
     signature: &Path,
@@ -235,6 +235,7 @@ pub fn sign(
     device: &Device,
     progress: &dyn Progress,
 ) -> Result<Signed, Error> {
+    Bundle::check_target(signature)?;
     let hashed = hash(model, Some(signature), options, device, progress)?;
     let payload = statement::write(&hashed.manifest);
     let signature = signer.sign(&pae(&payload)).map_err(Error::Sign)?;
