@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::device::DeviceError;
 use crate::digest::{Algorithm, Digest};
 use crate::key::KeyError;
-use crate::manifest::{Differences, ResourceName};
+use crate::manifest::Differences;
 use crate::report::Report;
 use crate::source::SourceError;
 use crate::verify::SignatureError;
@@ -142,11 +142,11 @@ pub enum VerifyError {
     },
     /// Two signed digests of one resource disagree about the same bytes: the signer, not the model, is at fault.
     #[error(
-        "signer inconsistent: {name} has the signed {agrees} digest, but not the signed {disagrees} digest, so the signer wrote two digests of different bytes"
+        "signer inconsistent: {name:?} has the signed {agrees} digest, but not the signed {disagrees} digest, so the signer wrote two digests of different bytes"
     )]
     SignerInconsistent {
         /// The resource.
-        name: ResourceName,
+        name: String,
         /// The algorithm that matched.
         agrees: Algorithm,
         /// The algorithm that did not.
@@ -154,11 +154,11 @@ pub enum VerifyError {
     },
     /// A digest was demanded that the signer did not write.
     #[error(
-        "{name} has no signed {algorithm} digest. Verify without asking for it, or have the model signed by tensorseal with annotations"
+        "{name:?} has no signed {algorithm} digest. Verify without asking for it, or have the model signed by tensorseal with annotations"
     )]
     NoSuchDigest {
         /// The resource.
-        name: ResourceName,
+        name: String,
         /// What was demanded.
         algorithm: Algorithm,
     },
@@ -181,7 +181,7 @@ pub enum VerifyError {
 #[non_exhaustive]
 pub enum FormatError {
     /// Not JSON, not the expected JSON, a key twice in one object, or more than one value.
-    #[error("the {what} is malformed: {source}")]
+    #[error("the {what} is malformed: {}", tame(&.source.to_string()))]
     Json {
         /// `bundle`, `statement`, ..
         what: &'static str,
@@ -196,6 +196,14 @@ pub enum FormatError {
         "the bundle's verificationMaterial must hold exactly one of publicKey, certificate and x509CertificateChain, and holds {0}"
     )]
     Material(usize),
+    /// More certificates than any chain has.
+    #[error("the bundle's certificate chain has {found} certificates; at most {limit} are accepted")]
+    LongChain {
+        /// How many.
+        found: usize,
+        /// How many are accepted.
+        limit: usize,
+    },
     /// The envelope is for another kind of payload.
     #[error("the envelope's payloadType is {0:?}, not \"application/vnd.in-toto+json\"")]
     PayloadType(String),
@@ -307,4 +315,9 @@ pub enum FormatError {
         /// What is wrong.
         why: String,
     },
+}
+
+/// Text that quotes a bundle, with control characters escaped, so that the bundle cannot write lines of its own.
+fn tame(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { c.escape_debug().to_string() } else { c.to_string() }).collect()
 }

@@ -17,7 +17,7 @@ use crate::key::KeyError;
 use crate::manifest::{Manifest, Method, Resource, SINGLE_FILE, Serialization, ShardNaming};
 use crate::measure::measure;
 use crate::report::Note;
-use crate::source::{FollowedLink, IgnoreSet, IgnoredFile, Model, ModelKind, SymlinkPolicy};
+use crate::source::{FollowedLink, IgnoreSet, IgnoredFile, Model, ModelKind, Relative, SymlinkPolicy};
 use crate::statement;
 use crate::verify::{GitFiles, ignore_more};
 
@@ -138,6 +138,11 @@ pub fn hash(
     let begun = Instant::now();
     let path = model;
     let model = Model::open(path, options.symlinks)?;
+    if let Some(signature) = signature
+        && model.relative(signature)? == Relative::Root
+    {
+        return Err(Error::NotASignature { path: signature.to_owned() });
+    }
     let mut notes = Vec::new();
     let mut ignore = IgnoreSet::new();
     ignore_more(

@@ -78,7 +78,7 @@ impl<T> Deref for Verified<T> {
 pub enum SignatureError {
     /// The bundle was signed by another method.
     #[error(
-        "the bundle was signed with the {found} method, and the {expected} method was asked for; use `verify {found}`"
+        "the bundle was signed with the {found} method, and the {expected} method was asked for; verify it by that method"
     )]
     OtherMethod {
         /// What this verifier verifies.
@@ -87,7 +87,7 @@ pub enum SignatureError {
         found: &'static str,
     },
     /// The bundle names another key.
-    #[error("signed by another key: the signature names key {named}, and the given key is {given}")]
+    #[error("signed by another key: the signature names key {named:?}, and the given key is {given}")]
     OtherKey {
         /// The bundle's hint.
         named: String,

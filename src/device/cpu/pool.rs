@@ -227,8 +227,9 @@ impl<'a> Pool<'a> {
                 self.progress.advance(len, 1);
                 continue;
             }
-            let mapped =
-                self.cpu.io == Io::Auto && len >= MAP_FROM && self.shard.is_none_or(|shard| shard.get() >= MAP_FROM);
+            // Only BLAKE3 alone goes through a map; a lease for anything else would keep writers out for nothing.
+            let parallel = !self.algorithms.sequential() && self.shard.is_none_or(|shard| shard.get() >= MAP_FROM);
+            let mapped = self.cpu.io == Io::Auto && parallel && len >= MAP_FROM;
             let map = if mapped { LeasedMap::new(&file.file, len) } else { None };
             let large = Arc::new(LargeFile::new(index, Arc::new(Source { map, file }), self.shard));
             let mut shared = board.lock();
