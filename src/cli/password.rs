@@ -21,7 +21,7 @@ pub(super) fn given(args: &PasswordArgs) -> Result<Option<Zeroizing<String>>, Pa
         return Ok(Some(Zeroizing::new(password.clone())));
     }
     if let Some(path) = &args.password_file {
-        let cannot = |why: String| PasswordError::Unreadable(format!("{}: {why}", path.display()));
+        let cannot = |why: String| PasswordError::Unreadable(format!("{}: {why}", say::path(path)));
         let mut text = Zeroizing::new(String::new());
         let file = File::open(path).map_err(|error| cannot(error.to_string()))?;
         file.take(LONGEST + 1).read_to_string(&mut text).map_err(|error| cannot(error.to_string()))?;
@@ -31,7 +31,8 @@ pub(super) fn given(args: &PasswordArgs) -> Result<Option<Zeroizing<String>>, Pa
         return Ok(Some(Zeroizing::new(text.lines().next().unwrap_or_default().to_owned())));
     }
     if let Some(name) = &args.password_env {
-        let password = std::env::var(name).map_err(|error| PasswordError::Unreadable(format!("${name}: {error}")))?;
+        let password =
+            std::env::var(name).map_err(|error| PasswordError::Unreadable(format!("${}: {error}", say::name(name))))?;
         return Ok(Some(Zeroizing::new(password)));
     }
     Ok(None)
