@@ -107,7 +107,7 @@ pub(super) struct ModelArgs {
     /// Leave out .git, .gitattributes, .github and .gitignore at the model's root [default when signing]
     #[arg(long, overrides_with = "no_ignore_git_paths", help_heading = FILES)]
     pub(super) ignore_git_paths: bool,
-    /// Take them for part of the model
+    /// Count those as part of the model
     #[arg(long, help_heading = FILES)]
     pub(super) no_ignore_git_paths: bool,
     /// Follow symlinks to files and folders inside the model
@@ -266,7 +266,10 @@ pub(super) struct DigestArgs {
 }
 
 #[derive(Args)]
-#[command(after_help = "Examples:\n  tensorseal inspect model.sig\n  tensorseal inspect ./model")]
+#[command(
+    after_help = "Examples:\n  tensorseal inspect model.sig\n  tensorseal inspect ./model",
+    mut_arg("model", |path| path.value_name("PATH").help("A bundle; or a model: a folder, or a single file"))
+)]
 pub(super) struct InspectArgs {
     #[command(flatten)]
     pub(super) model: ModelArgs,

@@ -63,8 +63,8 @@ fn digests(args: &DigestArgs) -> Result<Hashed, Error> {
 pub(super) fn check_line(digest: &str, path: &str) -> String {
     let mut line = String::new();
     // Writing to a string cannot fail.
-    let _ = if path.contains(['\\', '\n']) {
-        writeln!(line, "\\{digest}  {}", path.replace('\\', "\\\\").replace('\n', "\\n"))
+    let _ = if path.contains(['\\', '\n', '\r']) {
+        writeln!(line, "\\{digest}  {}", path.replace('\\', "\\\\").replace('\n', "\\n").replace('\r', "\\r"))
     } else {
         writeln!(line, "{digest}  {path}")
     };

@@ -134,7 +134,8 @@ fn model(args: &InspectArgs) -> Result<String, Error> {
         );
         return Ok(json::text(&report));
     }
-    let mut text = format!("would be signed: {} files, {}\n\n", listing.files.len(), tell::bytes(total));
+    let mut text =
+        format!("would be signed: {}, {}\n\n", tell::amount(listing.files.len(), "file", "files"), tell::bytes(total));
     for (name, size) in &listing.files {
         let _ = writeln!(text, "{:>12}  {}", tell::bytes(*size), say::name(name));
     }

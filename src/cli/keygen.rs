@@ -71,6 +71,7 @@ fn make(args: &KeygenArgs, public: &Path, curve: Curve) -> Result<Made, Error> {
         }
     }
     let of_key = |source| Error::Key { path: args.out.clone(), source };
+    password::protest(&args.password);
     let of_password = |error| of_key(KeyError::Password(error));
     let password = match password::given(&args.password).map_err(of_password)? {
         None if args.encrypt => Some(password::new().map_err(of_password)?),

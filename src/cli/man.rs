@@ -67,7 +67,12 @@ fn options(command: &Command) -> std::io::Result<String> {
     for line in String::from_utf8_lossy(&section).lines() {
         match line.strip_prefix(".SH ") {
             Some("OPTIONS") => {}
-            Some(heading) => text += &format!(".PP\n\\fI{}:\\fR\n", heading.trim_matches('"')),
+            Some(heading) => {
+                // clap_mangen writes headings in capitals, which in this page are for its own sections.
+                let heading = heading.trim_matches('"');
+                let (first, rest) = heading.split_at_checked(1).unwrap_or((heading, ""));
+                text += &format!(".PP\n\\fI{first}{}:\\fR\n", rest.to_lowercase());
+            }
             None => text += &format!("{line}\n"),
         }
     }

@@ -70,7 +70,7 @@ fn told_by_clap(error: clap::Error, args: &[OsString]) -> Exit {
 /// A method of Python's model_signing that this version does not have.
 fn not_yet(missing: &argv::Missing) -> Exit {
     let argv::Missing { command, method, implied, json } = missing;
-    let mut why = format!("this version of tensorseal has no {method} method; it has `{command} key`");
+    let mut why = format!("this version of tensorseal has no {method} method");
     if *implied {
         why = format!("`{command}` without a method means `{command} sigstore`, as in model_signing; {why}");
     }

@@ -12,12 +12,18 @@ use super::say;
 /// No password is longer; a file that is was given by mistake.
 const LONGEST: u64 = 64 << 10;
 
-/// The password that the options name, if they name any.
-pub(super) fn given(args: &PasswordArgs) -> Result<Option<Zeroizing<String>>, PasswordError> {
-    if let Some(password) = &args.password {
+/// Warns of what has happened already if there is a password on the command line.
+pub(super) fn protest(args: &PasswordArgs) {
+    if args.password.is_some() {
         say::warning(
             "a password on the command line can be seen by every user of this machine; use --password-file, --password-env or the prompt",
         );
+    }
+}
+
+/// The password that the options name, if they name any.
+pub(super) fn given(args: &PasswordArgs) -> Result<Option<Zeroizing<String>>, PasswordError> {
+    if let Some(password) = &args.password {
         return Ok(Some(Zeroizing::new(password.clone())));
     }
     if let Some(path) = &args.password_file {

@@ -55,6 +55,7 @@ fn sign_key(args: &SignKeyArgs, options: &SignOptions) -> Result<Signed, Error> 
     let device = open_device(&args.engine)?;
     let path = &args.private_key;
     let pem = read_key(path)?;
+    password::protest(&args.password);
     let mut password_used = false;
     let key = PrivateKey::from_pem(&pem, &mut || {
         password_used = true;

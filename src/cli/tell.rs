@@ -23,7 +23,7 @@ pub(super) fn report(report: &Report, refused: bool) {
     let files = match report.serialization.method.shard_size() {
         Some(_) => format!("{} in {}", count(report.files), amount(report.resources, "signed shard", "signed shards")),
         None if report.files == report.resources => count(report.files),
-        None => format!("{} of {} signed", report.files, count(report.resources)),
+        None => format!("{} of {}", report.files, amount(report.resources, "signed file", "signed files")),
     };
     detail("checked", work(&files, report.bytes, &report.checked, report.device, report.elapsed));
     detail("signed root", report.root);
@@ -82,8 +82,8 @@ pub(super) fn differences(differences: &Differences) {
 fn sizes(signed: Option<u64>, found: u64) -> String {
     match signed {
         None => bytes(found),
-        Some(signed) if signed == found => format!("{}, the signed size", bytes(found)),
-        Some(signed) => format!("{found} bytes, signed with {signed}"),
+        Some(signed) if signed == found => format!("{}, as when signed", bytes(found)),
+        Some(signed) => format!("{found} bytes, {signed} when signed"),
     }
 }
 
@@ -183,11 +183,15 @@ pub(super) fn bytes(count: u64) -> String {
     format!("{count} {}", if count == 1 { "byte" } else { "bytes" })
 }
 
-/// `1.27 s (1.69 GB/s)`; no rate where the time is mostly that of starting.
+/// `1.27 s (1.69 GB/s)`; no rate where the time is mostly that of starting and of finding files.
 fn time(elapsed: Duration, count: u64) -> String {
     let seconds = elapsed.as_secs_f64();
     let shown = if seconds < 1.0 { format!("{:.1} ms", seconds * 1e3) } else { format!("{seconds:.2} s") };
-    if seconds < 0.02 { shown } else { format!("{shown} ({}/s)", bytes((count as f64 / seconds) as u64)) }
+    if seconds < 0.02 || count < 1_000_000 {
+        shown
+    } else {
+        format!("{shown} ({}/s)", bytes((count as f64 / seconds) as u64))
+    }
 }
 
 #[cfg(test)]
@@ -203,7 +207,7 @@ mod tests {
         assert_eq!([amount(1, "file", "files"), amount(2, "file", "files")], ["1 file", "2 files"]);
         assert_eq!(time(Duration::from_millis(1500), 3_000_000_000), "1.50 s (2.00 GB/s)");
         assert_eq!(time(Duration::from_micros(1500), 3_000), "1.5 ms");
-        assert_eq!(sizes(Some(1_000_000_001), 1_000_000_000), "1000000000 bytes, signed with 1000000001");
-        assert_eq!(sizes(Some(5), 5), "5 bytes, the signed size");
+        assert_eq!(sizes(Some(1_000_000_001), 1_000_000_000), "1000000000 bytes, 1000000001 when signed");
+        assert_eq!(sizes(Some(5), 5), "5 bytes, as when signed");
     }
 }
