@@ -124,7 +124,7 @@ pub(super) struct EngineArgs {
     #[arg(long, default_value = "auto", value_name = "DEVICE", help_heading = ENGINE)]
     pub(super) device: String,
     /// Worker threads [default: all processors]
-    #[arg(long, value_name = "N", help_heading = ENGINE)]
+    #[arg(long, value_name = "N", value_parser = threads, help_heading = ENGINE)]
     pub(super) threads: Option<NonZeroUsize>,
     /// How to fetch bytes: auto maps large files under a read lease where it can, read only reads
     #[arg(long, value_enum, default_value = "auto", value_name = "HOW", help_heading = ENGINE)]
@@ -255,7 +255,7 @@ pub(super) enum DigestArg {
 pub(super) struct DigestArgs {
     #[command(flatten)]
     pub(super) model: ModelArgs,
-    /// Digest of each file
+    /// Digest of each file; the root digest over all of them is SHA-256 whatever this is
     #[arg(long, value_enum, default_value = "sha256", value_name = "HASH")]
     pub(super) hash: HashArg,
     /// Print a line for each file, for `sha256sum --check`, `b2sum --check` or `b3sum --check`
@@ -319,6 +319,10 @@ impl PasswordArgs {
     pub(super) fn any(&self) -> bool {
         self.password.is_some() || self.password_file.is_some() || self.password_env.is_some()
     }
+}
+
+fn threads(text: &str) -> Result<NonZeroUsize, &'static str> {
+    text.parse().map_err(|_| "write a whole number, 1 or more")
 }
 
 /// `4096`, `64MiB`, `1GB`: binary prefixes with an i, decimal ones without. A bare `64M` could be either.

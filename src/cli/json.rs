@@ -11,6 +11,7 @@ use tensorseal::{Error, VerifyError};
 use super::Asked;
 use super::exit::Exit;
 use super::say::acts;
+use super::tell::tolerated;
 
 /// The head of every report.
 pub(super) fn head(asked: &Asked<'_>, exit: Exit) -> Map<String, Value> {
@@ -100,6 +101,7 @@ pub(super) fn error(error: &Error) -> Value {
         if let Value::Object(checked) = checked(report) {
             fields.extend(checked);
         }
+        fields.insert("unsigned".into(), tolerated(report, all).collect());
         fields.insert("differences".into(), differences(all));
     }
     fields

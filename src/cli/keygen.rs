@@ -10,7 +10,7 @@ use tensorseal::key::{Curve, KeyError, PrivateKey};
 use super::args::KeygenArgs;
 use super::digest::check_line;
 use super::exit::Exit;
-use super::{Asked, failed, failed_with, json, password, printed, say, tell};
+use super::{Asked, can_write, failed, failed_with, json, password, printed, say, tell};
 
 /// What was made.
 struct Made {
@@ -77,6 +77,8 @@ fn make(args: &KeygenArgs, public: &Path, curve: Curve) -> Result<Made, Error> {
         None if args.encrypt => Some(password::new().map_err(of_password)?),
         given => given,
     };
+    can_write("write key", &args.out)?;
+    can_write("write key", public)?;
     let key = PrivateKey::generate(curve).map_err(of_key)?;
     let replaces = args.out.symlink_metadata().is_ok();
     key.write(&args.out, password.as_deref().map(String::as_str))?;

@@ -1,11 +1,6 @@
 //! `sign`.
 
-#[cfg(target_os = "linux")]
-use std::fs::File;
-use std::io;
 use std::os::unix::fs::MetadataExt;
-#[cfg(target_os = "linux")]
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use tensorseal::key::PrivateKey;
@@ -16,7 +11,7 @@ use tensorseal::{Algorithm, Error, sign};
 use super::args::{HashArg, SignKeyArgs, SingleFileArg};
 use super::exit::Exit;
 use super::progress::Bar;
-use super::{Asked, failed, json, open_device, password, printed, read_key, say, tell};
+use super::{Asked, can_write, failed, json, open_device, password, printed, read_key, say, tell};
 
 pub(super) fn key(args: &SignKeyArgs) -> Exit {
     let asked = Asked {
@@ -66,35 +61,12 @@ fn sign_key(args: &SignKeyArgs, options: &SignOptions) -> Result<Signed, Error> 
     if !password_used && args.password.any() {
         say::warning(format_args!("the key {} is not encrypted; the password was not used", say::path(path)));
     }
-    can_write(&args.signature)?;
+    can_write("write signature", &args.signature)?;
     let bar = Bar::new(!args.engine.json);
     let signed = sign(&args.model.model, &args.signature, &KeySigner::new(key), options, &device, &bar)?;
     drop(bar);
     signed.bundle.write(&args.signature)?;
     Ok(signed)
-}
-
-/// Finds out before hours of hashing what would fail after them. The write itself still has the last word.
-fn can_write(signature: &Path) -> Result<(), Error> {
-    let cannot = |kind, why: String| {
-        Err(Error::Io { doing: "write signature", path: signature.to_owned(), source: io::Error::new(kind, why) })
-    };
-    if signature.is_dir() {
-        return cannot(io::ErrorKind::IsADirectory, "it is a folder; give the path of a file in it".to_owned());
-    }
-    let folder = signature.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if !folder.is_dir() {
-        let why = format!("there is no folder {}; make it first", say::path(folder));
-        return cannot(io::ErrorKind::NotFound, why);
-    }
-    // A file without a name: nothing to see, nothing to remove. Where a file system has no such thing, this learns nothing.
-    #[cfg(target_os = "linux")]
-    if let Err(error) = File::options().write(true).custom_flags(libc::O_TMPFILE).open(folder)
-        && [io::ErrorKind::PermissionDenied, io::ErrorKind::ReadOnlyFilesystem].contains(&error.kind())
-    {
-        return cannot(error.kind(), format!("no file can be made in that folder: {error}"));
-    }
-    Ok(())
 }
 
 fn warn_if_others_can_read(path: &Path) {

@@ -17,7 +17,7 @@ use super::say::{self, detail, reason};
 const SHOWN: usize = 20;
 
 /// The report of a verification, whether it ended in a yes or in differences.
-pub(super) fn report(report: &Report, refused: bool) {
+pub(super) fn report(report: &Report, refused: &Differences) {
     detail("signed by", &report.identity);
     let count = |n: usize| amount(n, "file", "files");
     let files = match report.serialization.method.shard_size() {
@@ -36,11 +36,15 @@ pub(super) fn report(report: &Report, refused: bool) {
     let ignored = report.ignored.iter().map(|file| (&*file.name, format!("  (under {})", say::name(&file.under))));
     names("ignored", ignored, "not signed: nothing is known of them; --strict refuses them");
     empty(&report.empty, "; --strict refuses them");
-    if !refused {
-        let unsigned = report.unsigned.iter().map(|name| (&**name, String::new()));
-        names("not signed", unsigned, "tolerated as you asked (--ignore-unsigned-files)");
-    }
+    let unsigned: Vec<_> = tolerated(report, refused).map(|name| (name, String::new())).collect();
+    names("not signed", unsigned.into_iter(), "tolerated as you asked (--ignore-unsigned-files)");
     followed(&report.followed);
+}
+
+/// Files that are not signed, but for those that are why the model was refused.
+pub(super) fn tolerated<'r>(report: &'r Report, refused: &'r Differences) -> impl Iterator<Item = &'r str> {
+    let refused: std::collections::HashSet<&str> = refused.0.keys().map(|name| name.as_str()).collect();
+    report.unsigned.iter().map(|name| &**name).filter(move |name| !refused.contains(name))
 }
 
 /// What was hashed for a signature.

@@ -1,6 +1,7 @@
 //! `verify`.
 
 use tensorseal::key::PublicKey;
+use tensorseal::manifest::Differences;
 use tensorseal::verify::{DigestChoice, KeyVerifier, UncoveredFiles, UnsignedFiles};
 use tensorseal::{Error, Report, Verified, VerifyError, VerifyOptions, verify};
 
@@ -24,7 +25,7 @@ pub(super) fn key(args: &VerifyKeyArgs) -> Exit {
                 printed(&json::text(&out))
             } else {
                 let exit = printed(&say::success("Verification succeeded"));
-                tell::report(&report, false);
+                tell::report(&report, &Differences::default());
                 exit
             };
             report.notes.iter().for_each(say::warning);
@@ -36,8 +37,8 @@ pub(super) fn key(args: &VerifyKeyArgs) -> Exit {
                 _ => "Verification could not be done:",
             };
             let exit = failed(&asked, what, &error);
-            if let Some(VerifyError::Differs { report, .. }) = error.refusal() {
-                tell::report(report, true);
+            if let Some(VerifyError::Differs { report, differences }) = error.refusal() {
+                tell::report(report, differences);
                 report.notes.iter().for_each(say::warning);
             }
             tell::next(&error, Some(&args.public_key));

@@ -162,7 +162,9 @@ fn replace_number(text: &str, before: &str, after: &[&str], by: &str) -> String 
         let (head, tail) = rest.split_at(at + before.len());
         let end = tail.find(|c: char| !c.is_ascii_digit() && !".e-".contains(c)).unwrap_or(tail.len());
         out += head;
-        match after.iter().find(|after| end > 0 && tail[end..].starts_with(**after)) {
+        let ends = |rest: &str| !rest.starts_with(|c: char| c.is_alphanumeric());
+        let whole = |after: &&&str| end > 0 && tail[end..].strip_prefix(**after).is_some_and(ends);
+        match after.iter().find(whole) {
             Some(after) => {
                 out += by;
                 rest = &tail[end + after.len()..];
