@@ -29,11 +29,13 @@ pub(super) fn completions(shell: clap_complete::Shell) -> Exit {
 }
 
 fn page(command: &Command) -> std::io::Result<String> {
-    let man = clap_mangen::Man::new(command.clone()).title("TENSORSEAL").manual("Tensorseal manual");
-    let mut page = Vec::new();
-    man.render_title(&mut page)?;
-    man.render_name_section(&mut page)?;
-    let mut page = String::from_utf8_lossy(&page).into_owned();
+    let mut name = Vec::new();
+    clap_mangen::Man::new(command.clone()).render_name_section(&mut name)?;
+    // No date: it would be that of the build at best.
+    let mut page =
+        concat!(".TH TENSORSEAL 1 \"\" \"tensorseal ", env!("CARGO_PKG_VERSION"), "\" \"Tensorseal manual\"\n")
+            .to_owned();
+    page += &String::from_utf8_lossy(&name);
     page += ".SH SYNOPSIS\n.nf\n";
     for (name, leaf) in leaves(command, "tensorseal") {
         page += &format!("\\fB{name}\\fR{}\n", escaped(&arguments(leaf)));
@@ -94,7 +96,7 @@ fn arguments(command: &Command) -> String {
     let (positional, named): (Vec<_>, Vec<_>) =
         command.get_arguments().filter(|arg| arg.is_required_set()).partition(|arg| arg.is_positional());
     for arg in named.into_iter().chain(positional) {
-        text += &format!(" {}", arg.to_string());
+        text += &format!(" {arg}");
     }
     text
 }

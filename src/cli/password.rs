@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{IsTerminal, Read};
+use std::path::Path;
 
 use tensorseal::key::PasswordError;
 use zeroize::Zeroizing;
@@ -45,11 +46,11 @@ pub(super) fn given(args: &PasswordArgs) -> Result<Option<Zeroizing<String>>, Pa
 }
 
 /// The password for a key that turned out to be encrypted: as given, or asked for.
-pub(super) fn for_key(args: &PasswordArgs) -> Result<Zeroizing<String>, PasswordError> {
+pub(super) fn for_key(key: &Path, args: &PasswordArgs) -> Result<Zeroizing<String>, PasswordError> {
     if let Some(password) = given(args)? {
         return Ok(password);
     }
-    ask("Password of the private key: ")
+    ask(&format!("Password of the private key {}: ", say::path(key)))
 }
 
 /// A new password, asked for twice.

@@ -54,7 +54,7 @@ fn sign_key(args: &SignKeyArgs, options: &SignOptions) -> Result<Signed, Error> 
     let mut password_used = false;
     let key = PrivateKey::from_pem(&pem, &mut || {
         password_used = true;
-        password::for_key(&args.password)
+        password::for_key(path, &args.password)
     })
     .map_err(|source| Error::Key { path: path.clone(), source })?;
     warn_if_others_can_read(path);

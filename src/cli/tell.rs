@@ -61,13 +61,12 @@ pub(super) fn hashed(hashed: &Hashed) {
 
 /// The differences of a model from what was signed: what changed, what is gone, what is new, each by name.
 pub(super) fn differences(differences: &Differences) {
-    let of = |wanted: fn(&Difference) -> bool| differences.0.iter().filter(move |(_, difference)| wanted(difference));
-    let kinds: [(_, fn(&Difference) -> bool); 3] = [
-        ("changed", |d| matches!(d, Difference::Changed { .. })),
-        ("missing", |d| matches!(d, Difference::Missing)),
-        ("not signed", |d| matches!(d, Difference::Unsigned)),
-    ];
-    for (label, wanted) in kinds {
+    type Kind = fn(&Difference) -> bool;
+    let of = |wanted: Kind| differences.0.iter().filter(move |(_, difference)| wanted(difference));
+    let changed: Kind = |difference| matches!(difference, Difference::Changed { .. });
+    let missing: Kind = |difference| matches!(difference, Difference::Missing);
+    let unsigned: Kind = |difference| matches!(difference, Difference::Unsigned);
+    for (label, wanted) in [("changed", changed), ("missing", missing), ("not signed", unsigned)] {
         for (name, difference) in of(wanted).take(SHOWN) {
             let name = say::name(name.as_str());
             match difference {
