@@ -79,6 +79,30 @@ fn colours_on_a_terminal() {
     assert!(!on_terminal("NO_COLOR=1").contains('\u{1b}'));
 }
 
+/// A sparse file of 1 GiB: long enough for a bar, which a terminal sees and a file never does.
+#[test]
+fn progress_is_for_terminals() {
+    let room = Room::new();
+    File::create(room.path("big")).unwrap().set_len(1 << 30).unwrap();
+    let line = "digest big --hash blake3 --threads 1";
+    let ran = room.run(line).ended(0);
+    assert_eq!((ran.stdout.lines().count(), &*ran.stderr), (1, ""));
+    if program("script").is_none() {
+        eprintln!("skipped: there is no script(1) here to make a terminal");
+        return;
+    }
+    let on_terminal = |line: &str| {
+        let line = format!("TERM=xterm {BIN} {line}");
+        Ran::of(room.command_of("script").args(["-qec", &line, "/dev/null"]).output().unwrap()).ended(0).stdout
+    };
+    let seen = on_terminal(line);
+    assert!(seen.contains(" of 1.07 GB  ") && seen.contains("B/s  ") && seen.contains(" left"), "{seen:?}");
+    let (bar, rest) = seen.rsplit_once(" left").unwrap();
+    assert!(!bar.contains("sha256:") && rest.contains("\u{1b}[2K"), "it is gone before the result comes: {seen:?}");
+    assert!(rest.trim_end().ends_with(ran.stdout.trim_end()), "{seen:?}");
+    assert!(!on_terminal(&format!("{line} --json")).contains(" left"), "machines have no use for it");
+}
+
 #[test]
 fn shells_understand_the_completions() {
     let room = Room::new();
