@@ -1,7 +1,8 @@
 //! The signature file: a Sigstore bundle v0.3 around one DSSE envelope, current or as old releases wrote it.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use base64::Engine as _;
@@ -128,10 +129,16 @@ impl Bundle {
     /// Reads a bundle file of at most `limit` bytes.
     ///
     /// # Errors
-    /// [`Error::Io`] if it cannot be read, [`VerifyError::BundleTooLarge`], and what [`Bundle::parse`] says.
+    /// [`Error::Io`] if it is no regular file or cannot be read, [`VerifyError::BundleTooLarge`], and what [`Bundle::parse`] says.
     pub fn read(path: &Path, limit: u64) -> Result<Self, Error> {
-        let file = File::open(path).map_err(Error::io("read signature", path))?;
-        let len = file.metadata().map_err(Error::io("examine signature", path))?.len();
+        // A FIFO in an untrusted model must not make us wait for a writer.
+        let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
+        let file = file.map_err(Error::io("read signature", path))?;
+        let meta = file.metadata().map_err(Error::io("examine signature", path))?;
+        if !meta.is_file() {
+            return Err(Error::io("read signature", path)(std::io::Error::other("it is not a regular file")));
+        }
+        let len = meta.len();
         let mut text = Vec::with_capacity(usize::try_from(len.min(limit)).unwrap_or(0));
         // One byte more than allowed tells a file that has grown, or a pipe, from one that ends.
         file.take(limit.saturating_add(1)).read_to_end(&mut text).map_err(Error::io("read signature", path))?;

@@ -164,14 +164,16 @@ pub enum VerifyError {
     },
     /// A strict verification found files that the signature does not cover.
     #[error(
-        "--strict: {} file(s) lie outside the signature, {first:?} among them. Remove them, or name each one that may stay with --allow-ignored",
-        count
+        "--strict: {} of the model's files lie outside the signature, {:?} among them. Remove them, or name each one \
+         that may stay with --allow-ignored",
+        names.len(),
+        names.first().map_or("", String::as_str)
     )]
     Uncovered {
-        /// How many.
-        count: usize,
-        /// The first of them, model-relative.
-        first: String,
+        /// Each of them, model-relative.
+        names: Vec<String>,
+        /// What was checked on the way.
+        report: Box<Report>,
     },
 }
 

@@ -115,6 +115,7 @@ fn model(args: &InspectArgs) -> Result<String, Error> {
         ..SignOptions::default()
     };
     let listing = list(&args.model.model, &options)?;
+    listing.notes.iter().for_each(say::warning);
     let total: u64 = listing.files.iter().map(|(_, size)| size).sum();
     if args.json {
         let asked = Asked { command: "inspect", model: Some(&args.model.model), signature: None, json: true };

@@ -11,7 +11,6 @@ use tensorseal::{Error, VerifyError};
 use super::Asked;
 use super::exit::Exit;
 use super::say::acts;
-use super::tell::tolerated;
 
 /// The head of every report.
 pub(super) fn head(asked: &Asked<'_>, exit: Exit) -> Map<String, Value> {
@@ -93,18 +92,20 @@ pub(super) fn hashed(hashed: &Hashed) -> Value {
 
 /// Why a command did not end in a yes.
 pub(super) fn error(error: &Error) -> Value {
-    let mut fields = json!({"error": {"kind": kind(error), "message": error.to_string()}});
-    if let Error::Verify(no) = error
-        && let VerifyError::Differs { differences: all, report } = &**no
-        && let Some(fields) = fields.as_object_mut()
-    {
-        if let Value::Object(checked) = checked(report) {
-            fields.extend(checked);
+    let mut fields = Map::new();
+    insert(&mut fields, json!({"error": {"kind": kind(error), "message": error.to_string()}}));
+    match error.refusal() {
+        Some(VerifyError::Differs { differences: all, report }) => {
+            insert(&mut fields, checked(report));
+            fields.insert("differences".into(), differences(all));
         }
-        fields.insert("unsigned".into(), tolerated(report, all).collect());
-        fields.insert("differences".into(), differences(all));
+        Some(VerifyError::Uncovered { names, report }) => {
+            insert(&mut fields, checked(report));
+            fields.insert("uncovered".into(), names.as_slice().into());
+        }
+        _ => {}
     }
-    fields
+    fields.into()
 }
 
 /// A stable name for each kind of failure.
@@ -115,6 +116,7 @@ fn kind(error: &Error) -> &'static str {
         Error::Source(_) => "model",
         Error::EmptyModel { .. } => "empty-model",
         Error::IgnoresEverything { .. } => "ignores-everything",
+        Error::NotASignature { .. } => "not-a-signature",
         Error::Statement(_) => "statement",
         Error::Key { .. } => "key",
         Error::Sign(_) => "sign",

@@ -130,10 +130,10 @@ struct Asked<'a> {
 /// Tells why a command failed, to people and, if asked, to machines.
 fn failed(asked: &Asked<'_>, what: &str, error: &Error) -> Exit {
     match error.refusal() {
-        Some(VerifyError::Differs { differences, .. }) => {
-            // The first line counts them; the rest is told better here, where there may be thousands.
-            say::failure(what, error.to_string().lines().next().unwrap_or_default());
-            tell::differences(differences);
+        Some(VerifyError::Differs { differences, .. }) => tell::differences(what, differences),
+        Some(VerifyError::Uncovered { names, .. }) => {
+            say::failure(what, error);
+            tell::uncovered(names);
         }
         _ => say::failure(what, error),
     }

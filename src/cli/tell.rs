@@ -17,7 +17,7 @@ use super::say::{self, detail, reason};
 const SHOWN: usize = 20;
 
 /// The report of a verification, whether it ended in a yes or in differences.
-pub(super) fn report(report: &Report, refused: &Differences) {
+pub(super) fn report(report: &Report) {
     detail("signed by", &report.identity);
     let count = |n: usize| amount(n, "file", "files");
     let files = match report.serialization.method.shard_size() {
@@ -36,15 +36,9 @@ pub(super) fn report(report: &Report, refused: &Differences) {
     let ignored = report.ignored.iter().map(|file| (&*file.name, format!("  (under {})", say::name(&file.under))));
     names("ignored", ignored, "not signed: nothing is known of them; --strict refuses them");
     empty(&report.empty, "; --strict refuses them");
-    let unsigned: Vec<_> = tolerated(report, refused).map(|name| (name, String::new())).collect();
-    names("not signed", unsigned.into_iter(), "tolerated as you asked (--ignore-unsigned-files)");
+    let unsigned = report.unsigned.iter().map(|name| (name.as_str(), String::new()));
+    names("not signed", unsigned, "tolerated as you asked (--ignore-unsigned-files)");
     followed(&report.followed);
-}
-
-/// Files that are not signed, but for those that are why the model was refused.
-pub(super) fn tolerated<'r>(report: &'r Report, refused: &'r Differences) -> impl Iterator<Item = &'r str> {
-    let refused: std::collections::HashSet<&str> = refused.0.keys().map(|name| name.as_str()).collect();
-    report.unsigned.iter().map(|name| &**name).filter(move |name| !refused.contains(name))
 }
 
 /// What was hashed for a signature.
@@ -60,7 +54,8 @@ pub(super) fn hashed(hashed: &Hashed) {
 }
 
 /// The differences of a model from what was signed: what changed, what is gone, what is new, each by name.
-pub(super) fn differences(differences: &Differences) {
+pub(super) fn differences(what: &str, differences: &Differences) {
+    say::failure(what, format_args!("the model differs from what was signed: {}", differences.counts()));
     type Kind = fn(&Difference) -> bool;
     let of = |wanted: Kind| differences.0.iter().filter(move |(_, difference)| wanted(difference));
     let changed: Kind = |difference| matches!(difference, Difference::Changed { .. });
@@ -80,6 +75,14 @@ pub(super) fn differences(differences: &Differences) {
         }
         more(of(wanted).count(), reason);
     }
+}
+
+/// Files that lie in the model and outside of the signature.
+pub(super) fn uncovered(files: &[String]) {
+    for name in files.iter().take(SHOWN) {
+        reason("not covered", say::name(name));
+    }
+    more(files.len(), reason);
 }
 
 fn sizes(signed: Option<u64>, found: u64) -> String {

@@ -25,7 +25,7 @@ pub(super) fn key(args: &VerifyKeyArgs) -> Exit {
                 printed(&json::text(&out))
             } else {
                 let exit = printed(&say::success("Verification succeeded"));
-                tell::report(&report, &Differences::default());
+                tell::report(&report);
                 exit
             };
             report.notes.iter().for_each(say::warning);
@@ -37,8 +37,8 @@ pub(super) fn key(args: &VerifyKeyArgs) -> Exit {
                 _ => "Verification could not be done:",
             };
             let exit = failed(&asked, what, &error);
-            if let Some(VerifyError::Differs { report, differences }) = error.refusal() {
-                tell::report(report, differences);
+            if let Some(VerifyError::Differs { report, .. } | VerifyError::Uncovered { report, .. }) = error.refusal() {
+                tell::report(report);
                 report.notes.iter().for_each(say::warning);
             }
             tell::next(&error, Some(&args.public_key));

@@ -208,6 +208,8 @@ pub struct Listing {
     pub ignored: Vec<IgnoredFile>,
     /// Links that would be followed.
     pub followed: Vec<FollowedLink>,
+    /// Whatever else should be known.
+    pub notes: Vec<Note>,
 }
 
 /// Lists what [`hash`] would read, without reading it.
@@ -225,7 +227,7 @@ pub fn list(model: &Path, options: &SignOptions) -> Result<Listing, Error> {
         let meta = std::fs::symlink_metadata(&path).map_err(Error::io("examine", path))?;
         files.push((file.name().to_owned(), meta.len()));
     }
-    Ok(Listing { files, ignored: scan.ignored, followed: scan.followed })
+    Ok(Listing { files, ignored: scan.ignored, followed: scan.followed, notes })
 }
 
 /// Signs the model at `model`; `signature` is where the caller will write the bundle.

@@ -226,6 +226,8 @@ impl Check<'_> {
         let (mut empty, unsigned): (Vec<_>, Vec<_>) =
             unsigned.into_iter().partition(|name| self.covers_nothing_of(name));
         empty.extend(found.empty.iter().cloned());
+        // Where they are not tolerated they are differences.
+        let unsigned = if self.options.unsigned == UnsignedFiles::Tolerate { unsigned } else { Vec::new() };
         let signed = |algorithm: &Algorithm| self.signed.resources().iter().any(|r| r.digest_by(*algorithm).is_some());
         let not_checked = Algorithm::ALL.into_iter().filter(|a| signed(a) && !checked.contains(a)).collect();
         Report {
@@ -268,10 +270,12 @@ impl Check<'_> {
         }
         let ignored = report.ignored.iter().map(|file| file.name.as_str());
         let others = report.empty.iter().chain(&report.unsigned).map(String::as_str);
-        let uncovered: Vec<&str> = ignored.chain(others).filter(|name| !allowed.covers(name)).collect();
-        match uncovered.first() {
-            None => Ok(()),
-            Some(first) => Err(VerifyError::Uncovered { count: uncovered.len(), first: (*first).to_owned() }.into()),
+        let names: Vec<String> =
+            ignored.chain(others).filter(|name| !allowed.covers(name)).map(str::to_owned).collect();
+        if names.is_empty() {
+            Ok(())
+        } else {
+            Err(VerifyError::Uncovered { names, report: Box::new(report.clone()) }.into())
         }
     }
 }
