@@ -27,9 +27,9 @@ key-secp521r1     | m          | secp521r1  |                              | 0 |
 p11               | m          | prime256v1 |                              | 0 |                                            | - | a PKCS#11 signature is a key signature
 dot               | m          | prime256v1 |                              | 0 |                                            | - | signed as `.` from inside the model
 single            | single.bin | prime256v1 |                              | 0 |                                            | - | a single file, named `.`
-g-single-dot      | single.bin | prime256v1 |                              | 0 |                                            | - | the same from the Go port
+g-single-dot      | single.bin | prime256v1 |                              | 0 |                                            | - | the same with a compact payload in another field order
 g-single-basename | single.bin | prime256v1 |                              | 0 |                                            | - | the specification's name of a single file, which Python refuses
-g-x               | mo2        | prime256v1 |                              | 0 |                                            | - | the Go port's form: other field order, compact
+g-x               | mo2        | prime256v1 |                              | 0 |                                            | - | compact payload, another field order, as Go writes them
 mi                | mi         | prime256v1 |                              | 0 | (under cache)                              | - | accepted, and what lies under the signed ignore path is listed
 mi                | mi         | prime256v1 | --strict                     | 1 | cache/anything.py                          | - | --strict refuses what nobody signed
 ms3               | ms3        | prime256v1 |                              | 0 |                                            | - | a plain folder with one file
