@@ -1,17 +1,18 @@
 //! The signature file: a Sigstore bundle v0.3 around one DSSE envelope, current or as old releases wrote it.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
 use crate::envelope::{Envelope, PAYLOAD_TYPE};
 use crate::error::{Error, FormatError, VerifyError};
-use crate::json;
+use crate::json::{self, Few, Object};
 use crate::output::write_whole;
 
 /// The media type of every OMS bundle since 0.2.
@@ -61,23 +62,21 @@ pub struct Bundle {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct WireBundle<'a> {
+struct WireBundle {
     media_type: String,
-    #[serde(borrow)]
-    verification_material: WireMaterial<'a>,
-    dsse_envelope: WireEnvelope,
+    verification_material: Object<WireMaterial>,
+    dsse_envelope: Object<WireEnvelope>,
 }
 
 /// Fields that Sigstore may add are left alone (the OMS schema leaves this object open).
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct WireMaterial<'a> {
-    public_key: Option<WireKey>,
-    certificate: Option<WireCertificate>,
-    x509_certificate_chain: Option<WireChain>,
-    #[serde(borrow, default)]
-    tlog_entries: Option<Vec<&'a RawValue>>,
-    timestamp_verification_data: Option<WireTimestamps>,
+struct WireMaterial {
+    public_key: Option<Object<WireKey>>,
+    certificate: Option<Object<WireCertificate>>,
+    x509_certificate_chain: Option<Object<WireChain>>,
+    tlog_entries: Option<Vec<IgnoredAny>>,
+    timestamp_verification_data: Option<Object<WireTimestamps>>,
 }
 
 #[derive(Deserialize)]
@@ -95,13 +94,13 @@ struct WireCertificate {
 
 #[derive(Deserialize)]
 struct WireChain {
-    certificates: Vec<WireCertificate>,
+    certificates: Few<Object<WireCertificate>>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct WireTimestamps {
-    rfc3161_timestamps: Option<Vec<serde_json::Value>>,
+    rfc3161_timestamps: Option<Vec<IgnoredAny>>,
 }
 
 #[derive(Deserialize)]
@@ -109,7 +108,7 @@ struct WireTimestamps {
 struct WireEnvelope {
     payload: String,
     payload_type: String,
-    signatures: Vec<WireSignature>,
+    signatures: Few<Object<WireSignature>>,
 }
 
 #[derive(Deserialize)]
@@ -130,10 +129,16 @@ impl Bundle {
     /// Reads a bundle file of at most `limit` bytes.
     ///
     /// # Errors
-    /// [`Error::Io`] if it cannot be read, [`VerifyError::BundleTooLarge`], and what [`Bundle::parse`] says.
+    /// [`Error::Io`] if it is no regular file or cannot be read, [`VerifyError::BundleTooLarge`], and what [`Bundle::parse`] says.
     pub fn read(path: &Path, limit: u64) -> Result<Self, Error> {
-        let file = File::open(path).map_err(Error::io("read signature", path))?;
-        let len = file.metadata().map_err(Error::io("examine signature", path))?.len();
+        // A FIFO in an untrusted model must not make us wait for a writer.
+        let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
+        let file = file.map_err(Error::io("read signature", path))?;
+        let meta = file.metadata().map_err(Error::io("examine signature", path))?;
+        if !meta.is_file() {
+            return Err(Error::io("read signature", path)(std::io::Error::other("it is not a regular file")));
+        }
+        let len = meta.len();
         let mut text = Vec::with_capacity(usize::try_from(len.min(limit)).unwrap_or(0));
         // One byte more than allowed tells a file that has grown, or a pipe, from one that ends.
         file.take(limit.saturating_add(1)).read_to_end(&mut text).map_err(Error::io("read signature", path))?;
@@ -149,24 +154,24 @@ impl Bundle {
     /// [`FormatError`] for everything that is not exactly one bundle with one envelope, one payload, one signature and
     /// one kind of verification material.
     pub fn parse(text: &[u8]) -> Result<Self, FormatError> {
-        let wire: WireBundle<'_> = json::read("bundle", text)?;
+        let Object(wire): Object<WireBundle> = json::read("bundle", text)?;
         if wire.media_type != MEDIA_TYPE {
             return Err(FormatError::MediaType(wire.media_type));
         }
-        let envelope = wire.dsse_envelope;
+        let Object(envelope) = wire.dsse_envelope;
         if envelope.payload_type != PAYLOAD_TYPE {
             return Err(FormatError::PayloadType(envelope.payload_type));
         }
-        let [signature] = &envelope.signatures[..] else {
-            return Err(FormatError::Signatures(envelope.signatures.len()));
+        let [Object(signature)] = &envelope.signatures.kept[..] else {
+            return Err(FormatError::Signatures(envelope.signatures.count));
         };
         let envelope = Envelope {
             payload: base64("dsseEnvelope.payload", &envelope.payload)?,
             signature: base64("dsseEnvelope.signatures[0].sig", &signature.sig)?,
         };
-        let material = wire.verification_material;
+        let Object(material) = wire.verification_material;
         let log_entries = material.tlog_entries.as_ref().map_or(0, Vec::len);
-        let stamps = material.timestamp_verification_data.as_ref().and_then(|data| data.rfc3161_timestamps.as_ref());
+        let stamps = material.timestamp_verification_data.as_ref().and_then(|data| data.0.rfc3161_timestamps.as_ref());
         let timestamps = stamps.map_or(0, Vec::len);
         Ok(Self { material: material.try_into()?, envelope, log_entries, timestamps })
     }
@@ -224,35 +229,73 @@ impl Bundle {
         serde_json::to_vec(&out).unwrap_or_default()
     }
 
-    /// Writes the bundle to `path`: whole or not at all.
+    /// Writes the bundle to `path`: whole or not at all. An older signature there is replaced.
     ///
     /// # Errors
-    /// [`Error::Io`]; an older file at `path` is then as it was.
+    /// What [`check_target`](Self::check_target) says, and [`Error::Io`]; a file at `path` is then as it was.
     pub fn write(&self, path: &Path) -> Result<(), Error> {
+        Self::check_target(path)?;
         write_whole(path, 0o666, |file| file.write_all(&self.to_json())).map_err(Error::io("write signature", path))
     }
 }
 
-impl TryFrom<WireMaterial<'_>> for VerificationMaterial {
+impl Bundle {
+    /// Whether a signature may be written to `path`: its folder is there, and what stands there, if anything, is an
+    /// older signature. To be asked before hours of hashing.
+    ///
+    /// # Errors
+    /// [`Error::NotASignature`] if another file stands there, which a slip of the hand would cost; [`Error::Io`] if
+    /// there is no such folder, or what stands there cannot be read.
+    pub fn check_target(path: &Path) -> Result<(), Error> {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        std::fs::read_dir(folder).map_err(Error::io("write signature into", folder))?;
+        let mut head = Vec::new();
+        match File::open(path) {
+            Ok(file) => file.take(4096).read_to_end(&mut head).map_err(Error::io("look at", path))?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(Error::io("look at", path)(error)),
+        };
+        if head.is_empty() || Self::looks_like_one(&head) {
+            Ok(())
+        } else {
+            Err(Error::NotASignature { path: path.to_owned() })
+        }
+    }
+
+    /// Whether a file that begins so is a bundle, well-formed or not: a JSON object with one of a bundle's three keys.
+    #[must_use]
+    pub fn looks_like_one(head: &[u8]) -> bool {
+        let head = String::from_utf8_lossy(head);
+        let keys = ["\"mediaType\"", "\"verificationMaterial\"", "\"dsseEnvelope\""];
+        head.trim_start_matches('\u{feff}').trim_start().starts_with('{') && keys.iter().any(|key| head.contains(key))
+    }
+}
+
+impl TryFrom<WireMaterial> for VerificationMaterial {
     type Error = FormatError;
 
-    fn try_from(wire: WireMaterial<'_>) -> Result<Self, FormatError> {
+    fn try_from(wire: WireMaterial) -> Result<Self, FormatError> {
         const RAW_BYTES: &str = "certificate.rawBytes";
         match (wire.public_key, wire.certificate, wire.x509_certificate_chain) {
-            (Some(key), None, None) => {
+            (Some(Object(key)), None, None) => {
                 let hint = key.hint.filter(|hint| !hint.is_empty());
                 Ok(Self::PublicKey { old: hint.is_none() && key.raw_bytes.is_some(), hint })
             }
-            (None, Some(certificate), None) => Ok(Self::Certificate(base64(RAW_BYTES, &certificate.raw_bytes)?)),
-            (None, None, Some(chain)) if !chain.certificates.is_empty() => {
-                let certificates =
-                    chain.certificates.iter().map(|certificate| base64(RAW_BYTES, &certificate.raw_bytes));
+            (None, Some(Object(certificate)), None) => {
+                Ok(Self::Certificate(base64(RAW_BYTES, &certificate.raw_bytes)?))
+            }
+            (None, None, Some(Object(chain))) if chain.certificates.count > 0 => {
+                let chain = chain.certificates;
+                if chain.kept.len() < chain.count {
+                    return Err(FormatError::LongChain { found: chain.count, limit: chain.kept.len() });
+                }
+                let certificates = chain.kept.iter().map(|certificate| base64(RAW_BYTES, &certificate.0.raw_bytes));
                 Ok(Self::CertificateChain(certificates.collect::<Result<_, _>>()?))
             }
             (key, certificate, chain) => {
                 // An empty chain beside nothing else is no material at all; beside a key it is one kind too many.
                 let chain =
-                    chain.is_some_and(|chain| !chain.certificates.is_empty() || key.is_some() || certificate.is_some());
+                    chain.is_some_and(|chain| chain.0.certificates.count > 0 || key.is_some() || certificate.is_some());
                 let kinds = [key.is_some(), certificate.is_some(), chain];
                 Err(FormatError::Material(kinds.into_iter().filter(|&kind| kind).count()))
             }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::device::DeviceError;
 use crate::digest::{Algorithm, Digest};
 use crate::key::KeyError;
-use crate::manifest::{Differences, ResourceName};
+use crate::manifest::Differences;
 use crate::report::Report;
 use crate::source::SourceError;
 use crate::verify::SignatureError;
@@ -52,6 +52,14 @@ pub enum Error {
     #[error("the ignore path {path:?} is the model itself; ignoring it would leave nothing to sign or verify")]
     IgnoresEverything {
         /// The path.
+        path: PathBuf,
+    },
+    /// A signature would replace a file that is none.
+    #[error(
+        "{path:?} is there and is not a signature; it would be lost. Write the signature to another path, or remove that file first"
+    )]
+    NotASignature {
+        /// The file.
         path: PathBuf,
     },
     /// The model cannot be described by a statement that verifiers would accept.
@@ -134,11 +142,11 @@ pub enum VerifyError {
     },
     /// Two signed digests of one resource disagree about the same bytes: the signer, not the model, is at fault.
     #[error(
-        "signer inconsistent: {name} has the signed {agrees} digest, but not the signed {disagrees} digest, so the signer wrote two digests of different bytes"
+        "signer inconsistent: {name:?} has the signed {agrees} digest, but not the signed {disagrees} digest, so the signer wrote two digests of different bytes"
     )]
     SignerInconsistent {
         /// The resource.
-        name: ResourceName,
+        name: String,
         /// The algorithm that matched.
         agrees: Algorithm,
         /// The algorithm that did not.
@@ -146,24 +154,26 @@ pub enum VerifyError {
     },
     /// A digest was demanded that the signer did not write.
     #[error(
-        "{name} has no signed {algorithm} digest. Verify without asking for it, or have the model signed by tensorseal with annotations"
+        "{name:?} has no signed {algorithm} digest. Verify without asking for it, or have the model signed by tensorseal with annotations"
     )]
     NoSuchDigest {
         /// The resource.
-        name: ResourceName,
+        name: String,
         /// What was demanded.
         algorithm: Algorithm,
     },
     /// A strict verification found files that the signature does not cover.
     #[error(
-        "--strict: {} file(s) lie outside the signature, {first:?} among them. Remove them, or name each one that may stay with --allow-ignored",
-        count
+        "--strict: {} of the model's files lie outside the signature, {:?} among them. Remove them, or name each one \
+         that may stay with --allow-ignored",
+        names.len(),
+        names.first().map_or("", String::as_str)
     )]
     Uncovered {
-        /// How many.
-        count: usize,
-        /// The first of them, model-relative.
-        first: String,
+        /// Each of them, model-relative.
+        names: Vec<String>,
+        /// What was checked on the way.
+        report: Box<Report>,
     },
 }
 
@@ -173,7 +183,7 @@ pub enum VerifyError {
 #[non_exhaustive]
 pub enum FormatError {
     /// Not JSON, not the expected JSON, a key twice in one object, or more than one value.
-    #[error("the {what} is malformed: {source}")]
+    #[error("the {what} is malformed: {}", tame(&.source.to_string()))]
     Json {
         /// `bundle`, `statement`, ..
         what: &'static str,
@@ -188,6 +198,14 @@ pub enum FormatError {
         "the bundle's verificationMaterial must hold exactly one of publicKey, certificate and x509CertificateChain, and holds {0}"
     )]
     Material(usize),
+    /// More certificates than any chain has.
+    #[error("the bundle's certificate chain has {found} certificates; at most {limit} are accepted")]
+    LongChain {
+        /// How many.
+        found: usize,
+        /// How many are accepted.
+        limit: usize,
+    },
     /// The envelope is for another kind of payload.
     #[error("the envelope's payloadType is {0:?}, not \"application/vnd.in-toto+json\"")]
     PayloadType(String),
@@ -299,4 +317,9 @@ pub enum FormatError {
         /// What is wrong.
         why: String,
     },
+}
+
+/// Text that quotes a bundle, with control characters escaped, so that the bundle cannot write lines of its own.
+fn tame(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { c.escape_debug().to_string() } else { c.to_string() }).collect()
 }

@@ -6,8 +6,10 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
+use std::marker::PhantomData;
 
-use serde::de::{self, Deserialize, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use crate::error::FormatError;
 
@@ -92,6 +94,73 @@ impl<'de> Visitor<'de> for NoDoubleKeys {
 #[derive(serde::Deserialize)]
 struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 
+/// A JSON object, and not the array of values that serde takes for a struct as well: other readers do not.
+#[derive(Debug)]
+pub(crate) struct Object<T>(pub(crate) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+
+        deserializer.deserialize_map(Fields(PhantomData))
+    }
+}
+
+/// For a field that may be absent, but not null. To be used with `default`.
+pub(crate) fn not_null<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
+/// The first items of an array, and how many there are: what nobody will look at takes no memory.
+#[derive(Debug)]
+pub(crate) struct Few<T> {
+    pub(crate) kept: Vec<T>,
+    pub(crate) count: usize,
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Few<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Items<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Items<T> {
+            type Value = Few<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an array")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Few<T>, A::Error> {
+                /// More than any certificate chain has.
+                const KEPT: usize = 32;
+                let mut kept = Vec::new();
+                while kept.len() < KEPT {
+                    let Some(item) = seq.next_element()? else { return Ok(Few { count: kept.len(), kept }) };
+                    kept.push(item);
+                }
+                let mut count = KEPT;
+                while seq.next_element::<IgnoredAny>()?.is_some() {
+                    count += 1;
+                }
+                Ok(Few { kept, count })
+            }
+        }
+
+        deserializer.deserialize_seq(Items(PhantomData))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -109,6 +178,34 @@ mod tests {
         let many: Vec<String> = (0..40).chain([30]).map(|i| format!("\"k{i}\":0")).collect();
         let error = read::<Value>("test", format!("{{{}}}", many.join(",")).as_bytes()).unwrap_err();
         assert!(error.to_string().contains("\"k30\" stands twice"), "{error}");
+    }
+
+    #[test]
+    fn an_array_is_no_object_and_null_is_no_absence() {
+        #[derive(Debug, serde::Deserialize)]
+        struct Pair {
+            a: u8,
+            #[serde(default, deserialize_with = "not_null")]
+            b: Option<u8>,
+        }
+        let pair: Object<Pair> = read("test", br#"{"a":1,"b":2}"#).unwrap();
+        assert_eq!((pair.0.a, pair.0.b), (1, Some(2)));
+        assert_eq!(read::<Object<Pair>>("test", br#"{"a":1}"#).unwrap().0.b, None);
+        for bad in ["[1,2]", "[1]", r#"{"a":1,"b":null}"#, "null", "1"] {
+            assert!(read::<Object<Pair>>("test", bad.as_bytes()).is_err(), "{bad}");
+        }
+        assert!(read::<Pair>("test", b"[1,2]").is_ok(), "what this guards against");
+    }
+
+    #[test]
+    fn long_arrays_are_counted_and_not_kept() {
+        for count in [0, 1, 31, 32, 33, 100_000] {
+            let text = format!("[{}]", vec!["7"; count].join(","));
+            let few: Few<u8> = read("test", text.as_bytes()).unwrap();
+            assert_eq!((few.count, few.kept.len()), (count, count.min(32)));
+        }
+        assert!(read::<Few<u8>>("test", b"[1,\"x\"]").is_err());
+        assert!(read::<Few<u8>>("test", b"{}").is_err());
     }
 
     #[test]

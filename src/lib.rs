@@ -1,4 +1,4 @@
-//! Tensorseal signs and verifies machine-learning models.
+#![doc = include_str!("../README.md")]
 // Tests may fail by panicking; the library may not.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 

@@ -30,6 +30,15 @@ pub enum Note {
     IgnoredOutside(PathBuf),
     /// The signer did not record which paths were ignored: only the git defaults, the signature and the caller's are.
     IgnorePathsNotRecorded,
+    /// The folder holds something that kept the files beside the signed ones from being listed.
+    NotListed(String),
+    /// Not every resource has a signed digest by an algorithm that was checked.
+    PartlySigned {
+        /// The algorithm.
+        algorithm: Algorithm,
+        /// How many resources have none.
+        without: usize,
+    },
     /// The caller asked to follow links in a model that was signed without.
     LinksBeyondSignature,
 }
@@ -47,6 +56,10 @@ impl fmt::Display for Note {
             Self::IgnoredOutside(path) => write!(f, "the ignore path {path:?} lies outside the model and has no effect"),
             Self::IgnorePathsNotRecorded => {
                 f.write_str("this old signature does not record ignored paths; git files and the paths given now were ignored")
+            }
+            Self::NotListed(why) => write!(f, "what lies beside the signed files could not be listed: {why}"),
+            Self::PartlySigned { algorithm, without } => {
+                write!(f, "{without} resources have no signed {algorithm} digest and were not checked by it")
             }
             Self::LinksBeyondSignature => {
                 f.write_str("the model was signed without following symlinks; they were followed now because you asked for it")

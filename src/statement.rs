@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 
 use crate::digest::{Algorithm, Digest};
 use crate::error::FormatError;
-use crate::json;
+use crate::json::{self, Object};
 use crate::manifest::{Manifest, Method, Resource, ResourceName, Serialization, ShardNaming};
 
 const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
@@ -48,7 +48,7 @@ struct WireStatement<'a> {
     #[serde(rename = "_type")]
     kind: String,
     #[serde(borrow)]
-    subject: Vec<WireSubject<'a>>,
+    subject: Vec<Object<WireSubject<'a>>>,
     #[serde(rename = "predicateType")]
     predicate_type: String,
     #[serde(borrow)]
@@ -66,9 +66,9 @@ struct WireSubject<'a> {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct WirePredicate<'a> {
-    serialization: WireSerialization,
+    serialization: Object<WireSerialization>,
     #[serde(borrow)]
-    resources: Vec<WireResource<'a>>,
+    resources: Vec<Object<WireResource<'a>>>,
 }
 
 #[derive(Deserialize)]
@@ -77,7 +77,9 @@ struct WireSerialization {
     method: String,
     hash_type: String,
     allow_symlinks: bool,
+    #[serde(default, deserialize_with = "json::not_null")]
     shard_size: Option<serde_json::Number>,
+    #[serde(default, deserialize_with = "json::not_null")]
     ignore_paths: Option<Vec<String>>,
 }
 
@@ -105,7 +107,7 @@ struct WireAnnotation {
 /// # Errors
 /// [`FormatError`] for everything that is not a statement in one of the known forms, read one way by everybody.
 pub(crate) fn parse(payload: &[u8]) -> Result<Manifest, FormatError> {
-    let statement: WireStatement<'_> = json::read("statement", payload)?;
+    let Object(statement): Object<WireStatement<'_>> = json::read("statement", payload)?;
     if statement.kind != STATEMENT_TYPE {
         return Err(FormatError::StatementType(statement.kind));
     }
@@ -117,14 +119,15 @@ pub(crate) fn parse(payload: &[u8]) -> Result<Manifest, FormatError> {
 }
 
 fn current(statement: &WireStatement<'_>) -> Result<Manifest, FormatError> {
-    let [subject] = &statement.subject[..] else { return Err(FormatError::Subjects(statement.subject.len())) };
+    let [Object(subject)] = &statement.subject[..] else { return Err(FormatError::Subjects(statement.subject.len())) };
     let signed = subject.digest.get("sha256").and_then(|hex| Digest::from_hex(Algorithm::Sha256, hex));
     let signed = signed.ok_or(FormatError::SubjectDigest)?;
     let fault = |source| FormatError::Json { what: "statement's predicate", source };
-    let predicate: WirePredicate<'_> = serde_json::from_str(statement.predicate.get()).map_err(fault)?;
-    let serialization = Serialization::try_from(predicate.serialization)?;
+    let Object(predicate): Object<WirePredicate<'_>> =
+        serde_json::from_str(statement.predicate.get()).map_err(fault)?;
+    let serialization = Serialization::try_from(predicate.serialization.0)?;
     let mut naming = None;
-    let resources = predicate.resources.iter().map(|wire| resource(wire, &serialization, &mut naming));
+    let resources = predicate.resources.iter().map(|wire| resource(&wire.0, &serialization, &mut naming));
     let resources = resources.collect::<Result<Vec<_>, _>>()?;
     let serialization = Serialization { shard_naming: naming.unwrap_or_default(), ..serialization };
     let manifest = Manifest::new(subject.name.clone(), serialization, resources)?;
@@ -209,11 +212,11 @@ fn resource(
 
 /// Our annotation among others. Annotations that are no object, or none of ours, are somebody else's affair.
 fn annotation(name: &ResourceName, annotations: Option<&RawValue>) -> Result<Option<WireAnnotation>, FormatError> {
-    let Some(text) = annotations.map(RawValue::get).filter(|text| text.contains(ANNOTATION)) else { return Ok(None) };
+    let Some(text) = annotations.map(RawValue::get) else { return Ok(None) };
     let Ok(mut all) = serde_json::from_str::<BTreeMap<String, &RawValue>>(text) else { return Ok(None) };
     let Some(ours) = all.remove(ANNOTATION) else { return Ok(None) };
-    serde_json::from_str(ours.get())
-        .map(Some)
+    serde_json::from_str::<Object<WireAnnotation>>(ours.get())
+        .map(|annotation| Some(annotation.0))
         .map_err(|error| FormatError::Annotation { name: name.to_string(), why: error.to_string() })
 }
 
@@ -224,10 +227,11 @@ fn old(statement: &WireStatement<'_>) -> Result<Manifest, FormatError> {
         actual_hash_algorithm: String,
     }
     let mut resources = Vec::with_capacity(statement.subject.len());
-    for subject in &statement.subject {
+    for Object(subject) in &statement.subject {
         let name = ResourceName::parse(&subject.name)?;
-        let annotations = subject.annotations.and_then(|raw| serde_json::from_str::<Annotations>(raw.get()).ok());
-        let algorithm = annotations.map_or_else(|| "unknown".to_owned(), |a| a.actual_hash_algorithm);
+        let annotations =
+            subject.annotations.and_then(|raw| serde_json::from_str::<Object<Annotations>>(raw.get()).ok());
+        let algorithm = annotations.map_or_else(|| "unknown".to_owned(), |a| a.0.actual_hash_algorithm);
         if algorithm != "file-sha256" {
             return Err(FormatError::ResourceAlgorithm { name: name.to_string(), algorithm });
         }

@@ -7,6 +7,13 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::EXIT_CODES;
 
+// Headings of `--help`, in the order in which they are shown.
+const FILES: &str = "Which files";
+const SIGNED: &str = "What is signed";
+const CHECKED: &str = "What is checked";
+const ENGINE: &str = "How digests are computed";
+const OUTPUT: &str = "Output";
+
 #[derive(Parser)]
 #[command(
     name = "tensorseal",
@@ -17,25 +24,30 @@ use crate::EXIT_CODES;
     subcommand_required = true
 )]
 pub(super) struct Cli {
-    /// How much to say on standard error
-    #[arg(long, value_enum, ignore_case = true, default_value = "INFO", value_name = "LEVEL", global = true)]
+    /// How much to say on standard error: CRITICAL, ERROR, WARNING, INFO or DEBUG
+    #[arg(
+        long,
+        value_enum,
+        ignore_case = true,
+        default_value = "INFO",
+        value_name = "LEVEL",
+        global = true,
+        hide_possible_values = true,
+        help_heading = OUTPUT
+    )]
     pub(super) log_level: LogLevel,
     #[command(subcommand)]
     pub(super) command: Command,
 }
 
+// The names are Python's. No text for each: that would make `--help` long and unlike `-h`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 #[value(rename_all = "UPPER")]
 pub(super) enum LogLevel {
-    /// Only why a command failed
     Critical,
-    /// The same
     Error,
-    /// Warnings too
     Warning,
-    /// What was checked, and how
     Info,
-    /// The same
     Debug,
 }
 
@@ -76,35 +88,12 @@ pub(super) enum Command {
 pub(super) enum SignMethod {
     /// Sign with a private key (EC P-256, P-384 or P-521)
     Key(SignKeyArgs),
-    #[command(flatten)]
-    Other(OtherMethod),
 }
 
 #[derive(Subcommand)]
 pub(super) enum VerifyMethod {
     /// Verify with the signer's public key
     Key(VerifyKeyArgs),
-    #[command(flatten)]
-    Other(OtherMethod),
-}
-
-/// Methods of the Python implementation that this version does not have yet.
-#[derive(Subcommand)]
-pub(super) enum OtherMethod {
-    #[command(hide = true, disable_help_flag = true)]
-    Certificate(Ignored),
-    #[command(hide = true, disable_help_flag = true)]
-    Sigstore(Ignored),
-    #[command(hide = true, disable_help_flag = true)]
-    Pkcs11Key(Ignored),
-    #[command(hide = true, disable_help_flag = true)]
-    Pkcs11Certificate(Ignored),
-}
-
-#[derive(Args)]
-pub(super) struct Ignored {
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
-    _args: Vec<std::ffi::OsString>,
 }
 
 #[derive(Args)]
@@ -113,35 +102,35 @@ pub(super) struct ModelArgs {
     #[arg(value_name = "MODEL_PATH")]
     pub(super) model: PathBuf,
     /// Leave out this file or folder (relative to the current folder); repeat for more
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", help_heading = FILES)]
     pub(super) ignore_paths: Vec<PathBuf>,
     /// Leave out .git, .gitattributes, .github and .gitignore at the model's root [default when signing]
-    #[arg(long, overrides_with = "no_ignore_git_paths")]
+    #[arg(long, overrides_with = "no_ignore_git_paths", help_heading = FILES)]
     pub(super) ignore_git_paths: bool,
-    /// Take them for part of the model
-    #[arg(long)]
+    /// Count those as part of the model
+    #[arg(long, help_heading = FILES)]
     pub(super) no_ignore_git_paths: bool,
     /// Follow symlinks to files and folders inside the model
-    #[arg(long)]
+    #[arg(long, help_heading = FILES)]
     pub(super) allow_symlinks: bool,
     /// Follow symlinks that leave the model too, as in a Hugging Face cache (implies --allow-symlinks)
-    #[arg(long)]
+    #[arg(long, help_heading = FILES)]
     pub(super) allow_external_symlinks: bool,
 }
 
 #[derive(Args)]
 pub(super) struct EngineArgs {
     /// Where to compute digests: auto, cpu, wgpu, cuda or cuda:N; for files on disk, auto is the CPU
-    #[arg(long, default_value = "auto", value_name = "DEVICE")]
+    #[arg(long, default_value = "auto", value_name = "DEVICE", help_heading = ENGINE)]
     pub(super) device: String,
     /// Worker threads [default: all processors]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = threads, help_heading = ENGINE)]
     pub(super) threads: Option<NonZeroUsize>,
     /// How to fetch bytes: auto maps large files under a read lease where it can, read only reads
-    #[arg(long, value_enum, default_value = "auto", value_name = "HOW")]
+    #[arg(long, value_enum, default_value = "auto", value_name = "HOW", help_heading = ENGINE)]
     pub(super) io: IoArg,
-    /// Print a JSON report on standard output instead (docs/json.md)
-    #[arg(long)]
+    /// Print a report in JSON on standard output instead
+    #[arg(long, help_heading = OUTPUT)]
     pub(super) json: bool,
 }
 
@@ -174,8 +163,6 @@ pub(super) struct PasswordArgs {
 #[derive(Args)]
 #[command(after_help = "Example: tensorseal sign key ./model --private-key key.pem --signature ./model/model.sig")]
 pub(super) struct SignKeyArgs {
-    #[command(flatten)]
-    pub(super) model: ModelArgs,
     /// Where to write the signature
     #[arg(long, value_name = "PATH", default_value = "model.sig")]
     pub(super) signature: PathBuf,
@@ -184,20 +171,22 @@ pub(super) struct SignKeyArgs {
     pub(super) private_key: PathBuf,
     #[command(flatten)]
     pub(super) password: PasswordArgs,
+    #[command(flatten)]
+    pub(super) model: ModelArgs,
     /// The OMS digest; only sha256 is verified by every implementation
-    #[arg(long, value_enum, default_value = "sha256", value_name = "HASH")]
+    #[arg(long, value_enum, default_value = "sha256", value_name = "HASH", help_heading = SIGNED)]
     pub(super) hash: HashArg,
     /// Sign ranges of SIZE bytes (such as 64MiB or 1GB) instead of whole files
-    #[arg(long, value_name = "SIZE", value_parser = size)]
+    #[arg(long, value_name = "SIZE", value_parser = size, help_heading = SIGNED)]
     pub(super) shards: Option<NonZeroU64>,
     /// Name the algorithm of shards as the Python and Go implementations need it, against the specification
-    #[arg(long, requires = "shards")]
+    #[arg(long, requires = "shards", help_heading = SIGNED)]
     pub(super) shards_compat: bool,
     /// Do not sign BLAKE3 digests and sizes beside the OMS digests; a GPU can then not verify in place
-    #[arg(long)]
+    #[arg(long, help_heading = SIGNED)]
     pub(super) no_annotations: bool,
     /// How to name the file of a single-file model: "." is verified by all, the basename is the specification's form
-    #[arg(long, value_enum, default_value = "dot", value_name = "FORM")]
+    #[arg(long, value_enum, default_value = "dot", value_name = "FORM", help_heading = SIGNED)]
     pub(super) single_file_name: SingleFileArg,
     #[command(flatten)]
     pub(super) engine: EngineArgs,
@@ -214,14 +203,14 @@ pub(super) enum SingleFileArg {
     after_help = "Example: tensorseal verify key ./model --public-key key.pub --signature ./model/model.sig --strict"
 )]
 pub(super) struct VerifyKeyArgs {
-    #[command(flatten)]
-    pub(super) model: ModelArgs,
     /// The signature
     #[arg(long, value_name = "PATH")]
     pub(super) signature: PathBuf,
     /// The signer's public key, in PEM
     #[arg(long, value_name = "PATH")]
     pub(super) public_key: PathBuf,
+    #[command(flatten)]
+    pub(super) model: ModelArgs,
     #[command(flatten)]
     pub(super) check: CheckArgs,
     #[command(flatten)]
@@ -231,25 +220,25 @@ pub(super) struct VerifyKeyArgs {
 #[derive(Args)]
 pub(super) struct CheckArgs {
     /// Tolerate files that are not signed; they are listed
-    #[arg(long, overrides_with = "no_ignore_unsigned_files", conflicts_with = "strict")]
+    #[arg(long, overrides_with = "no_ignore_unsigned_files", conflicts_with = "strict", help_heading = CHECKED)]
     pub(super) ignore_unsigned_files: bool,
     /// Refuse files that are not signed [default]
-    #[arg(long)]
+    #[arg(long, help_heading = CHECKED)]
     pub(super) no_ignore_unsigned_files: bool,
     /// Refuse files under ignored paths too, but for the signature and --allow-ignored
-    #[arg(long)]
+    #[arg(long, help_heading = CHECKED)]
     pub(super) strict: bool,
     /// With --strict, let this path stay unsigned; repeat for more
-    #[arg(long, value_name = "PATH", requires = "strict")]
+    #[arg(long, value_name = "PATH", requires = "strict", help_heading = CHECKED)]
     pub(super) allow_ignored: Vec<PathBuf>,
     /// Which signed digest to check: that of OMS, or the BLAKE3 one beside it, which is several times faster
-    #[arg(long, value_enum, default_value = "oms", value_name = "DIGEST", conflicts_with = "all_digests")]
+    #[arg(long, value_enum, default_value = "oms", value_name = "DIGEST", conflicts_with = "all_digests", help_heading = CHECKED)]
     pub(super) digest: DigestArg,
     /// Check every signed digest; if they disagree, the signer is at fault and the answer is no
-    #[arg(long)]
+    #[arg(long, help_heading = CHECKED)]
     pub(super) all_digests: bool,
     /// The longest bundle to accept
-    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "256MiB")]
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "256MiB", help_heading = CHECKED)]
     pub(super) max_bundle_size: NonZeroU64,
 }
 
@@ -266,23 +255,26 @@ pub(super) enum DigestArg {
 pub(super) struct DigestArgs {
     #[command(flatten)]
     pub(super) model: ModelArgs,
-    /// Digest of each file
+    /// Digest of each file; the root digest over all of them is SHA-256 whatever this is
     #[arg(long, value_enum, default_value = "sha256", value_name = "HASH")]
     pub(super) hash: HashArg,
     /// Print a line for each file, for `sha256sum --check`, `b2sum --check` or `b3sum --check`
-    #[arg(long)]
+    #[arg(long, help_heading = OUTPUT)]
     pub(super) files: bool,
     #[command(flatten)]
     pub(super) engine: EngineArgs,
 }
 
 #[derive(Args)]
-#[command(after_help = "Examples:\n  tensorseal inspect model.sig\n  tensorseal inspect ./model")]
+#[command(
+    after_help = "Examples:\n  tensorseal inspect model.sig\n  tensorseal inspect ./model",
+    mut_arg("model", |path| path.value_name("PATH").help("A bundle; or a model: a folder, or a single file"))
+)]
 pub(super) struct InspectArgs {
     #[command(flatten)]
     pub(super) model: ModelArgs,
-    /// Print JSON
-    #[arg(long)]
+    /// Print a report in JSON instead
+    #[arg(long, help_heading = OUTPUT)]
     pub(super) json: bool,
     /// The longest bundle to accept
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "256MiB")]
@@ -309,14 +301,28 @@ pub(super) struct KeygenArgs {
     /// Replace files that exist
     #[arg(long)]
     pub(super) force: bool,
+    /// Print a report in JSON instead
+    #[arg(long, help_heading = OUTPUT)]
+    pub(super) json: bool,
 }
 
 #[derive(Args)]
 #[command(after_help = "Example: tensorseal devices --json")]
 pub(super) struct DevicesArgs {
-    /// Print JSON
-    #[arg(long)]
+    /// Print a report in JSON instead
+    #[arg(long, help_heading = OUTPUT)]
     pub(super) json: bool,
+}
+
+impl PasswordArgs {
+    /// Whether a password was given in any way.
+    pub(super) fn any(&self) -> bool {
+        self.password.is_some() || self.password_file.is_some() || self.password_env.is_some()
+    }
+}
+
+fn threads(text: &str) -> Result<NonZeroUsize, &'static str> {
+    text.parse().map_err(|_| "write a whole number, 1 or more")
 }
 
 /// `4096`, `64MiB`, `1GB`: binary prefixes with an i, decimal ones without. A bare `64M` could be either.

@@ -12,13 +12,18 @@ use tensorseal::{Error, Manifest, VerifyError};
 
 use super::args::InspectArgs;
 use super::exit::Exit;
-use super::{failed, json, printed, say};
+use super::{Asked, failed, json, printed, say, tell};
 
 pub(super) fn run(args: &InspectArgs) -> Exit {
-    let text = if looks_like_a_bundle(&args.model.model) { bundle(args) } else { model(args) };
+    let is_bundle = looks_like_a_bundle(&args.model.model);
+    let text = if is_bundle { bundle(args) } else { model(args) };
     match text {
         Ok(text) => printed(&text),
-        Err(error) => failed("Inspection failed:", "inspect", &error, args.json),
+        Err(error) => {
+            let path = Some(args.model.model.as_path());
+            let (model, signature) = if is_bundle { (None, path) } else { (path, None) };
+            failed(&Asked { command: "inspect", model, signature, json: args.json }, "Inspection failed:", &error)
+        }
     }
 }
 
@@ -41,13 +46,14 @@ fn bundle(args: &InspectArgs) -> Result<String, Error> {
         _ => None,
     };
     if args.json {
-        let mut report = json::head("inspect", Exit::Yes);
+        let signature = Some(args.model.model.as_path());
+        let asked = Asked { command: "inspect", model: None, signature, json: true };
+        let mut report = json::head(&asked, Exit::Yes);
         json::insert(
             &mut report,
             json!({
                 "verdict": "none",
                 "verified": false,
-                "signature": args.model.model.display().to_string(),
                 "method": bundle.material().method(),
                 "key_hint": hint,
                 "log_entries": entries,
@@ -73,7 +79,7 @@ fn bundle_text(bundle: &Bundle, manifest: &Manifest, hint: Option<&str>) -> Stri
     let serialization = manifest.serialization();
     let mut text = String::from("NOT VERIFIED: this is what the bundle says of itself.\n\n");
     let mut line = |label: &str, value: String| {
-        let _ = writeln!(text, "{label:<16}{}", value.escape_debug());
+        let _ = writeln!(text, "{label:<16}{}", say::name(&value));
     };
     line("method", bundle.material().method().to_owned());
     line("key hint", hint.unwrap_or("none").to_owned());
@@ -95,8 +101,8 @@ fn bundle_text(bundle: &Bundle, manifest: &Manifest, hint: Option<&str>) -> Stri
     line("resources", format!("{} ({annotated} with a BLAKE3 digest beside the OMS one)", manifest.resources().len()));
     text.push('\n');
     for resource in manifest.resources() {
-        let size = resource.size.map_or_else(String::new, |size| format!("  {}", say::bytes(size)));
-        let _ = writeln!(text, "{}  {}{size}", resource.digest.to_hex(), resource.name.as_str().escape_debug());
+        let size = resource.size.map_or_else(String::new, |size| format!("  {}", tell::bytes(size)));
+        let _ = writeln!(text, "{}  {}{size}", resource.digest.to_hex(), say::name(resource.name.as_str()));
     }
     text
 }
@@ -109,9 +115,11 @@ fn model(args: &InspectArgs) -> Result<String, Error> {
         ..SignOptions::default()
     };
     let listing = list(&args.model.model, &options)?;
+    listing.notes.iter().for_each(say::warning);
     let total: u64 = listing.files.iter().map(|(_, size)| size).sum();
     if args.json {
-        let mut report = json::head("inspect", Exit::Yes);
+        let asked = Asked { command: "inspect", model: Some(&args.model.model), signature: None, json: true };
+        let mut report = json::head(&asked, Exit::Yes);
         let files: Vec<_> = listing.files.iter().map(|(name, size)| json!({"name": name, "size": size})).collect();
         let ignored: Vec<_> = listing.ignored.iter().map(|file| &file.name).collect();
         json::insert(
@@ -119,7 +127,6 @@ fn model(args: &InspectArgs) -> Result<String, Error> {
             json!({
                 "verdict": "none",
                 "verified": false,
-                "model": args.model.model.display().to_string(),
                 "files": files,
                 "bytes": total,
                 "ignored": ignored,
@@ -128,12 +135,13 @@ fn model(args: &InspectArgs) -> Result<String, Error> {
         );
         return Ok(json::text(&report));
     }
-    let mut text = format!("would be signed: {} files, {}\n\n", listing.files.len(), say::bytes(total));
+    let mut text =
+        format!("would be signed: {}, {}\n\n", tell::amount(listing.files.len(), "file", "files"), tell::bytes(total));
     for (name, size) in &listing.files {
-        let _ = writeln!(text, "{:>12}  {}", say::bytes(*size), name.escape_debug());
+        let _ = writeln!(text, "{:>12}  {}", tell::bytes(*size), say::name(name));
     }
     for file in &listing.ignored {
-        let _ = writeln!(text, "{:>12}  {}", "ignored", file.name.escape_debug());
+        let _ = writeln!(text, "{:>12}  {}", "ignored", say::name(&file.name));
     }
     Ok(text)
 }

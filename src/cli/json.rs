@@ -8,23 +8,38 @@ use tensorseal::source::{FollowedLink, IgnoredFile, IgnoredKind};
 use tensorseal::verify::Identity;
 use tensorseal::{Error, VerifyError};
 
+use super::Asked;
 use super::exit::Exit;
+use super::say::acts;
 
 /// The head of every report.
-pub(super) fn head(command: &str, exit: Exit) -> Map<String, Value> {
+pub(super) fn head(asked: &Asked<'_>, exit: Exit) -> Map<String, Value> {
     let mut report = Map::new();
     report.insert("schema".into(), "tensorseal/report/v1".into());
     report.insert("tool".into(), concat!("tensorseal ", env!("CARGO_PKG_VERSION")).into());
-    report.insert("command".into(), command.into());
+    report.insert("command".into(), asked.command.into());
     report.insert("verdict".into(), exit.verdict().into());
     report.insert("exit_code".into(), exit.code().into());
+    for (field, path) in [("model", asked.model), ("signature", asked.signature)] {
+        report.extend(path.map(|path| (field.into(), path.to_string_lossy().into())));
+    }
     report
 }
 
-/// A report as it is printed.
+/// A report as it is printed. What a terminal would act on is escaped beyond what JSON asks for.
 pub(super) fn text(report: &Map<String, Value>) -> String {
     // A map of strings and numbers into a string: nothing can fail.
-    serde_json::to_string_pretty(report).unwrap_or_default() + "\n"
+    let text = serde_json::to_string_pretty(report).unwrap_or_default();
+    let mut tame = String::with_capacity(text.len() + 1);
+    for c in text.chars() {
+        if c != '\n' && acts(c) {
+            // Such a character can only stand in a string.
+            c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| tame.push_str(&format!("\\u{unit:04x}")));
+        } else {
+            tame.push(c);
+        }
+    }
+    tame + "\n"
 }
 
 pub(super) fn insert(report: &mut Map<String, Value>, fields: Value) {
@@ -77,17 +92,20 @@ pub(super) fn hashed(hashed: &Hashed) -> Value {
 
 /// Why a command did not end in a yes.
 pub(super) fn error(error: &Error) -> Value {
-    let mut fields = json!({"error": {"kind": kind(error), "message": error.to_string()}});
-    if let Error::Verify(no) = error
-        && let VerifyError::Differs { differences: all, report } = &**no
-        && let Some(fields) = fields.as_object_mut()
-    {
-        if let Value::Object(checked) = checked(report) {
-            fields.extend(checked);
+    let mut fields = Map::new();
+    insert(&mut fields, json!({"error": {"kind": kind(error), "message": error.to_string()}}));
+    match error.refusal() {
+        Some(VerifyError::Differs { differences: all, report }) => {
+            insert(&mut fields, checked(report));
+            fields.insert("differences".into(), differences(all));
         }
-        fields.insert("differences".into(), differences(all));
+        Some(VerifyError::Uncovered { names, report }) => {
+            insert(&mut fields, checked(report));
+            fields.insert("uncovered".into(), names.as_slice().into());
+        }
+        _ => {}
     }
-    fields
+    fields.into()
 }
 
 /// A stable name for each kind of failure.
@@ -98,6 +116,7 @@ fn kind(error: &Error) -> &'static str {
         Error::Source(_) => "model",
         Error::EmptyModel { .. } => "empty-model",
         Error::IgnoresEverything { .. } => "ignores-everything",
+        Error::NotASignature { .. } => "not-a-signature",
         Error::Statement(_) => "statement",
         Error::Key { .. } => "key",
         Error::Sign(_) => "sign",

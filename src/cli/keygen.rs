@@ -1,57 +1,99 @@
 //! `keygen`.
 
+use std::io::{Error as IoError, ErrorKind};
 use std::path::{Path, PathBuf};
 
+use serde_json::json;
 use tensorseal::Error;
 use tensorseal::key::{Curve, KeyError, PrivateKey};
 
 use super::args::KeygenArgs;
+use super::digest::check_line;
 use super::exit::Exit;
-use super::{failed, password, printed, say};
+use super::{Asked, can_write, failed, failed_with, json, password, printed, say, tell};
 
-pub(super) fn run(args: &KeygenArgs) -> Exit {
-    let curve: Curve = match args.curve.parse() {
-        Ok(curve) => curve,
-        Err(error) => {
-            say::failure("error:", error);
-            return Exit::Usage;
-        }
-    };
-    match make(args, curve) {
-        Ok((public, hint)) => {
-            say::detail("private key", args.out.display());
-            say::detail("public key", public.display());
-            printed(&format!("{hint}\n"))
-        }
-        Err(error) => failed("Making a key failed:", "keygen", &error, false),
-    }
+/// What was made.
+struct Made {
+    hint: String,
+    encrypted: bool,
 }
 
-fn make(args: &KeygenArgs, curve: Curve) -> Result<(PathBuf, String), Error> {
+pub(super) fn run(args: &KeygenArgs) -> Exit {
+    let asked = Asked { command: "keygen", model: None, signature: None, json: args.json };
+    let usage = |why: String| {
+        say::failure("error:", &why);
+        failed_with(&asked, Exit::Usage, json!({"error": {"kind": "usage", "message": why}}))
+    };
+    let curve: Curve = match args.curve.parse() {
+        Ok(curve) => curve,
+        Err(error) => return usage(format!("{error}")),
+    };
     let public = args.public.clone().unwrap_or_else(|| args.out.with_extension("pub"));
+    if public == args.out {
+        let path = say::path(&public);
+        return usage(format!("both keys would be written to {path}; name another file with --out or --public"));
+    }
+    let made = match make(args, &public, curve) {
+        Ok(made) => made,
+        Err(error) => {
+            let exit = failed(&asked, "Making a key failed:", &error);
+            tell::next(&error, None);
+            return exit;
+        }
+    };
+    if args.json {
+        let mut report = json::head(&asked, Exit::Yes);
+        json::insert(
+            &mut report,
+            json!({
+                "private_key": args.out.to_string_lossy(),
+                "encrypted": made.encrypted,
+                "public_key": public.to_string_lossy(),
+                "curve": curve.name(),
+                "fingerprint": made.hint,
+            }),
+        );
+        return printed(&json::text(&report));
+    }
+    let secret = if made.encrypted { "encrypted" } else { "not encrypted" };
+    say::detail("private key", format_args!("{}  ({curve}, {secret}; keep it to yourself)", say::path(&args.out)));
+    say::detail("public key", format_args!("{}  (for whoever verifies)", say::path(&public)));
+    // The fingerprint by which signatures name this key, as `sha256sum` would print it.
+    printed(&check_line(&made.hint, &public.to_string_lossy()))
+}
+
+fn make(args: &KeygenArgs, public: &Path, curve: Curve) -> Result<Made, Error> {
     if !args.force {
-        for path in [&args.out, &public] {
+        for path in [&*args.out, public] {
             if path.symlink_metadata().is_ok() {
                 return Err(exists(path));
             }
         }
     }
     let of_key = |source| Error::Key { path: args.out.clone(), source };
+    password::protest(&args.password);
     let of_password = |error| of_key(KeyError::Password(error));
     let password = match password::given(&args.password).map_err(of_password)? {
         None if args.encrypt => Some(password::new().map_err(of_password)?),
         given => given,
     };
+    can_write("write key", &args.out)?;
+    can_write("write key", public)?;
     let key = PrivateKey::generate(curve).map_err(of_key)?;
+    let replaces = args.out.symlink_metadata().is_ok();
     key.write(&args.out, password.as_deref().map(String::as_str))?;
-    key.public_key().write(&public)?;
-    Ok((public, key.public_key().hint()))
+    let hint = key.public_key().hint();
+    if let Err(error) = key.public_key().write(public) {
+        // Half a pair is of no use, and would be in the way of the next attempt.
+        if !replaces {
+            let _ = std::fs::remove_file(&args.out);
+        }
+        return Err(error);
+    }
+    Ok(Made { hint, encrypted: password.is_some() })
 }
 
 fn exists(path: &Path) -> Error {
-    let source = std::io::Error::new(
-        std::io::ErrorKind::AlreadyExists,
-        "it exists; choose another path, or --force to replace it",
-    );
-    Error::Io { doing: "write key", path: path.to_owned(), source }
+    let why = "it exists; choose another path, or --force to replace it";
+    Error::Io { doing: "write key", path: PathBuf::from(path), source: IoError::new(ErrorKind::AlreadyExists, why) }
 }

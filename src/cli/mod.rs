@@ -2,80 +2,93 @@
 
 mod args;
 mod argv;
+mod digest;
 mod exit;
 mod inspect;
 mod json;
 mod keygen;
+mod man;
 mod password;
 mod progress;
 mod say;
 mod sign;
+mod tell;
 mod verify;
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
+use clap::Parser;
 use tensorseal::device::DeviceKind;
 use tensorseal::device::cpu::{Cpu, Io, Settings};
 use tensorseal::source::SymlinkPolicy;
 use tensorseal::verify::GitFiles;
-use tensorseal::{Device, Error};
+use tensorseal::{Device, Error, VerifyError};
 
-use args::{Cli, Command, EngineArgs, IoArg, ModelArgs, OtherMethod, SignMethod, VerifyMethod};
+use args::{Cli, Command, EngineArgs, IoArg, ModelArgs, SignMethod, VerifyMethod};
+use argv::CommandLine;
 use exit::Exit;
 
 /// Runs the command line of this process.
 pub(crate) fn run() -> ExitCode {
-    let cli = match Cli::try_parse_from(argv::normalize(std::env::args_os())) {
+    let line = CommandLine::normalize(std::env::args_os());
+    if let Some(missing) = line.missing_method() {
+        return ExitCode::from(not_yet(&missing).code());
+    }
+    let cli = match Cli::try_parse_from(&line.args) {
         Ok(cli) => cli,
-        Err(error) => {
-            // `--help` and `--version` arrive here too; clap knows which stream and which code.
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { Exit::Usage.code() } else { Exit::Yes.code() });
-        }
+        Err(error) => return ExitCode::from(told_by_clap(error, &line.args).code()),
     };
     say::set_level(cli.log_level);
-    let exit = match cli.command {
-        Command::Sign(SignMethod::Key(args)) => sign::key(&args),
-        Command::Verify(VerifyMethod::Key(args)) => verify::key(&args),
-        Command::Sign(SignMethod::Other(method)) | Command::Verify(VerifyMethod::Other(method)) => not_yet(&method),
-        Command::Digest(args) => sign::digest(&args),
-        Command::Inspect(args) => inspect::run(&args),
-        Command::Keygen(args) => keygen::run(&args),
+    let exit = match &cli.command {
+        Command::Sign(SignMethod::Key(args)) => sign::key(args),
+        Command::Verify(VerifyMethod::Key(args)) => verify::key(args),
+        Command::Digest(args) => digest::run(args),
+        Command::Inspect(args) => inspect::run(args),
+        Command::Keygen(args) => keygen::run(args),
         Command::Devices(args) => devices(args.json),
-        Command::Completions { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "tensorseal", &mut script);
-            printed(&String::from_utf8_lossy(&script))
-        }
-        Command::Man => man(),
+        Command::Completions { shell } => man::completions(*shell),
+        Command::Man => man::run(),
     };
     ExitCode::from(exit.code())
 }
 
-fn not_yet(method: &OtherMethod) -> Exit {
-    let name = match method {
-        OtherMethod::Certificate(_) => "certificate",
-        OtherMethod::Sigstore(_) => "sigstore",
-        OtherMethod::Pkcs11Key(_) => "pkcs11-key",
-        OtherMethod::Pkcs11Certificate(_) => "pkcs11-certificate",
-    };
-    let why = format!(
-        "this version of tensorseal has no {name} method, only `key`; for other signatures use Python's model_signing for now"
-    );
-    say::failure("error:", why);
-    Exit::NoAnswer
+/// `--help` and `--version`, or what is wrong with the command line.
+fn told_by_clap(error: clap::Error, args: &[OsString]) -> Exit {
+    if !error.use_stderr() {
+        return printed(&error.render().ansi().to_string());
+    }
+    // The message quotes arguments, and a file name that was expanded into one could act on the terminal.
+    let tame: Vec<String> = args.iter().map(|arg| say::tame(&arg.to_string_lossy())).collect();
+    let error = Cli::try_parse_from(tame).err().unwrap_or(error);
+    // If standard error is gone, nobody is there to be told.
+    let _ = error.print();
+    Exit::Usage
+}
+
+/// A method of Python's model_signing that this version does not have.
+fn not_yet(missing: &argv::Missing) -> Exit {
+    let argv::Missing { command, method, implied, json } = missing;
+    let mut why = format!("this version of tensorseal has no {method} method");
+    if *implied {
+        why = format!("`{command}` without a method means `{command} sigstore`, as in model_signing; {why}");
+    }
+    let asked = Asked { command, model: None, signature: None, json: *json };
+    say::failure("error:", &why);
+    say::reason("next", format_args!("use `{command} key`, or Python's model_signing for other signatures for now"));
+    failed_with(&asked, Exit::NoAnswer, serde_json::json!({"error": {"kind": "method", "message": why}}))
 }
 
 fn devices(as_json: bool) -> Exit {
+    let asked = Asked { command: "devices", model: None, signature: None, json: as_json };
     let cpu = match Cpu::open(Settings::default()) {
         Ok(cpu) => cpu,
-        Err(error) => return failed("error:", "devices", &error.into(), as_json),
+        Err(error) => return failed(&asked, "error:", &error.into()),
     };
     let absent = [DeviceKind::Wgpu, DeviceKind::Cuda(0)];
     if as_json {
-        let mut report = json::head("devices", Exit::Yes);
+        let mut report = json::head(&asked, Exit::Yes);
         let mut list = vec![serde_json::json!({
             "device": "cpu", "available": true, "threads": cpu.threads(), "algorithms": ["sha256", "blake2b", "blake3"],
         })];
@@ -86,64 +99,12 @@ fn devices(as_json: bool) -> Exit {
         report.insert("devices".into(), list.into());
         return printed(&json::text(&report));
     }
-    let mut text = format!("cpu     {} threads; sha256, blake2b, blake3; known-answer test passed\n", cpu.threads());
+    let threads = tell::amount(cpu.threads(), "thread", "threads");
+    let mut text = format!("cpu     {threads}; sha256, blake2b, blake3; known-answer test passed\n");
     for kind in absent {
         text.push_str(&format!("{:<8}not in this build\n", kind.to_string()));
     }
     printed(&text)
-}
-
-fn man() -> Exit {
-    let mut page = Vec::new();
-    let mut command = Cli::command();
-    command.build();
-    if let Err(error) = render_man(&command, &mut page) {
-        say::failure("error:", error);
-        return Exit::NoAnswer;
-    }
-    printed(&String::from_utf8_lossy(&page))
-}
-
-/// One page: the command, then each subcommand's options under a heading of its own.
-fn render_man(command: &clap::Command, page: &mut Vec<u8>) -> std::io::Result<()> {
-    let man = clap_mangen::Man::new(command.clone());
-    man.render_title(page)?;
-    man.render_name_section(page)?;
-    man.render_synopsis_section(page)?;
-    man.render_description_section(page)?;
-    man.render_options_section(page)?;
-    for (name, command) in visible(command, "") {
-        let man = clap_mangen::Man::new(command.clone());
-        page.extend(format!(".SH \"{}\"\n", name.to_uppercase()).into_bytes());
-        man.render_description_section(&mut Heading(page))?;
-        man.render_options_section(&mut Heading(page))?;
-    }
-    man.render_extra_section(page)
-}
-
-/// Turns sections into subsections on their way into the page.
-struct Heading<'a>(&'a mut Vec<u8>);
-
-impl std::io::Write for Heading<'_> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let text = String::from_utf8_lossy(bytes).replace(".SH ", ".SS ");
-        self.0.extend(text.as_bytes());
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-fn visible<'c>(command: &'c clap::Command, prefix: &str) -> Vec<(String, &'c clap::Command)> {
-    let mut all = Vec::new();
-    for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
-        let name = format!("{prefix}{}", sub.get_name());
-        all.push((name.clone(), sub));
-        all.extend(visible(sub, &format!("{name} ")));
-    }
-    all
 }
 
 /// Prints a result; without somewhere to print it there is no answer.
@@ -157,13 +118,32 @@ fn printed(text: &str) -> Exit {
     }
 }
 
+/// What a command was asked for: known before it begins, and part of every report.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    command: &'static str,
+    model: Option<&'a Path>,
+    signature: Option<&'a Path>,
+    json: bool,
+}
+
 /// Tells why a command failed, to people and, if asked, to machines.
-fn failed(what: &str, command: &str, error: &Error, as_json: bool) -> Exit {
-    let exit = Exit::from(error);
-    say::failure(what, error);
-    if as_json {
-        let mut report = json::head(command, exit);
-        json::insert(&mut report, json::error(error));
+fn failed(asked: &Asked<'_>, what: &str, error: &Error) -> Exit {
+    match error.refusal() {
+        Some(VerifyError::Differs { differences, .. }) => tell::differences(what, differences),
+        Some(VerifyError::Uncovered { names, .. }) => {
+            say::failure(what, error);
+            tell::uncovered(names);
+        }
+        _ => say::failure(what, error),
+    }
+    failed_with(asked, Exit::from(error), json::error(error))
+}
+
+fn failed_with(asked: &Asked<'_>, exit: Exit, fields: serde_json::Value) -> Exit {
+    if asked.json {
+        let mut report = json::head(asked, exit);
+        json::insert(&mut report, fields);
         if printed(&json::text(&report)) == Exit::NoAnswer {
             return Exit::NoAnswer;
         }
@@ -215,4 +195,30 @@ fn read_key(path: &Path) -> Result<zeroize::Zeroizing<Vec<u8>>, Error> {
         return Err(io(std::io::Error::other("it is too long to be a key")));
     }
     Ok(pem)
+}
+
+/// Finds out before hours of hashing what would fail after them. The write itself still has the last word.
+fn can_write(doing: &'static str, target: &Path) -> Result<(), Error> {
+    use std::io;
+    let cannot =
+        |kind, why: String| Err(Error::Io { doing, path: target.to_owned(), source: io::Error::new(kind, why) });
+    if target.is_dir() {
+        return cannot(io::ErrorKind::IsADirectory, "it is a folder; give the path of a file in it".to_owned());
+    }
+    let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !folder.is_dir() {
+        let why = format!("there is no folder {}; make it first", say::path(folder));
+        return cannot(io::ErrorKind::NotFound, why);
+    }
+    // A file without a name: nothing to see, nothing to remove. Where a file system has no such thing, this learns nothing.
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        if let Err(error) = std::fs::File::options().write(true).custom_flags(libc::O_TMPFILE).open(folder)
+            && [io::ErrorKind::PermissionDenied, io::ErrorKind::ReadOnlyFilesystem].contains(&error.kind())
+        {
+            return cannot(error.kind(), format!("no file can be made in its folder: {error}"));
+        }
+    }
+    Ok(())
 }

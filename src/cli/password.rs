@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{IsTerminal, Read};
+use std::path::Path;
 
 use tensorseal::key::PasswordError;
 use zeroize::Zeroizing;
@@ -12,16 +13,22 @@ use super::say;
 /// No password is longer; a file that is was given by mistake.
 const LONGEST: u64 = 64 << 10;
 
-/// The password that the options name, if they name any.
-pub(super) fn given(args: &PasswordArgs) -> Result<Option<Zeroizing<String>>, PasswordError> {
-    if let Some(password) = &args.password {
+/// Warns of what has happened already if there is a password on the command line.
+pub(super) fn protest(args: &PasswordArgs) {
+    if args.password.is_some() {
         say::warning(
             "a password on the command line can be seen by every user of this machine; use --password-file, --password-env or the prompt",
         );
+    }
+}
+
+/// The password that the options name, if they name any.
+pub(super) fn given(args: &PasswordArgs) -> Result<Option<Zeroizing<String>>, PasswordError> {
+    if let Some(password) = &args.password {
         return Ok(Some(Zeroizing::new(password.clone())));
     }
     if let Some(path) = &args.password_file {
-        let cannot = |why: String| PasswordError::Unreadable(format!("{}: {why}", path.display()));
+        let cannot = |why: String| PasswordError::Unreadable(format!("{}: {why}", say::path(path)));
         let mut text = Zeroizing::new(String::new());
         let file = File::open(path).map_err(|error| cannot(error.to_string()))?;
         file.take(LONGEST + 1).read_to_string(&mut text).map_err(|error| cannot(error.to_string()))?;
@@ -31,18 +38,19 @@ pub(super) fn given(args: &PasswordArgs) -> Result<Option<Zeroizing<String>>, Pa
         return Ok(Some(Zeroizing::new(text.lines().next().unwrap_or_default().to_owned())));
     }
     if let Some(name) = &args.password_env {
-        let password = std::env::var(name).map_err(|error| PasswordError::Unreadable(format!("${name}: {error}")))?;
+        let password =
+            std::env::var(name).map_err(|error| PasswordError::Unreadable(format!("${}: {error}", say::name(name))))?;
         return Ok(Some(Zeroizing::new(password)));
     }
     Ok(None)
 }
 
 /// The password for a key that turned out to be encrypted: as given, or asked for.
-pub(super) fn for_key(args: &PasswordArgs) -> Result<Zeroizing<String>, PasswordError> {
+pub(super) fn for_key(key: &Path, args: &PasswordArgs) -> Result<Zeroizing<String>, PasswordError> {
     if let Some(password) = given(args)? {
         return Ok(password);
     }
-    ask("Password of the private key: ")
+    ask(&format!("Password of the private key {}: ", say::path(key)))
 }
 
 /// A new password, asked for twice.

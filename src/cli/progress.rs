@@ -28,7 +28,7 @@ impl Progress for Bar {
         /// Less is done before anybody could read the bar.
         const WORTH_A_BAR: u64 = 256 << 20;
         let Some(bytes) = bytes.filter(|&bytes| self.shown && bytes >= WORTH_A_BAR) else { return };
-        let template = "{bar:32} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left";
+        let template = "{bar:32} {decimal_bytes} of {decimal_total_bytes}  {decimal_bytes_per_sec}  {eta} left";
         let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
         let bar = ProgressBar::with_draw_target(Some(bytes), ProgressDrawTarget::stderr()).with_style(style);
         *self.bar.lock().unwrap_or_else(PoisonError::into_inner) = Some(bar);

@@ -1,29 +1,34 @@
 //! `verify`.
 
 use tensorseal::key::PublicKey;
+use tensorseal::manifest::Differences;
 use tensorseal::verify::{DigestChoice, KeyVerifier, UncoveredFiles, UnsignedFiles};
 use tensorseal::{Error, Report, Verified, VerifyError, VerifyOptions, verify};
 
 use super::args::{CheckArgs, DigestArg, ModelArgs, VerifyKeyArgs};
 use super::exit::Exit;
 use super::progress::Bar;
-use super::{failed, json, open_device, printed, read_key, say};
+use super::{Asked, failed, json, open_device, printed, read_key, say, tell};
 
 pub(super) fn key(args: &VerifyKeyArgs) -> Exit {
+    let asked = Asked {
+        command: "verify",
+        model: Some(&args.model.model),
+        signature: Some(&args.signature),
+        json: args.engine.json,
+    };
     match verify_key(args) {
         Ok(report) => {
-            if args.engine.json {
-                let mut out = json::head("verify", Exit::Yes);
-                out.insert("model".into(), args.model.model.display().to_string().into());
-                out.insert("signature".into(), args.signature.display().to_string().into());
+            let exit = if args.engine.json {
+                let mut out = json::head(&asked, Exit::Yes);
                 json::insert(&mut out, json::checked(&report));
-                return printed(&json::text(&out));
-            }
-            let exit = match say::success("Verification succeeded") {
-                Ok(()) => Exit::Yes,
-                Err(_) => Exit::NoAnswer,
+                printed(&json::text(&out))
+            } else {
+                let exit = printed(&say::success("Verification succeeded"));
+                tell::report(&report);
+                exit
             };
-            say::report(&report);
+            report.notes.iter().for_each(say::warning);
             exit
         }
         Err(error) => {
@@ -31,10 +36,12 @@ pub(super) fn key(args: &VerifyKeyArgs) -> Exit {
                 Error::Verify(_) => "Verification failed with error:",
                 _ => "Verification could not be done:",
             };
-            let exit = failed(what, "verify", &error, args.engine.json);
-            if let Some(VerifyError::Differs { report, .. }) = error.refusal() {
-                say::report(report);
+            let exit = failed(&asked, what, &error);
+            if let Some(VerifyError::Differs { report, .. } | VerifyError::Uncovered { report, .. }) = error.refusal() {
+                tell::report(report);
+                report.notes.iter().for_each(say::warning);
             }
+            tell::next(&error, Some(&args.public_key));
             exit
         }
     }

@@ -17,7 +17,7 @@ use crate::key::KeyError;
 use crate::manifest::{Manifest, Method, Resource, SINGLE_FILE, Serialization, ShardNaming};
 use crate::measure::measure;
 use crate::report::Note;
-use crate::source::{FollowedLink, IgnoreSet, IgnoredFile, Model, ModelKind, SymlinkPolicy};
+use crate::source::{FollowedLink, IgnoreSet, IgnoredFile, Model, ModelKind, Relative, SymlinkPolicy};
 use crate::statement;
 use crate::verify::{GitFiles, ignore_more};
 
@@ -138,6 +138,11 @@ pub fn hash(
     let begun = Instant::now();
     let path = model;
     let model = Model::open(path, options.symlinks)?;
+    if let Some(signature) = signature
+        && model.relative(signature)? == Relative::Root
+    {
+        return Err(Error::NotASignature { path: signature.to_owned() });
+    }
     let mut notes = Vec::new();
     let mut ignore = IgnoreSet::new();
     ignore_more(
@@ -203,6 +208,8 @@ pub struct Listing {
     pub ignored: Vec<IgnoredFile>,
     /// Links that would be followed.
     pub followed: Vec<FollowedLink>,
+    /// Whatever else should be known.
+    pub notes: Vec<Note>,
 }
 
 /// Lists what [`hash`] would read, without reading it.
@@ -220,13 +227,13 @@ pub fn list(model: &Path, options: &SignOptions) -> Result<Listing, Error> {
         let meta = std::fs::symlink_metadata(&path).map_err(Error::io("examine", path))?;
         files.push((file.name().to_owned(), meta.len()));
     }
-    Ok(Listing { files, ignored: scan.ignored, followed: scan.followed })
+    Ok(Listing { files, ignored: scan.ignored, followed: scan.followed, notes })
 }
 
 /// Signs the model at `model`; `signature` is where the caller will write the bundle.
 ///
 /// # Errors
-/// As [`hash`], and [`Error::Sign`] if the signer fails.
+/// As [`hash`] and [`Bundle::check_target`], and [`Error::Sign`] if the signer fails.
 pub fn sign(
     model: &Path,
     signature: &Path,
@@ -235,6 +242,7 @@ pub fn sign(
     device: &Device,
     progress: &dyn Progress,
 ) -> Result<Signed, Error> {
+    Bundle::check_target(signature)?;
     let hashed = hash(model, Some(signature), options, device, progress)?;
     let payload = statement::write(&hashed.manifest);
     let signature = signer.sign(&pae(&payload)).map_err(Error::Sign)?;

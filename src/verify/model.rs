@@ -35,10 +35,11 @@ impl Check<'_> {
         let model = Model::open(self.model, links).map_err(seen)?;
         let signed_paths = self.signed_paths();
         let ignore = self.ignore(&model, &signed_paths, &mut notes)?;
-        let (scan, unsigned) = self.list(&model, &ignore, links, &signed_paths)?;
+        let (scan, unsigned) = self.list(&model, &ignore, links, &signed_paths, &mut notes)?;
 
         let single = (model.kind() == ModelKind::File).then(|| self.single_name(&model));
         let algorithms = self.algorithms()?;
+        notes.extend(self.partly_signed(&algorithms));
         let mut chosen = Algorithms::default();
         algorithms.iter().for_each(|&algorithm| chosen = chosen.with(algorithm));
         let method = self.signed.serialization().method;
@@ -121,6 +122,7 @@ impl Check<'_> {
         ignore: &IgnoreSet,
         links: SymlinkPolicy,
         signed: &BTreeSet<&str>,
+        notes: &mut Vec<Note>,
     ) -> Result<(Scan, Vec<String>), Error> {
         if model.kind() == ModelKind::File {
             return Ok((model.scan(ignore, links, true).map_err(seen)?, Vec::new()));
@@ -130,7 +132,13 @@ impl Check<'_> {
         } else {
             // Only the signed files count: whatever lies beside them, links and sockets too, is not even looked at
             // closely. Where the listing works it is used to name the rest.
-            let mut scan = model.scan(ignore, SymlinkPolicy::Refuse, true).unwrap_or_default();
+            let mut scan = match model.scan(ignore, SymlinkPolicy::Refuse, true) {
+                Ok(scan) => scan,
+                Err(why) => {
+                    notes.push(Note::NotListed(why.to_string()));
+                    Scan::default()
+                }
+            };
             scan.files.retain(|file| !signed.contains(file.name()));
             for name in signed.iter().filter(|name| **name != SINGLE_FILE) {
                 scan.files.extend(model.find(name, links).map_err(seen)?);
@@ -154,7 +162,7 @@ impl Check<'_> {
             DigestChoice::Blake3 => {
                 let without = |resource: &&Resource| resource.digest_by(Algorithm::Blake3).is_none();
                 if let Some(resource) = self.signed.resources().iter().find(without) {
-                    let (name, algorithm) = (resource.name.clone(), Algorithm::Blake3);
+                    let (name, algorithm) = (resource.name.to_string(), Algorithm::Blake3);
                     return Err(VerifyError::NoSuchDigest { name, algorithm }.into());
                 }
                 Ok(vec![Algorithm::Blake3])
@@ -164,6 +172,14 @@ impl Check<'_> {
                 Ok(Algorithm::ALL.into_iter().filter(|&algorithm| signed(algorithm)).collect())
             }
         }
+    }
+
+    /// Algorithms that were asked for, and by which some resources have no signed digest.
+    fn partly_signed<'c>(&'c self, algorithms: &'c [Algorithm]) -> impl Iterator<Item = Note> + 'c {
+        algorithms.iter().filter_map(|&algorithm| {
+            let without = self.signed.resources().iter().filter(|r| r.digest_by(algorithm).is_none()).count();
+            (without > 0).then_some(Note::PartlySigned { algorithm, without })
+        })
     }
 
     fn differences(
@@ -210,6 +226,8 @@ impl Check<'_> {
         let (mut empty, unsigned): (Vec<_>, Vec<_>) =
             unsigned.into_iter().partition(|name| self.covers_nothing_of(name));
         empty.extend(found.empty.iter().cloned());
+        // Where they are not tolerated they are differences.
+        let unsigned = if self.options.unsigned == UnsignedFiles::Tolerate { unsigned } else { Vec::new() };
         let signed = |algorithm: &Algorithm| self.signed.resources().iter().any(|r| r.digest_by(*algorithm).is_some());
         let not_checked = Algorithm::ALL.into_iter().filter(|a| signed(a) && !checked.contains(a)).collect();
         Report {
@@ -252,10 +270,12 @@ impl Check<'_> {
         }
         let ignored = report.ignored.iter().map(|file| file.name.as_str());
         let others = report.empty.iter().chain(&report.unsigned).map(String::as_str);
-        let uncovered: Vec<&str> = ignored.chain(others).filter(|name| !allowed.covers(name)).collect();
-        match uncovered.first() {
-            None => Ok(()),
-            Some(first) => Err(VerifyError::Uncovered { count: uncovered.len(), first: (*first).to_owned() }.into()),
+        let names: Vec<String> =
+            ignored.chain(others).filter(|name| !allowed.covers(name)).map(str::to_owned).collect();
+        if names.is_empty() {
+            Ok(())
+        } else {
+            Err(VerifyError::Uncovered { names, report: Box::new(report.clone()) }.into())
         }
     }
 }
@@ -273,9 +293,11 @@ fn compare(signed: &Resource, found: &Measured, algorithms: &[Algorithm]) -> Res
         }
     }
     match (agrees, differs) {
-        (Some(agrees), Some((expected, _))) => {
-            Err(VerifyError::SignerInconsistent { name: signed.name.clone(), agrees, disagrees: expected.algorithm() })
-        }
+        (Some(agrees), Some((expected, _))) => Err(VerifyError::SignerInconsistent {
+            name: signed.name.to_string(),
+            agrees,
+            disagrees: expected.algorithm(),
+        }),
         (None, Some((expected, digest))) => Ok(Some(Difference::Changed {
             expected,
             found: digest,
@@ -290,7 +312,7 @@ fn compare(signed: &Resource, found: &Measured, algorithms: &[Algorithm]) -> Res
         // Nothing was compared: never a yes.
         (None, None) => {
             let algorithm = algorithms.first().copied().unwrap_or(Algorithm::Sha256);
-            Err(VerifyError::NoSuchDigest { name: signed.name.clone(), algorithm })
+            Err(VerifyError::NoSuchDigest { name: signed.name.to_string(), algorithm })
         }
     }
 }

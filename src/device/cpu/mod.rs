@@ -5,6 +5,8 @@
 
 mod file;
 mod map;
+mod ordered;
+mod parallel;
 mod pool;
 mod sequential;
 mod stream;
@@ -198,4 +200,131 @@ fn known_answers() -> Result<(), DeviceError> {
     check(Algorithm::Sha256, SHA256, Digest::new(Algorithm::Sha256, &sha2::Sha256::digest(b"abc")))?;
     check(Algorithm::Blake2b, BLAKE2B, Digest::new(Algorithm::Blake2b, &blake2::Blake2b512::digest(b"abc")))?;
     check(Algorithm::Blake3, BLAKE3_3072, tree.root(&values))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+    use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+    fn cpu(threads: usize, io: Io) -> Cpu {
+        Cpu::open(Settings { threads: NonZeroUsize::new(threads), io }).unwrap()
+    }
+
+    fn all() -> Algorithms {
+        Algorithm::ALL.into_iter().fold(Algorithms::default(), Algorithms::with)
+    }
+
+    /// The three crates' one-shot digests.
+    fn oracle(bytes: &[u8]) -> Digests {
+        let mut digests = Digests::default();
+        digests.set(Digest::of32(Algorithm::Sha256, sha2::Sha256::digest(bytes).into()));
+        digests.set(Digest::of64(blake2::Blake2b512::digest(bytes).into()));
+        digests.set(Digest::of32(Algorithm::Blake3, *blake3::hash(bytes).as_bytes()));
+        digests
+    }
+
+    fn file(dir: &Path, name: &str, len: usize) -> (FileJob, Vec<u8>) {
+        let bytes: Vec<u8> = (0..len).map(|i| ((i * 31) ^ (i >> 9) ^ len) as u8).collect();
+        let path = dir.join(name);
+        std::fs::write(&path, &bytes).unwrap();
+        (FileJob { path, size_hint: Some(len as u64) }, bytes)
+    }
+
+    #[derive(Default)]
+    struct Count(AtomicU64, AtomicUsize);
+
+    impl Progress for Count {
+        fn advance(&self, bytes: u64, files: usize) {
+            self.0.fetch_add(bytes, Ordering::Relaxed);
+            self.1.fetch_add(files, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn every_way_through_the_engine_gives_the_crates_digests() {
+        let dir = tempfile::tempdir().unwrap();
+        let edges = [0, 1, 1025, stream::READ, stream::READ + 1, (4 << 20) - 1, (4 << 20) + 1, (9 << 20) + 77];
+        let files: Vec<_> = edges.iter().map(|&len| file(dir.path(), &format!("f{len}"), len)).collect();
+        let jobs: Vec<FileJob> = files.iter().map(|(job, _)| job.clone()).collect();
+        let total: u64 = edges.iter().map(|&len| len as u64).sum();
+        for threads in [1, 2, 5] {
+            for io in [Io::Auto, Io::Read] {
+                for algorithms in [Algorithms::only(Algorithm::Blake3), all()] {
+                    let count = Count::default();
+                    let hashed = cpu(threads, io).hash_files(&jobs, algorithms, None, &count).unwrap();
+                    assert_eq!(count.0.into_inner(), total);
+                    assert_eq!(count.1.into_inner(), edges.len());
+                    for ((_, bytes), hashed) in files.iter().zip(hashed) {
+                        assert_eq!(hashed.len, bytes.len() as u64);
+                        let [part] = &hashed.parts[..] else { panic!("one part") };
+                        assert_eq!((part.start, part.end), (0, hashed.len));
+                        for algorithm in Algorithm::ALL.into_iter().filter(|&a| algorithms.has(a)) {
+                            let expected = oracle(bytes).get(algorithm);
+                            assert_eq!(
+                                part.digests.get(algorithm),
+                                expected,
+                                "{} bytes, {threads} threads, {io:?}",
+                                hashed.len
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn shards_are_strings_of_their_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let (large, bytes) = file(dir.path(), "large", (5 << 20) + 3);
+        let (empty, _) = file(dir.path(), "empty", 0);
+        let jobs = [large, empty];
+        for shard in [1000, 65_536, stream::READ, stream::READ + 1, (4 << 20) + 1, 6 << 20] {
+            for algorithms in [Algorithms::only(Algorithm::Blake3), all()] {
+                let size = NonZeroU64::new(shard as u64);
+                let hashed = cpu(3, Io::Auto).hash_files(&jobs, algorithms, size, &Silent).unwrap();
+                assert_eq!(hashed[1].parts, [], "an empty file has no shard");
+                assert_eq!(hashed[0].parts.len(), bytes.len().div_ceil(shard));
+                for (part, chunk) in hashed[0].parts.iter().zip(bytes.chunks(shard)) {
+                    assert_eq!(part.end - part.start, chunk.len() as u64);
+                    let blake3 = part.digests.get(Algorithm::Blake3);
+                    assert_eq!(blake3, oracle(chunk).get(Algorithm::Blake3), "shards of {shard} bytes");
+                    if algorithms == all() {
+                        assert_eq!(part.digests, oracle(chunk), "shards of {shard} bytes");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn one_bad_file_among_many_is_an_error_that_names_it_and_no_result() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut jobs: Vec<FileJob> = (0..200).map(|i| file(dir.path(), &format!("f{i}"), i * 100).0).collect();
+        jobs.push(file(dir.path(), "large", 8 << 20).0);
+        jobs.push(FileJob { path: dir.path().join("absent"), size_hint: None });
+        for threads in [1, 4] {
+            let error = cpu(threads, Io::Auto).hash_files(&jobs, all(), None, &Silent).unwrap_err();
+            assert!(error.to_string().contains("absent"), "{error}");
+        }
+    }
+
+    /// Panics in a worker, as a defect would.
+    struct Defect;
+
+    impl Progress for Defect {
+        fn advance(&self, _bytes: u64, files: usize) {
+            assert_eq!(files, 0, "planted");
+        }
+    }
+
+    #[test]
+    fn a_worker_that_panics_is_an_error_and_nobody_waits_for_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let jobs: Vec<FileJob> = (0..4).map(|i| file(dir.path(), &format!("f{i}"), 3 << 20).0).collect();
+        let error = cpu(3, Io::Auto).hash_files(&jobs, all(), None, &Defect).unwrap_err();
+        assert!(matches!(error, Error::Device(DeviceError::Worker(DeviceKind::Cpu))), "{error}");
+    }
 }

@@ -4,12 +4,14 @@ use std::num::NonZeroU64;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::file::OpenFile;
 use super::map::LeasedMap;
+use super::ordered::Ordered;
+use super::parallel::Parallel;
 use super::sequential::Sequential;
-use super::stream::{READ, Source, Stream};
+use super::stream::{Monitor, READ, Source, Stream};
 use super::{Algorithms, Cpu, DeviceError, DeviceKind, Digests, FileJob, HashedFile, Io, Part, Progress};
 use crate::digest::{Algorithm, Digest};
 use crate::error::Error;
@@ -30,11 +32,8 @@ pub(super) struct Pool<'a> {
     units_wait: AtomicBool,
 }
 
-/// What the workers share. It borrows from the pool, hence a type of its own.
-struct Board<'a> {
-    state: Mutex<Shared<'a>>,
-    changed: Condvar,
-}
+/// What the workers share. It borrows from the pool, hence a thing of its own.
+type Board<'a> = Monitor<Shared<'a>>;
 
 #[derive(Default)]
 struct Shared<'a> {
@@ -44,7 +43,7 @@ struct Shared<'a> {
     /// Large files with units that nobody has taken.
     large: Vec<Arc<LargeFile>>,
     /// Strings in the works that can use help.
-    streams: Vec<Arc<Stream<'a>>>,
+    streams: Vec<Arc<dyn Stream + 'a>>,
     error: Option<Error>,
 }
 
@@ -67,7 +66,7 @@ struct Done {
 enum Task<'a> {
     Files(Range<usize>),
     Unit(Arc<LargeFile>, u64),
-    Assist(Arc<Stream<'a>>),
+    Assist(Arc<dyn Stream + 'a>),
     Nothing,
 }
 
@@ -108,7 +107,7 @@ impl<'a> Pool<'a> {
     }
 
     pub(super) fn run(&self) -> Result<Vec<HashedFile>, Error> {
-        let board = Board { state: Mutex::default(), changed: Condvar::new() };
+        let board = Board::default();
         let helpers = self.workers() - 1;
         let hashed: Vec<(usize, HashedFile)> = std::thread::scope(|scope| {
             // A thread that cannot be started is one helper less; this thread works in any case.
@@ -121,7 +120,7 @@ impl<'a> Pool<'a> {
             }
             hashed
         });
-        if let Some(error) = lock(&board.state).error.take() {
+        if let Some(error) = board.lock().error.take() {
             return Err(error);
         }
         let mut results: Vec<Option<HashedFile>> = self.files.iter().map(|_| None).collect();
@@ -164,7 +163,7 @@ impl<'a> Pool<'a> {
     }
 
     fn next<'s>(&'s self, board: &Board<'s>) -> Task<'s> {
-        let mut shared = lock(&board.state);
+        let mut shared = board.lock();
         loop {
             if self.stop.load(Ordering::Relaxed) {
                 return Task::Nothing;
@@ -183,9 +182,11 @@ impl<'a> Pool<'a> {
                 }
             }
             if shared.next_file < self.files.len() {
-                // Many files: take a few at once, but never so many that the others run dry at the end.
+                // Many small files: take a few at once, but never so many that the others run dry at the end.
                 let left = self.files.len() - shared.next_file;
-                let take = (left / (self.cpu.threads * 8)).clamp(1, 32);
+                let hint = self.files[self.order[shared.next_file]].size_hint;
+                let several = if hint.is_some_and(|len| len > READ as u64) { 1 } else { 32 };
+                let take = (left / (self.cpu.threads * 8)).clamp(1, several);
                 let begin = shared.next_file;
                 shared.next_file += take;
                 shared.opening += 1;
@@ -197,7 +198,7 @@ impl<'a> Pool<'a> {
             if shared.opening == 0 && shared.streams.is_empty() {
                 return Task::Nothing;
             }
-            shared = board.changed.wait(shared).unwrap_or_else(PoisonError::into_inner);
+            shared = board.wait(shared);
         }
     }
 
@@ -226,18 +227,19 @@ impl<'a> Pool<'a> {
                 self.progress.advance(len, 1);
                 continue;
             }
-            let mapped =
-                self.cpu.io == Io::Auto && len >= MAP_FROM && self.shard.is_none_or(|shard| shard.get() >= MAP_FROM);
+            // Only BLAKE3 alone goes through a map; a lease for anything else would keep writers out for nothing.
+            let parallel = !self.algorithms.sequential() && self.shard.is_none_or(|shard| shard.get() >= MAP_FROM);
+            let mapped = self.cpu.io == Io::Auto && parallel && len >= MAP_FROM;
             let map = if mapped { LeasedMap::new(&file.file, len) } else { None };
             let large = Arc::new(LargeFile::new(index, Arc::new(Source { map, file }), self.shard));
-            let mut shared = lock(&board.state);
+            let mut shared = board.lock();
             shared.large.push(large);
             self.units_wait.store(true, Ordering::Relaxed);
             drop(shared);
-            board.changed.notify_all();
+            board.notify();
         }
-        lock(&board.state).opening -= 1;
-        board.changed.notify_all();
+        board.lock().opening -= 1;
+        board.notify();
         Ok(())
     }
 
@@ -278,19 +280,17 @@ impl<'a> Pool<'a> {
 
     /// Hashes one long string with the help of whoever is idle.
     fn stream<'s>(&'s self, board: &Board<'s>, file: &Arc<LargeFile>, range: Range<u64>) -> Result<Digests, Error> {
-        let stream = Arc::new(Stream::new(
-            Arc::clone(&file.source),
-            range,
-            self.algorithms,
-            self.cpu.threads,
-            self.progress,
-            &self.stop,
-        ));
-        lock(&board.state).streams.push(Arc::clone(&stream));
-        board.changed.notify_all();
+        let (source, progress) = (Arc::clone(&file.source), self.progress);
+        let stream: Arc<dyn Stream + 's> = if self.algorithms.sequential() {
+            Arc::new(Ordered::new(source, range, self.algorithms, progress, &self.stop))
+        } else {
+            Arc::new(Parallel::new(source, range, self.cpu.threads, progress, &self.stop))
+        };
+        board.lock().streams.push(Arc::clone(&stream));
+        board.notify();
         let digests = stream.own();
-        lock(&board.state).streams.retain(|other| !Arc::ptr_eq(other, &stream));
-        board.changed.notify_all();
+        board.lock().streams.retain(|other| !Arc::ptr_eq(other, &stream));
+        board.notify();
         digests
     }
 
@@ -308,14 +308,14 @@ impl<'a> Pool<'a> {
     }
 
     fn fail(&self, board: &Board<'_>, error: Error) {
-        let mut shared = lock(&board.state);
+        let mut shared = board.lock();
         shared.error.get_or_insert(error);
         self.stop.store(true, Ordering::Relaxed);
         for stream in &shared.streams {
             stream.wake();
         }
         drop(shared);
-        board.changed.notify_all();
+        board.notify();
     }
 }
 

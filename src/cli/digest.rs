@@ -1,0 +1,72 @@
+//! `digest`.
+
+use std::fmt::Write;
+
+use serde_json::json;
+use tensorseal::sign::{Annotations, Hashed, SignOptions};
+use tensorseal::verify::GitFiles;
+use tensorseal::{Error, hash};
+
+use super::args::DigestArgs;
+use super::exit::Exit;
+use super::progress::Bar;
+use super::{Asked, failed, json, open_device, printed, say};
+
+pub(super) fn run(args: &DigestArgs) -> Exit {
+    let model = &args.model.model;
+    let asked = Asked { command: "digest", model: Some(model), signature: None, json: args.engine.json };
+    let hashed = match digests(args) {
+        Ok(hashed) => hashed,
+        Err(error) => return failed(&asked, "Computing digest failed:", &error),
+    };
+    hashed.notes.iter().for_each(say::warning);
+    if args.engine.json {
+        let mut report = json::head(&asked, Exit::Yes);
+        json::insert(&mut report, json::hashed(&hashed));
+        let resources = hashed.manifest.resources().iter();
+        let digests = resources.map(|r| json!({"name": r.name.as_str(), "digest": r.digest.to_string()})).collect();
+        report.insert("digests".into(), digests);
+        return printed(&json::text(&report));
+    }
+    if !args.files {
+        return printed(&format!("{}\n", hashed.manifest.root()));
+    }
+    let mut text = String::new();
+    for resource in hashed.manifest.resources() {
+        let name = resource.name.as_str();
+        // Lines name files as they are reached from the current folder, which is where `--check` will look.
+        let path = if name == "." { model.clone() } else { model.join(name) };
+        text += &check_line(&resource.digest.to_hex(), &path.to_string_lossy());
+    }
+    printed(&text)
+}
+
+fn digests(args: &DigestArgs) -> Result<Hashed, Error> {
+    let device = open_device(&args.engine)?;
+    let options = SignOptions {
+        hash: args.hash.into(),
+        annotations: Annotations::None,
+        symlinks: args.model.symlinks(),
+        ignore_paths: args.model.ignore_paths.clone(),
+        git_files: match args.model.git_files() {
+            GitFiles::Keep => GitFiles::Keep,
+            GitFiles::AsSigned | GitFiles::Ignore => GitFiles::Ignore,
+        },
+        ..SignOptions::default()
+    };
+    let bar = Bar::new(!args.engine.json);
+    hash(&args.model.model, None, &options, &device, &bar)
+}
+
+/// A line for `sha256sum --check`. Backslashes and line ends in names as coreutils and b3sum write and read them:
+/// escaped, with a mark before the line. Nothing else is, or they would not find the file.
+pub(super) fn check_line(digest: &str, path: &str) -> String {
+    let mut line = String::new();
+    // Writing to a string cannot fail.
+    let _ = if path.contains(['\\', '\n', '\r']) {
+        writeln!(line, "\\{digest}  {}", path.replace('\\', "\\\\").replace('\n', "\\n").replace('\r', "\\r"))
+    } else {
+        writeln!(line, "{digest}  {path}")
+    };
+    line
+}

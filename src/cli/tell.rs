@@ -1,0 +1,219 @@
+//! What came of a command, as a person reads it.
+
+use std::path::Path;
+use std::time::Duration;
+
+use tensorseal::key::{KeyError, PasswordError};
+use tensorseal::manifest::Differences;
+use tensorseal::report::Report;
+use tensorseal::sign::Hashed;
+use tensorseal::source::FollowedLink;
+use tensorseal::verify::SignatureError;
+use tensorseal::{Algorithm, Difference, Error, VerifyError};
+
+use super::say::{self, detail, reason};
+
+/// At most this many names of a list are shown; `--json` has all.
+const SHOWN: usize = 20;
+
+/// The report of a verification, whether it ended in a yes or in differences.
+pub(super) fn report(report: &Report) {
+    detail("signed by", &report.identity);
+    let count = |n: usize| amount(n, "file", "files");
+    let files = match report.serialization.method.shard_size() {
+        Some(_) => format!("{} in {}", count(report.files), amount(report.resources, "signed shard", "signed shards")),
+        None if report.files == report.resources => count(report.files),
+        None => format!("{} of {}", report.files, amount(report.resources, "signed file", "signed files")),
+    };
+    detail("checked", work(&files, report.bytes, &report.checked, report.device, report.elapsed));
+    detail("signed root", report.root);
+    if !report.not_checked.is_empty() {
+        detail(
+            "not checked",
+            format_args!("{}, signed as well (--all-digests checks all)", listed(&report.not_checked)),
+        );
+    }
+    let ignored = report.ignored.iter().map(|file| (&*file.name, format!("  (under {})", say::name(&file.under))));
+    names("ignored", ignored, "not signed: nothing is known of them; --strict refuses them");
+    empty(&report.empty, "; --strict refuses them");
+    let unsigned = report.unsigned.iter().map(|name| (name.as_str(), String::new()));
+    names("not signed", unsigned, "tolerated as you asked (--ignore-unsigned-files)");
+    followed(&report.followed);
+}
+
+/// What was hashed for a signature.
+pub(super) fn hashed(hashed: &Hashed) {
+    let mut files = amount(hashed.files, "file", "files");
+    if hashed.manifest.serialization().method.shard_size().is_some() {
+        files += &format!(" in {}", amount(hashed.manifest.resources().len(), "shard", "shards"));
+    }
+    detail("hashed", work(&files, hashed.bytes, &hashed.algorithms, hashed.device, hashed.elapsed));
+    detail("root", hashed.manifest.root());
+    empty(&hashed.empty, "");
+    followed(&hashed.followed);
+}
+
+/// The differences of a model from what was signed: what changed, what is gone, what is new, each by name.
+pub(super) fn differences(what: &str, differences: &Differences) {
+    say::failure(what, format_args!("the model differs from what was signed: {}", differences.counts()));
+    type Kind = fn(&Difference) -> bool;
+    let of = |wanted: Kind| differences.0.iter().filter(move |(_, difference)| wanted(difference));
+    let changed: Kind = |difference| matches!(difference, Difference::Changed { .. });
+    let missing: Kind = |difference| matches!(difference, Difference::Missing);
+    let unsigned: Kind = |difference| matches!(difference, Difference::Unsigned);
+    for (label, wanted) in [("changed", changed), ("missing", missing), ("not signed", unsigned)] {
+        for (name, difference) in of(wanted).take(SHOWN) {
+            let name = say::name(name.as_str());
+            match difference {
+                Difference::Changed { expected, found, expected_size, found_size } => {
+                    reason(label, format_args!("{name}  ({})", sizes(*expected_size, *found_size)));
+                    reason("", format_args!("  signed {expected}"));
+                    reason("", format_args!("  found  {found}"));
+                }
+                _ => reason(label, name),
+            }
+        }
+        more(of(wanted).count(), reason);
+    }
+}
+
+/// Files that lie in the model and outside of the signature.
+pub(super) fn uncovered(files: &[String]) {
+    for name in files.iter().take(SHOWN) {
+        reason("not covered", say::name(name));
+    }
+    more(files.len(), reason);
+}
+
+fn sizes(signed: Option<u64>, found: u64) -> String {
+    match signed {
+        None => bytes(found),
+        Some(signed) if signed == found => format!("{}, as when signed", bytes(found)),
+        Some(signed) => format!("{found} bytes, {signed} when signed"),
+    }
+}
+
+/// What to do about a failure, where its message does not say.
+pub(super) fn next(error: &Error, key: Option<&Path>) {
+    let key = || key.map_or_else(|| "the key".to_owned(), say::path);
+    let advice = match error {
+        Error::Key { source: KeyError::Password(PasswordError::NotGiven), .. } => {
+            "pass --password-file or --password-env, or run it in a terminal to be asked".to_owned()
+        }
+        Error::Verify(no) => match &**no {
+            VerifyError::Format(_) => {
+                "get the signature anew from whoever signed the model; if it is as they made it, do not use the model"
+                    .to_owned()
+            }
+            VerifyError::Signature(SignatureError::OtherKey { .. }) => {
+                format!("ask the signer for their public key; if {} is theirs, do not use the model", key())
+            }
+            VerifyError::Signature(SignatureError::Invalid) => {
+                format!("get the signature anew; if {} is the signer's and it stays so, do not use the model", key())
+            }
+            VerifyError::Differs { differences, .. } => {
+                let unsigned = |difference: &Difference| matches!(difference, Difference::Unsigned);
+                if differences.0.values().all(unsigned) {
+                    "remove what is not signed, or tolerate it with --ignore-unsigned-files".to_owned()
+                } else {
+                    "do not use the model; get these files anew from whoever signed them".to_owned()
+                }
+            }
+            _ => return,
+        },
+        _ => return,
+    };
+    reason("next", advice);
+}
+
+/// `3 files, 3.00 kB, by sha256 and blake3 on cpu in 1.27 s (1.69 GB/s)`.
+fn work(
+    files: &str,
+    count: u64,
+    algorithms: &[Algorithm],
+    device: tensorseal::DeviceKind,
+    elapsed: Duration,
+) -> String {
+    format!("{files}, {}, by {} on {device} in {}", bytes(count), listed(algorithms), time(elapsed, count))
+}
+
+fn listed(algorithms: &[Algorithm]) -> String {
+    algorithms.iter().map(|algorithm| algorithm.name()).collect::<Vec<_>>().join(" and ")
+}
+
+/// A list of names, cut when it is long, and what to think of it.
+fn names<'a>(label: &str, all: impl ExactSizeIterator<Item = (&'a str, String)>, remark: &str) {
+    let count = all.len();
+    for (i, (name, comment)) in all.take(SHOWN).enumerate() {
+        detail(if i == 0 { label } else { "" }, format_args!("{}{comment}", say::name(name)));
+    }
+    more(count, detail);
+    if count > 0 && !remark.is_empty() {
+        detail("", remark);
+    }
+}
+
+fn more(count: usize, tell: fn(&str, String)) {
+    if count > SHOWN {
+        tell("", format!("and {} more (--json lists all)", count - SHOWN));
+    }
+}
+
+fn empty(empty: &[String], remedy: &str) {
+    let names_of = empty.iter().map(|name| (&**name, "  (empty)".to_owned()));
+    names("not covered", names_of, &format!("shards do not cover empty files{remedy}"));
+}
+
+fn followed(links: &[FollowedLink]) {
+    let outside = links.iter().filter(|link| link.leaves_root).count();
+    let remark = if outside > 0 {
+        format!("{} out of the model", amount(outside, "of these leads", "of these lead"))
+    } else {
+        String::new()
+    };
+    let links = links.iter().map(|link| (&*link.name, format!(" -> {}", say::path(&link.target))));
+    names("followed", links, &remark);
+}
+
+pub(super) fn amount(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
+/// `1.50 GB`, in decimal units.
+pub(super) fn bytes(count: u64) -> String {
+    for (unit, size) in [("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)] {
+        if count as f64 >= size {
+            return format!("{:.2} {unit}", count as f64 / size);
+        }
+    }
+    format!("{count} {}", if count == 1 { "byte" } else { "bytes" })
+}
+
+/// `1.27 s (1.69 GB/s)`; no rate where the time is mostly that of starting and of finding files.
+fn time(elapsed: Duration, count: u64) -> String {
+    let seconds = elapsed.as_secs_f64();
+    let shown = if seconds < 1.0 { format!("{:.1} ms", seconds * 1e3) } else { format!("{seconds:.2} s") };
+    if seconds < 0.02 || count < 1_000_000 {
+        shown
+    } else {
+        format!("{shown} ({}/s)", bytes((count as f64 / seconds) as u64))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_read_as_people_write_them() {
+        assert_eq!(
+            [bytes(0), bytes(1), bytes(999), bytes(1000), bytes(2_147_483_648)],
+            ["0 bytes", "1 byte", "999 bytes", "1.00 kB", "2.15 GB"]
+        );
+        assert_eq!([amount(1, "file", "files"), amount(2, "file", "files")], ["1 file", "2 files"]);
+        assert_eq!(time(Duration::from_millis(1500), 3_000_000_000), "1.50 s (2.00 GB/s)");
+        assert_eq!(time(Duration::from_micros(1500), 3_000), "1.5 ms");
+        assert_eq!(sizes(Some(1_000_000_001), 1_000_000_000), "1000000000 bytes, 1000000001 when signed");
+        assert_eq!(sizes(Some(5), 5), "5 bytes, as when signed");
+    }
+}

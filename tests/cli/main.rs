@@ -1,0 +1,15 @@
+//! The command line as its users meet it: whole outputs, exit codes, streams, files left behind.
+//!
+//! `snapshots/` holds transcripts: a command, what it wrote to standard output, what it wrote to standard error (behind
+//! `| `), its exit code. After a change that is meant, `SNAPSHOTS=overwrite cargo test --test cli` writes them anew.
+#![cfg(unix)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, unreachable_pub)]
+
+mod checksums;
+mod failures;
+mod flags;
+mod json;
+mod passwords;
+mod room;
+mod snapshots;
+mod streams;
