@@ -137,9 +137,22 @@ fn opened(child: &mut Child, path: &Path) -> bool {
     }
 }
 
+/// What a child says until its end, which must come.
+fn outcome(mut child: Child, work: Work) -> Output {
+    let began = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if began.elapsed() > Duration::from_secs(60) {
+            child.kill().unwrap();
+            panic!("{work:?} hangs");
+        }
+        sleep(Duration::from_millis(1));
+    }
+    child.wait_with_output().unwrap()
+}
+
 /// How a child ended: without an answer, for a reason that names the file, or with these digests.
 fn ending(scene: &Scene, work: Work, child: Child) -> Option<Vec<String>> {
-    let output = child.wait_with_output().unwrap();
+    let output = outcome(child, work);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.signal(), None, "{work:?} crashed: {said}");
     match output.status.code() {
@@ -170,10 +183,12 @@ fn meanwhile(len: u64, delays: &[u64], act: impl Fn(&Path)) {
                 sleep(Duration::from_millis(delay));
                 let began = Instant::now();
                 act(&path);
-                // Whoever opens a file under a lease waits for its holder: until its next look, not until it is done.
-                assert!(began.elapsed() < Duration::from_secs(5), "a writer waited {:?}", began.elapsed());
+                let waited = began.elapsed();
                 runs += 1;
-                match ending(&scene, work, child) {
+                let found = ending(&scene, work, child);
+                // Whoever opens a file under a lease waits for its holder: until its next look, not until it is done.
+                assert!(waited < Duration::from_secs(5), "{work:?}, {io}: a writer waited {waited:?}");
+                match found {
                     None => unanswered += 1,
                     Some(found) if found == before => {}
                     Some(found) => assert_eq!(found, expected(work, &path), "{work:?}, {io}, {delay} ms"),
@@ -240,9 +255,10 @@ fn who_only_opens_the_file_for_writing_is_let_in_soon() {
         sleep(Duration::from_millis(delay));
         let began = Instant::now();
         let writer = OpenOptions::new().write(true).open(&path).unwrap();
-        assert!(began.elapsed() < Duration::from_secs(5), "a writer waited {:?}", began.elapsed());
+        let waited = began.elapsed();
         let found = ending(&scene, Work::Blake3, child);
         drop(writer);
+        assert!(waited < Duration::from_secs(5), "{io}: a writer waited {waited:?}");
         // Nothing was written, so a reader may be content.
         assert!(found.is_none_or(|found| found == before));
     }
