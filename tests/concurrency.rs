@@ -64,6 +64,10 @@ impl Scene {
     }
 
     fn start(&self, work: Work, io: &str) -> Child {
+        self.command(work, io).spawn().unwrap()
+    }
+
+    fn command(&self, work: Work, io: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tensorseal"));
         match work {
             Work::Blake3 => command.args(["digest", "--json", "--hash", "blake3"]),
@@ -77,7 +81,8 @@ impl Scene {
             command.args(["--shards", &size.to_string()]);
         }
         command.args(["--io", io]).arg(self.path("weights"));
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
     }
 
     /// The digests of a child that ended well, in hexadecimal.
@@ -261,6 +266,41 @@ fn who_only_opens_the_file_for_writing_is_let_in_soon() {
         assert!(waited < Duration::from_secs(5), "{io}: a writer waited {waited:?}");
         // Nothing was written, so a reader may be content.
         assert!(found.is_none_or(|found| found == before));
+    }
+}
+
+// ---- a failing disk -------------------------------------------------------------------------------------------------
+
+/// A C library's reading, with a disk that takes its time over the first block and then cannot read it.
+const BAD_DISK: &str = r#"
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <unistd.h>
+typedef ssize_t reading(int, void *, size_t, off64_t);
+ssize_t pread64(int fd, void *buffer, size_t len, off64_t at) {
+    if (at == 0 && len > 4096) { usleep(300000); errno = EIO; return -1; }
+    return ((reading *)dlsym(RTLD_NEXT, "pread64"))(fd, buffer, len, at);
+}
+"#;
+
+#[test]
+fn a_disk_that_fails_while_others_have_read_ahead_is_an_error_that_names_the_file() {
+    let scene = Scene::new();
+    scene.zeros(64 * MIB);
+    let (code, library) = (scene.path("bad-disk.c"), scene.path("bad-disk.so"));
+    fs::write(&code, BAD_DISK).unwrap();
+    let built = Command::new("cc").args(["-shared", "-fPIC", "-o"]).args([&library, &code]).arg("-ldl").status();
+    assert!(built.is_ok_and(|status| status.success()), "no C compiler: the crate itself needs one");
+    for (work, io) in [(Work::Both, "auto"), (Work::Blake3, "read"), (Work::Shards(8 * MIB), "read")] {
+        for threads in ["1", "2", "8"] {
+            let mut command = scene.command(work, io);
+            let child = command.env("LD_PRELOAD", &library).args(["--threads", threads]).spawn().unwrap();
+            let output = outcome(child, work);
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(3), "{work:?}, {threads} threads: {said}");
+            assert!(said.contains("weights") && said.contains("Input/output error"), "{said}");
+        }
     }
 }
 
