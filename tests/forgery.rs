@@ -242,10 +242,13 @@ fn the_faulty_encoding_of_model_signing_0_2_is_accepted_for_its_statements_alone
         *file = json!({"name": file["name"], "digest": {"sha256": file["digest"]}, "annotations": {"actual_hash_algorithm": "file-sha256"}});
     }
     let old = json!({"_type": current["_type"], "subject": files, "predicateType": "https://model_signing/Digests/v0.1", "predicate": {"unused": "Unused, just passed due to API requirements"}});
+    let mut named = current.clone();
+    named["subject"][0]["name"] = "https://model_signing/Digests/v0.1".into();
     for (about, statement, faulty, words) in [
         ("old, faulty", &old, true, "Verification succeeded"),
         ("old, right", &old, false, "Verification succeeded"),
-        ("current, faulty", &current, true, "faulty encoding"),
+        ("current, faulty", &current, true, "invalid signature"),
+        ("current that names the old one, faulty", &named, true, "faulty encoding"),
         ("current, right", &current, false, "Verification succeeded"),
     ] {
         let payload = statement.to_string();
