@@ -1,7 +1,7 @@
 //! The signature file: a Sigstore bundle v0.3 around one DSSE envelope, current or as old releases wrote it.
 
-use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
+use std::fs::OpenOptions;
+use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -13,7 +13,6 @@ use serde::{Deserialize, Serialize};
 use crate::envelope::{Envelope, PAYLOAD_TYPE};
 use crate::error::{Error, FormatError, VerifyError};
 use crate::json::{self, Few, Object};
-use crate::output::write_whole;
 
 /// The media type of every OMS bundle since 0.2.
 pub const MEDIA_TYPE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
@@ -194,7 +193,8 @@ impl Bundle {
         (self.log_entries, self.timestamps)
     }
 
-    /// The bundle as compact JSON, without a line end, as the Python implementation writes it.
+    /// The bundle as compact JSON, without a line end, as the Python implementation writes it. Log entries and
+    /// timestamps of a bundle that was read are not kept, and so not written.
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
         #[derive(Serialize)]
@@ -228,15 +228,6 @@ impl Bundle {
         // Strings into memory: there is nothing that could fail.
         serde_json::to_vec(&out).unwrap_or_default()
     }
-
-    /// Writes the bundle to `path`: whole or not at all. An older signature there is replaced.
-    ///
-    /// # Errors
-    /// What [`check_target`](Self::check_target) says, and [`Error::Io`]; a file at `path` is then as it was.
-    pub fn write(&self, path: &Path) -> Result<(), Error> {
-        Self::check_target(path)?;
-        write_whole(path, 0o666, |file| file.write_all(&self.to_json())).map_err(Error::io("write signature", path))
-    }
 }
 
 impl Bundle {
@@ -250,7 +241,10 @@ impl Bundle {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         std::fs::read_dir(folder).map_err(Error::io("write signature into", folder))?;
         let mut head = Vec::new();
-        match File::open(path) {
+        match OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path) {
+            Ok(file) if !file.metadata().is_ok_and(|meta| meta.is_file()) => {
+                return Err(Error::NotASignature { path: path.to_owned() });
+            }
             Ok(file) => file.take(4096).read_to_end(&mut head).map_err(Error::io("look at", path))?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(Error::io("look at", path)(error)),
@@ -262,11 +256,12 @@ impl Bundle {
         }
     }
 
-    /// Whether a file that begins so is a bundle, well-formed or not: a JSON object with one of a bundle's three keys.
+    /// Whether a file that begins so is a bundle, well-formed or not: a JSON object with a key, or the media
+    /// type, that only bundles have.
     #[must_use]
     pub fn looks_like_one(head: &[u8]) -> bool {
         let head = String::from_utf8_lossy(head);
-        let keys = ["\"mediaType\"", "\"verificationMaterial\"", "\"dsseEnvelope\""];
+        let keys = ["application/vnd.dev.sigstore.bundle", "\"verificationMaterial\"", "\"dsseEnvelope\""];
         head.trim_start_matches('\u{feff}').trim_start().starts_with('{') && keys.iter().any(|key| head.contains(key))
     }
 }

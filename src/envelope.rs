@@ -1,5 +1,7 @@
 //! DSSE: the bytes that a signature is really over (secure-systems-lab/dsse, protocol.md).
 
+use crate::digest::hex;
+
 /// The only payload type of OMS.
 pub const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
 
@@ -15,6 +17,12 @@ impl Envelope {
     #[must_use]
     pub fn pae(&self) -> Vec<u8> {
         pae(&self.payload)
+    }
+
+    /// Whether the payload holds the name of the statement of model-signing 0.2 anywhere, as that release wrote it.
+    pub(crate) fn looks_old(&self) -> bool {
+        const NAME: &[u8] = b"https://model_signing/Digests/v0.1";
+        self.payload.windows(NAME.len()).any(|window| window == NAME)
     }
 
     /// What model-signing 0.2 signed by mistake: the payload as Python prints a `bytes` object, under a wrong prefix.
@@ -46,7 +54,10 @@ fn python_repr(bytes: &[u8], out: &mut Vec<u8>) {
             b'\t' => out.extend(b"\\t"),
             _ if byte == quote => out.extend([b'\\', byte]),
             b' '..=b'~' => out.push(byte),
-            _ => out.extend(format!("\\x{byte:02x}").into_bytes()),
+            _ => {
+                out.extend(b"\\x");
+                out.extend(hex(&[byte]).into_bytes());
+            }
         }
     }
     out.push(quote);

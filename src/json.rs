@@ -24,6 +24,9 @@ pub(crate) fn read<'a, T: Deserialize<'a>>(what: &'static str, text: &'a [u8]) -
     serde_json::from_slice(text).map_err(fault)
 }
 
+/// No object of a bundle has more than a dozen keys; remembering millions would cost gigabytes.
+const MOST_KEYS: usize = 10_000;
+
 /// Visits a whole value and keeps nothing.
 #[derive(Clone, Copy)]
 struct NoDoubleKeys;
@@ -78,6 +81,9 @@ impl<'de> Visitor<'de> for NoDoubleKeys {
         while let Some(key) = map.next_key::<Key<'de>>()? {
             if few.contains(&key.0) || many.contains(&key.0) {
                 return Err(de::Error::custom(format_args!("the key {:?} stands twice in one object", key.0)));
+            }
+            if many.len() == MOST_KEYS {
+                return Err(de::Error::custom(format_args!("an object has more than {MOST_KEYS} keys")));
             }
             if few.len() < 16 {
                 few.push(key.0);

@@ -2,6 +2,9 @@
 // Tests may fail by panicking; the library may not.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
+#[cfg(not(target_os = "linux"))]
+compile_error!("tensorseal runs on Linux only so far: its engine relies on read leases and MADV_POPULATE_READ");
+
 pub mod source;
 
 pub mod device;

@@ -73,7 +73,9 @@ impl ResourceName {
             let plain = text.bytes().all(|digit| digit.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
             plain.then(|| text.parse().ok()).flatten()
         };
-        (!path.is_empty()).then_some((path, number(start)?..number(end)?))
+        // The path is a name of its own, and as strictly so.
+        let normal = Self::parse(path).is_ok_and(|name| name.as_str() == path);
+        normal.then_some((path, number(start)?..number(end)?))
     }
 }
 
@@ -291,6 +293,13 @@ pub enum Difference {
         /// Bytes found.
         found_size: u64,
     },
+    /// A file of another length than was signed. It was not read, since no digest of it could be the signed one.
+    Resized {
+        /// Bytes as signed.
+        expected: u64,
+        /// Bytes found.
+        found: u64,
+    },
     /// Signed, and not there.
     Missing,
     /// There, and not signed.
@@ -308,7 +317,7 @@ impl Differences {
         let mut counts = [(0, "changed"), (0, "missing"), (0, "not signed")];
         for difference in self.0.values() {
             let kind = match difference {
-                Difference::Changed { .. } => 0,
+                Difference::Changed { .. } | Difference::Resized { .. } => 0,
                 Difference::Missing => 1,
                 Difference::Unsigned => 2,
             };
@@ -391,6 +400,10 @@ mod tests {
             "w:-1:4",
             "w:0:18446744073709551616",
             "w:0:4.0",
+            "..:0:4",
+            "a/..:0:4",
+            "a/:0:4",
+            ":0:4",
         ] {
             assert_eq!(shard(bad), None, "{bad}");
         }

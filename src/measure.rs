@@ -26,18 +26,22 @@ pub(crate) struct Measurement {
     pub(crate) bytes: u64,
     /// Names of files that gave no resource: empty ones, under shards.
     pub(crate) empty: Vec<String>,
+    /// Files that were not read because they have another length than expected: name, length expected, length found.
+    pub(crate) resized: Vec<(String, u64, u64)>,
 }
 
 /// Up to so many files are looked at before they are read, to begin with the largest.
 const ORDERED_UP_TO: usize = 1024;
 
-/// Hashes every file once. `single` is the name to give to the only file of a single-file model.
+/// Hashes every file once. `single` is the name to give to the only file of a single-file model. `expected` gives the
+/// length that a file must have, where that is known: files of another length are not read.
 pub(crate) fn measure(
     device: &Device,
     files: &[SourceFile],
     single: Option<&str>,
     method: Method,
     algorithms: Algorithms,
+    expected: &dyn Fn(&str) -> Option<u64>,
     progress: &dyn Progress,
 ) -> Result<Measurement, Error> {
     let look = files.len() <= ORDERED_UP_TO || progress.wants_total();
@@ -45,17 +49,22 @@ pub(crate) fn measure(
         let path = file.path();
         // A file that has vanished meets its error when it is opened.
         let size_hint = if look { fs::symlink_metadata(&path).ok().map(|meta| meta.len()) } else { None };
-        FileJob { path, size_hint }
+        FileJob { path, size_hint, expected_len: expected(single.unwrap_or_else(|| file.name())) }
     };
     let jobs: Vec<FileJob> = files.iter().map(job).collect();
-    progress.begin(jobs.len(), jobs.iter().map(|job| job.size_hint).sum());
+    let add = |sum: u64, job: &FileJob| job.size_hint.map(|len| sum.saturating_add(len));
+    progress.begin(jobs.len(), jobs.iter().try_fold(0, add));
     let Device::Cpu(cpu) = device;
     let hashed = cpu.hash_files(&jobs, algorithms, method.shard_size(), progress)?;
 
     let mut measurement = Measurement { files: files.len(), ..Measurement::default() };
     measurement.resources.reserve(files.len());
-    for (file, hashed) in files.iter().zip(hashed) {
+    for ((file, job), hashed) in files.iter().zip(&jobs).zip(hashed) {
         let name = single.unwrap_or_else(|| file.name());
+        if let Some(expected) = job.expected_len.filter(|&expected| expected != hashed.len) {
+            measurement.resized.push((name.to_owned(), expected, hashed.len));
+            continue;
+        }
         measurement.bytes += hashed.len;
         if hashed.parts.is_empty() {
             measurement.empty.push(name.to_owned());

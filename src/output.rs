@@ -14,9 +14,11 @@ use std::path::{Path, PathBuf};
 /// # Errors
 /// What the system says. A path that is a directory, a device or a pipe is refused: renaming over it would replace it.
 pub(crate) fn write_whole(path: &Path, mode: u32, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+    // A link is followed to what it stands for, as opening it for writing would.
+    let target = if path.is_symlink() { fs::canonicalize(path)? } else { path.to_owned() };
+    let path = &target;
     if let Ok(there) = fs::symlink_metadata(path)
         && !there.is_file()
-        && !there.is_symlink()
     {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it exists and is not a regular file"));
     }
@@ -71,6 +73,19 @@ mod tests {
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file stays");
         write_whole(&path, 0o600, |file| file.write_all(b"second")).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"second");
+    }
+
+    #[test]
+    fn a_link_stays_and_its_target_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let (link, target) = (dir.path().join("link"), dir.path().join("target"));
+        fs::write(&target, "old").unwrap();
+        std::os::unix::fs::symlink("target", &link).unwrap();
+        write_whole(&link, 0o600, |file| file.write_all(b"new")).unwrap();
+        assert!(link.is_symlink());
+        assert_eq!(fs::read(&target).unwrap(), b"new");
+        fs::remove_file(&target).unwrap();
+        assert!(write_whole(&link, 0o600, |_| Ok(())).is_err(), "a link to nowhere");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! BLAKE3 splits a string into 1,024-byte chunks and hashes pairs upwards; the left subtree of a node always holds the
 //! largest power of two of chunks that leaves something on the right (BLAKE3 paper, section 2.1). A device returns
-//! *non-root* chaining values of aligned groups of chunks; [`Tree::root`] merges them.
+//! *non-root* chaining values of aligned groups of chunks; a [`Frontier`] merges them.
 
 use blake3::hazmat::{self, ChainingValue, HasherExt, Mode};
 
@@ -105,25 +105,56 @@ impl Tree {
         if self.is_single_chunk() || values.len() as u64 != self.groups() {
             return None;
         }
-        let (left, right) = self.halves(values, self.len);
-        let root = hazmat::merge_subtrees_root(&left, &right, Mode::Hash);
-        Some(Digest::of32(Algorithm::Blake3, *root.as_bytes()))
+        let mut frontier = Frontier::default();
+        values.iter().for_each(|value| frontier.push(*value));
+        frontier.root()
     }
+}
 
-    /// The values of the two children of the node over `values`, which cover `len` bytes (more than one group).
-    fn halves(&self, values: &[ChainingValue], len: u64) -> (ChainingValue, ChainingValue) {
-        let left_len = hazmat::left_subtree_len(len);
-        // Exact: left_len is a power of two of chunks no smaller than a group, and groups are powers of two.
-        let split = (left_len / self.group.bytes()) as usize;
-        (self.node(&values[..split], left_len), self.node(&values[split..], len - left_len))
-    }
+/// The right edge of a tree that grows from left to right: one value for each complete subtree that still waits for its
+/// sibling, so that memory is the logarithm of the length.
+///
+/// All groups but the last must be whole and of one size. Merging is put off by one group, as in the BLAKE3 paper's
+/// section 5.1.2, because the merge that turns out to be the last is the root's.
+#[derive(Debug, Clone, Default)]
+pub struct Frontier {
+    /// Values of complete subtrees, the largest first.
+    subtrees: Vec<ChainingValue>,
+    /// The newest group, not yet among them.
+    last: Option<ChainingValue>,
+    /// Groups among the subtrees.
+    merged: u64,
+}
 
-    fn node(&self, values: &[ChainingValue], len: u64) -> ChainingValue {
-        if let [only] = values {
-            return *only;
+impl Frontier {
+    /// The next group's value.
+    pub fn push(&mut self, value: ChainingValue) {
+        let Some(mut node) = self.last.replace(value) else { return };
+        self.merged += 1;
+        // Each trailing zero of the count is a pair of equal subtrees that is now complete.
+        for _ in 0..self.merged.trailing_zeros() {
+            let Some(left) = self.subtrees.pop() else { break };
+            node = hazmat::merge_subtrees_non_root(&left, &node, Mode::Hash);
         }
-        let (left, right) = self.halves(values, len);
-        hazmat::merge_subtrees_non_root(&left, &right, Mode::Hash)
+        self.subtrees.push(node);
+    }
+
+    /// How many groups there were.
+    #[must_use]
+    pub const fn groups(&self) -> u64 {
+        self.merged + self.last.is_some() as u64
+    }
+
+    /// The root over all groups. `None` for fewer than two: one group's value is never the root.
+    #[must_use]
+    pub fn root(&self) -> Option<Digest> {
+        let (top, rest) = self.subtrees.split_first()?;
+        let right = rest
+            .iter()
+            .rev()
+            .try_fold(self.last?, |right, left| Some(hazmat::merge_subtrees_non_root(left, &right, Mode::Hash)))?;
+        let root = hazmat::merge_subtrees_root(top, &right, Mode::Hash);
+        Some(Digest::of32(Algorithm::Blake3, *root.as_bytes()))
     }
 }
 

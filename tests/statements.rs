@@ -172,7 +172,7 @@ fn a_signed_statement_with_a_hole_is_refused() {
                 },
                 "missing field `size`",
             ),
-            ("wrong size", |s| ours_of_first(s)["size"] = 2.into(), "its size does not belong to its digest"),
+            ("wrong size", |s| ours_of_first(s)["size"] = 2.into(), "changed a (1 byte, 2 when signed)"),
             ("another field of ours", |s| ours_of_first(s)["later"] = json!({"x": 1}), ""),
             ("a BLAKE3 that is not looked at", |s| ours_of_first(s)["blake3"] = "0".repeat(64).into(), ""),
         ],
@@ -181,12 +181,12 @@ fn a_signed_statement_with_a_hole_is_refused() {
         (
             "a BLAKE3 of other bytes",
             |s| ours_of_first(s)["blake3"] = "0".repeat(64).into(),
-            "signer inconsistent: a has",
+            "signer inconsistent: \"a\" has",
         ),
         (
             "a SHA-256 of other bytes",
             |s| resources(s)[0]["digest"] = "0".repeat(64).into(),
-            "signer inconsistent: a has",
+            "signer inconsistent: \"a\" has",
         ),
     ];
     signed("", "--all-digests", &wrong);
@@ -201,7 +201,7 @@ fn a_signed_statement_with_a_hole_is_refused() {
                 |s| {
                     resources(s)[1].as_object_mut().unwrap().remove("annotations");
                 },
-                "b has no signed blake3",
+                "\"b\" has no signed blake3",
             ),
         ],
     );
@@ -277,7 +277,7 @@ fn signed_shards_must_tile_their_files() {
                 |s| {
                     resources(s).remove(2);
                 },
-                "not signed  b:4:5",
+                "changed b (5 bytes, 4 when signed)",
             ),
             (
                 "nothing in it",
@@ -326,4 +326,39 @@ fn signed_shards_must_tile_their_files() {
             ),
         ],
     );
+}
+
+/// The values of an object's keys, as the array that serde would take for the struct.
+fn as_array(object: &mut Value, keys: &[&str]) {
+    *object = keys.iter().map(|key| object[key].take()).collect();
+}
+
+#[test]
+fn an_array_in_place_of_an_object_is_refused() {
+    let serialization = |s: &mut Value| {
+        let keys = ["method", "hash_type", "allow_symlinks", "shard_size", "ignore_paths"];
+        as_array(&mut s["predicate"]["serialization"], &keys);
+    };
+    let resource = |s: &mut Value| as_array(&mut resources(s)[0], &["name", "algorithm", "digest", "annotations"]);
+    let subject = |s: &mut Value| as_array(&mut s["subject"][0], &["name", "digest", "annotations"]);
+    let predicate = |s: &mut Value| as_array(&mut s["predicate"], &["serialization", "resources"]);
+    let statement = |s: &mut Value| as_array(s, &["_type", "subject", "predicateType", "predicate"]);
+    let forge = Forge::new();
+    let whole = forge.statement("");
+    for edit in [serialization, resource, subject, predicate, statement] as [fn(&mut Value); 5] {
+        let mut statement = whole.clone();
+        edit(&mut statement);
+        forge.verify_payload(&statement.to_string(), "").expect(1, "expected an object", &statement.to_string());
+    }
+}
+
+#[test]
+fn our_annotation_is_found_however_its_key_is_written() {
+    let forge = Forge::new();
+    let mut statement = forge.statement("");
+    ours_of_first(&mut statement)["blake3"] = "0".repeat(64).into();
+    for key in [r"tensorseal\/v1", r"\u0074ensorseal/v1", r"tensorseal/v1"] {
+        let payload = statement.to_string().replace("tensorseal/v1", key);
+        forge.verify_payload(&payload, "--all-digests").expect(1, "signer inconsistent", key);
+    }
 }

@@ -103,7 +103,7 @@ f-hintupper       | mo2        | prime256v1 |                              | 0 |
 f-ignall          | mo2        | prime256v1 |                              | 1 | ignore path \".\"                          | ValueError: Signature mismatch: [\"Missing | ignores everything that it signs
 f-ignall          | mo2        | prime256v1 | --ignore-unsigned-files      | 1 | ignore path \".\"                          | ValueError: Signature mismatch: [\"Missing | in every mode
 f-ignb            | mo2        | prime256v1 |                              | 0 | (under d)                                  | OK | legitimate; what is not signed is listed
-f-ignb            | mo2        | prime256v1 | --strict                     | 1 | 2 file(s) lie outside                      | OK | and refused under --strict (OMS.md e.8)
+f-ignb            | mo2        | prime256v1 | --strict                     | 1 | 2 of the model's files lie outside         | OK | and refused under --strict (OMS.md e.8)
 f-ignbad          | mo2        | prime256v1 |                              | 1 | ignore path \"\"                           | ValueError: Signature mismatch: [\"Missing | an empty path is the whole model
 f-jsonl           | mo2        | prime256v1 |                              | 1 | trailing characters                        | JSONDecodeError | two bundles in one file: which?
 f-method          | mo2        | prime256v1 |                              | 1 | method \"merkle\"                          | ValueError: Unknown serialization | unknown method

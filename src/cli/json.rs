@@ -146,6 +146,9 @@ fn differences(differences: &Differences) -> Value {
             "expected_size": expected_size,
             "found_size": found_size,
         }),
+        Difference::Resized { expected, found } => {
+            json!({"name": name, "kind": "resized", "expected_size": expected, "found_size": found})
+        }
         Difference::Missing => json!({"name": name, "kind": "missing"}),
         Difference::Unsigned => json!({"name": name, "kind": "unsigned"}),
         _ => json!({"name": name, "kind": "other"}),

@@ -96,11 +96,16 @@ fn devices(as_json: bool) -> Exit {
             let why = Device::open(kind).err().map(|error| error.to_string());
             list.push(serde_json::json!({"device": kind.to_string(), "available": false, "why": why}));
         }
+        report.insert("static".into(), cfg!(target_feature = "crt-static").into());
         report.insert("devices".into(), list.into());
         return printed(&json::text(&report));
     }
     let threads = tell::amount(cpu.threads(), "thread", "threads");
-    let mut text = format!("cpu     {threads}; sha256, blake2b, blake3; known-answer test passed\n");
+    let mut text = String::new();
+    if cfg!(target_feature = "crt-static") {
+        text.push_str("static, CPU-only build of tensorseal (for init containers)\n");
+    }
+    text.push_str(&format!("cpu     {threads}; sha256, blake2b, blake3; known-answer test passed\n"));
     for kind in absent {
         text.push_str(&format!("{:<8}not in this build\n", kind.to_string()));
     }

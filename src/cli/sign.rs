@@ -65,7 +65,7 @@ fn sign_key(args: &SignKeyArgs, options: &SignOptions) -> Result<Signed, Error> 
     let bar = Bar::new(!args.engine.json);
     let signed = sign(&args.model.model, &args.signature, &KeySigner::new(key), options, &device, &bar)?;
     drop(bar);
-    signed.bundle.write(&args.signature)?;
+    signed.write(&args.signature)?;
     Ok(signed)
 }
 

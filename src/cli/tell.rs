@@ -58,7 +58,7 @@ pub(super) fn differences(what: &str, differences: &Differences) {
     say::failure(what, format_args!("the model differs from what was signed: {}", differences.counts()));
     type Kind = fn(&Difference) -> bool;
     let of = |wanted: Kind| differences.0.iter().filter(move |(_, difference)| wanted(difference));
-    let changed: Kind = |difference| matches!(difference, Difference::Changed { .. });
+    let changed: Kind = |difference| matches!(difference, Difference::Changed { .. } | Difference::Resized { .. });
     let missing: Kind = |difference| matches!(difference, Difference::Missing);
     let unsigned: Kind = |difference| matches!(difference, Difference::Unsigned);
     for (label, wanted) in [("changed", changed), ("missing", missing), ("not signed", unsigned)] {
@@ -69,6 +69,9 @@ pub(super) fn differences(what: &str, differences: &Differences) {
                     reason(label, format_args!("{name}  ({})", sizes(*expected_size, *found_size)));
                     reason("", format_args!("  signed {expected}"));
                     reason("", format_args!("  found  {found}"));
+                }
+                Difference::Resized { expected, found } => {
+                    reason(label, format_args!("{name}  ({})", sizes(Some(*expected), *found)));
                 }
                 _ => reason(label, name),
             }
@@ -89,7 +92,7 @@ fn sizes(signed: Option<u64>, found: u64) -> String {
     match signed {
         None => bytes(found),
         Some(signed) if signed == found => format!("{}, as when signed", bytes(found)),
-        Some(signed) => format!("{found} bytes, {signed} when signed"),
+        Some(signed) => format!("{found} {}, {signed} when signed", if found == 1 { "byte" } else { "bytes" }),
     }
 }
 

@@ -1,7 +1,6 @@
 //! `verify`.
 
 use tensorseal::key::PublicKey;
-use tensorseal::manifest::Differences;
 use tensorseal::verify::{DigestChoice, KeyVerifier, UncoveredFiles, UnsignedFiles};
 use tensorseal::{Error, Report, Verified, VerifyError, VerifyOptions, verify};
 

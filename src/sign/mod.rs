@@ -2,6 +2,7 @@
 
 mod key;
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,7 @@ use crate::error::Error;
 use crate::key::KeyError;
 use crate::manifest::{Manifest, Method, Resource, SINGLE_FILE, Serialization, ShardNaming};
 use crate::measure::measure;
+use crate::output::write_whole;
 use crate::report::Note;
 use crate::source::{FollowedLink, IgnoreSet, IgnoredFile, Model, ModelKind, Relative, SymlinkPolicy};
 use crate::statement;
@@ -123,6 +125,18 @@ pub struct Signed {
     pub hashed: Hashed,
 }
 
+impl Signed {
+    /// Writes the bundle to `path`: whole or not at all. An older signature there is replaced.
+    ///
+    /// # Errors
+    /// What [`Bundle::check_target`] says, and [`Error::Io`]; a file at `path` is then as it was.
+    pub fn write(&self, path: &Path) -> Result<(), Error> {
+        Bundle::check_target(path)?;
+        let json = self.bundle.to_json();
+        write_whole(path, 0o666, |file| file.write_all(&json)).map_err(Error::io("write signature", path))
+    }
+}
+
 /// Hashes the model at `model` as it would be signed. `signature` is where the signature will be: it is left out if it
 /// lies inside the model.
 ///
@@ -164,7 +178,7 @@ pub fn hash(
         SingleFileName::Dot => SINGLE_FILE,
         SingleFileName::Basename => model.name(),
     });
-    let found = measure(device, &scan.files, single, options.method, algorithms, progress)?;
+    let found = measure(device, &scan.files, single, options.method, algorithms, &|_| None, progress)?;
     let mut resources = Vec::with_capacity(found.resources.len());
     for measured in found.resources {
         // The engine gives every digest that was asked for; a resource without one must not be signed.

@@ -246,11 +246,16 @@ impl Model {
         self.scan_within(ignore, links, list_ignored, walk::MAX_ENTRIES_THROUGH_LINKS)
     }
 
-    /// The file of this model-relative name, if it is there, without a look at anything else in the model.
+    /// The file of this model-relative name, if it is there, without a look at anything else in the model, and the link
+    /// that leads to it, if one does.
     ///
     /// # Errors
     /// As [`scan`](Self::scan), for what lies on the way to the file and for the file itself.
-    pub fn find(&self, name: &str, links: SymlinkPolicy) -> Result<Option<SourceFile>, SourceError> {
+    pub fn find(
+        &self,
+        name: &str,
+        links: SymlinkPolicy,
+    ) -> Result<Option<(SourceFile, Option<FollowedLink>)>, SourceError> {
         let path = self.root.join(name);
         let found = match fs::canonicalize(&path) {
             Ok(found) => found,
@@ -260,16 +265,21 @@ impl Model {
             Err(error) if leads_nowhere(&error) => return Ok(None),
             Err(error) => return Err(SourceError::io("look at", &path, error)),
         };
+        let leaves_root = !found.starts_with(&self.root);
         match links {
             SymlinkPolicy::Refuse if found != path => return Err(SourceError::Symlink { path }),
-            SymlinkPolicy::Inside if !found.starts_with(&self.root) => {
+            SymlinkPolicy::Inside if leaves_root => {
                 return Err(SourceError::LinkLeavesModel { link: path, target: found });
             }
             _ => {}
         }
         let meta = fs::symlink_metadata(&found).map_err(|error| SourceError::io("look at", &found, error))?;
         match Kind::of(meta.file_type()) {
-            Kind::File => Ok(Some(SourceFile { name: name.into(), base: Arc::from(found), skip: name.len() })),
+            Kind::File => {
+                let link = FollowedLink { name: name.to_owned(), target: found.clone(), leaves_root };
+                let link = (found != path).then_some(link);
+                Ok(Some((SourceFile { name: name.into(), base: Arc::from(found), skip: name.len() }, link)))
+            }
             Kind::Special(kind) => Err(SourceError::Special { path: found, kind }),
             Kind::Folder | Kind::Link => Ok(None),
         }

@@ -28,6 +28,20 @@ pub(super) struct Check<'a> {
     pub(super) begun: Instant,
 }
 
+/// Path and, where the statement tells it, length of each signed file.
+type SignedPaths<'a> = BTreeMap<&'a str, Option<u64>>;
+
+/// What is in the model.
+#[derive(Default)]
+struct Listed {
+    /// Signed files that are there, what lies under ignored paths, links.
+    scan: Scan,
+    /// Empty files that the statement does not name and could not name.
+    empty: Vec<String>,
+    /// Files that it does not name and could.
+    unsigned: Vec<String>,
+}
+
 impl Check<'_> {
     pub(super) fn run(&self) -> Result<Report, Error> {
         let mut notes = self.notes();
@@ -35,17 +49,20 @@ impl Check<'_> {
         let model = Model::open(self.model, links).map_err(seen)?;
         let signed_paths = self.signed_paths();
         let ignore = self.ignore(&model, &signed_paths, &mut notes)?;
-        let (scan, unsigned) = self.list(&model, &ignore, links, &signed_paths, &mut notes)?;
+        let listed = self.list(&model, &ignore, links, &signed_paths, &mut notes)?;
 
-        let single = (model.kind() == ModelKind::File).then(|| self.single_name(&model));
+        // A single file is signed as `.` by Python and under its own name by the specification.
+        let name = if signed_paths.contains_key(SINGLE_FILE) { SINGLE_FILE } else { model.name() };
+        let single = (model.kind() == ModelKind::File).then_some(name);
         let algorithms = self.algorithms()?;
         notes.extend(self.partly_signed(&algorithms));
         let mut chosen = Algorithms::default();
         algorithms.iter().for_each(|&algorithm| chosen = chosen.with(algorithm));
         let method = self.signed.serialization().method;
-        let found = measure(self.device, &scan.files, single, method, chosen, self.progress)?;
-        let differences = self.differences(&found, &unsigned, &algorithms)?;
-        let report = self.report(scan, unsigned, &found, algorithms, notes);
+        let expected = |name: &str| signed_paths.get(name).copied().flatten();
+        let found = measure(self.device, &listed.scan.files, single, method, chosen, &expected, self.progress)?;
+        let differences = self.differences(&found, &listed, &algorithms)?;
+        let report = self.report(listed, &found, algorithms, notes);
         if !differences.0.is_empty() {
             return Err(VerifyError::Differs { differences, report: Box::new(report) }.into());
         }
@@ -84,23 +101,31 @@ impl Check<'_> {
         }
     }
 
-    /// The path of every file that is signed, whole or in shards.
-    fn signed_paths(&self) -> BTreeSet<&str> {
+    /// The path of every file that is signed, whole or in shards, and its length, where the statement tells it.
+    fn signed_paths(&self) -> SignedPaths<'_> {
         let resources = self.signed.resources().iter();
         match self.signed.serialization().method {
-            Method::Files => resources.map(|resource| resource.name.as_str()).collect(),
-            Method::Shards { .. } => resources.filter_map(|resource| Some(resource.name.shard()?.0)).collect(),
+            Method::Files => resources.map(|resource| (resource.name.as_str(), resource.size)).collect(),
+            Method::Shards { .. } => {
+                let mut lengths = BTreeMap::new();
+                for (path, range) in resources.filter_map(|resource| resource.name.shard()) {
+                    // Shards tile their file: the largest end is the file's.
+                    let len: &mut Option<u64> = lengths.entry(path).or_default();
+                    *len = (*len).max(Some(range.end));
+                }
+                lengths
+            }
         }
     }
 
-    fn ignore(&self, model: &Model, signed: &BTreeSet<&str>, notes: &mut Vec<Note>) -> Result<IgnoreSet, Error> {
+    fn ignore(&self, model: &Model, signed: &SignedPaths<'_>, notes: &mut Vec<Note>) -> Result<IgnoreSet, Error> {
         let mut ignore = IgnoreSet::new();
         let recorded = self.signed.serialization().ignore_paths.as_deref();
         for path in recorded.unwrap_or_default() {
             let fault = |error: SourceError| FormatError::IgnorePath { path: path.clone(), why: error.to_string() };
             ignore.insert(path).map_err(fault).map_err(VerifyError::Format)?;
         }
-        for name in signed {
+        for name in signed.keys() {
             if let Some(path) = ignore.covering(name) {
                 let (name, path) = ((*name).to_owned(), path.to_owned());
                 return Err(VerifyError::Format(FormatError::SignedAndIgnored { name, path }).into());
@@ -115,44 +140,47 @@ impl Check<'_> {
         Ok(ignore)
     }
 
-    /// The files to hash, what lies beside them, and the names of files that are not signed.
+    /// The files to hash, and what lies beside them.
     fn list(
         &self,
         model: &Model,
         ignore: &IgnoreSet,
         links: SymlinkPolicy,
-        signed: &BTreeSet<&str>,
+        signed: &SignedPaths<'_>,
         notes: &mut Vec<Note>,
-    ) -> Result<(Scan, Vec<String>), Error> {
-        if model.kind() == ModelKind::File {
-            return Ok((model.scan(ignore, links, true).map_err(seen)?, Vec::new()));
-        }
-        let mut scan = if self.options.unsigned == UnsignedFiles::Refuse {
-            model.scan(ignore, links, true).map_err(seen)?
-        } else {
-            // Only the signed files count: whatever lies beside them, links and sockets too, is not even looked at
-            // closely. Where the listing works it is used to name the rest.
-            let mut scan = match model.scan(ignore, SymlinkPolicy::Refuse, true) {
-                Ok(scan) => scan,
-                Err(why) => {
-                    notes.push(Note::NotListed(why.to_string()));
-                    Scan::default()
+    ) -> Result<Listed, Error> {
+        let mut scan = match model.scan(ignore, links, true) {
+            Ok(scan) => scan,
+            // Only the signed files count, whatever lies beside them; but a strict answer needs the whole list.
+            Err(why)
+                if self.options.unsigned == UnsignedFiles::Tolerate
+                    && self.options.uncovered == UncoveredFiles::List =>
+            {
+                notes.push(Note::NotListed(why.to_string()));
+                let mut scan = Scan::default();
+                for name in signed.keys().filter(|name| **name != SINGLE_FILE) {
+                    if let Some((file, link)) = model.find(name, links).map_err(seen)? {
+                        scan.files.push(file);
+                        scan.followed.extend(link);
+                    }
                 }
-            };
-            scan.files.retain(|file| !signed.contains(file.name()));
-            for name in signed.iter().filter(|name| **name != SINGLE_FILE) {
-                scan.files.extend(model.find(name, links).map_err(seen)?);
+                scan
             }
-            scan
+            Err(why) => return Err(seen(why)),
         };
-        let (files, others) = scan.files.into_iter().partition(|file| signed.contains(file.name()));
-        scan.files = files;
-        Ok((scan, others.iter().map(|file: &SourceFile| file.name().to_owned()).collect()))
-    }
-
-    /// A single file is signed as `.` by Python and under its own name by the specification: whichever the statement has.
-    fn single_name<'m>(&self, model: &'m Model) -> &'m str {
-        if self.signed_paths().contains(SINGLE_FILE) { SINGLE_FILE } else { model.name() }
+        let mut listed = Listed::default();
+        if model.kind() == ModelKind::Directory {
+            // An empty file gives no shard, so that a statement of shards cannot tell whether it was there. This is the
+            // only look at its length: a file is in exactly one of the lists.
+            let shards = self.signed.serialization().method != Method::Files;
+            let is_empty = |file: &SourceFile| fs::symlink_metadata(file.path()).is_ok_and(|meta| meta.len() == 0);
+            let (files, others) = scan.files.into_iter().partition(|file| signed.contains_key(file.name()));
+            scan.files = files;
+            let (empty, unsigned): (Vec<_>, Vec<_>) = others.into_iter().partition(|file| shards && is_empty(file));
+            listed.empty = empty.iter().map(|file| file.name().to_owned()).collect();
+            listed.unsigned = unsigned.iter().map(|file| file.name().to_owned()).collect();
+        }
+        Ok(Listed { scan, ..listed })
     }
 
     fn algorithms(&self) -> Result<Vec<Algorithm>, Error> {
@@ -185,14 +213,26 @@ impl Check<'_> {
     fn differences(
         &self,
         found: &Measurement,
-        unsigned: &[String],
+        listed: &Listed,
         algorithms: &[Algorithm],
     ) -> Result<Differences, VerifyError> {
         let mut differences = BTreeMap::new();
+        let mut not_read = BTreeSet::new();
+        for (name, expected, found) in &found.resized {
+            let difference = Difference::Resized { expected: *expected, found: *found };
+            differences.insert(ResourceName::of_file(name, None), difference);
+            not_read.insert(name.as_str());
+        }
+        let shards = self.signed.serialization().method != Method::Files;
+        let file_of = |resource: &ResourceName| match resource.shard() {
+            Some((path, _)) if shards => path.to_owned(),
+            _ => resource.to_string(),
+        };
         let measured: BTreeMap<&str, &Measured> = found.resources.iter().map(|m| (m.name.as_str(), m)).collect();
         for resource in self.signed.resources() {
             let difference = match measured.get(resource.name.as_str()) {
                 Some(measured) => compare(resource, measured, algorithms)?,
+                None if !not_read.is_empty() && not_read.contains(file_of(&resource.name).as_str()) => None,
                 None => Some(Difference::Missing),
             };
             differences.extend(difference.map(|difference| (resource.name.clone(), difference)));
@@ -202,29 +242,15 @@ impl Check<'_> {
             differences.insert(ResourceName::of_file(name, None), Difference::Unsigned);
         }
         if self.options.unsigned == UnsignedFiles::Refuse {
-            for name in unsigned.iter().filter(|name| !self.covers_nothing_of(name)) {
+            for name in &listed.unsigned {
                 differences.insert(ResourceName::of_file(name, None), Difference::Unsigned);
             }
         }
         Ok(Differences(differences))
     }
 
-    /// An empty file gives no shard, so that a statement of shards cannot tell whether it was there.
-    fn covers_nothing_of(&self, name: &str) -> bool {
-        let shards = self.signed.serialization().method != Method::Files;
-        shards && fs::symlink_metadata(self.model.join(name)).is_ok_and(|meta| meta.is_file() && meta.len() == 0)
-    }
-
-    fn report(
-        &self,
-        scan: Scan,
-        unsigned: Vec<String>,
-        found: &Measurement,
-        checked: Vec<Algorithm>,
-        notes: Vec<Note>,
-    ) -> Report {
-        let (mut empty, unsigned): (Vec<_>, Vec<_>) =
-            unsigned.into_iter().partition(|name| self.covers_nothing_of(name));
+    fn report(&self, listed: Listed, found: &Measurement, checked: Vec<Algorithm>, notes: Vec<Note>) -> Report {
+        let Listed { scan, mut empty, unsigned } = listed;
         empty.extend(found.empty.iter().cloned());
         // Where they are not tolerated they are differences.
         let unsigned = if self.options.unsigned == UnsignedFiles::Tolerate { unsigned } else { Vec::new() };

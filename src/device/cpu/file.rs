@@ -72,6 +72,39 @@ impl OpenFile {
         })
     }
 
+    /// All bytes of a file that was short when opened. It must end where it should: some file systems give a length of
+    /// zero for files that have contents.
+    pub(super) fn read_whole<'b>(&self, buffer: &'b mut Vec<u8>) -> Result<&'b [u8], Error> {
+        let len = self.len() as usize;
+        buffer.resize(len + 1, 0);
+        let mut filled = 0;
+        while filled < len + 1 {
+            match self.file.read_at(&mut buffer[filled..len + 1], filled as u64) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(self.read_error(error)),
+            }
+            // A regular file gives less than it was asked for only at its end.
+            if filled == len && len > 0 {
+                break;
+            }
+        }
+        match filled {
+            _ if filled == len => Ok(&buffer[..len]),
+            _ => Err(changed(&self.path, &format!("it had {len} bytes when opened, and {filled} or more were read"))),
+        }
+    }
+
+    /// To be asked of a long file after the last read: it ends where it should.
+    pub(super) fn check_end(&self) -> Result<(), Error> {
+        match self.file.read_at(&mut [0], self.len()) {
+            Ok(0) => Ok(()),
+            Ok(_) => Err(changed(&self.path, &format!("it goes on after the {} bytes that it had", self.len()))),
+            Err(error) => Err(self.read_error(error)),
+        }
+    }
+
     pub(super) fn read_error(&self, error: io::Error) -> Error {
         Error::io("read", self.path.as_path())(error)
     }
@@ -131,6 +164,29 @@ mod tests {
         assert!(matches!(OpenFile::open(&link), Err(Error::FileChanged { .. })));
         assert!(matches!(OpenFile::open(dir.path()), Err(Error::FileChanged { .. })));
         assert!(matches!(OpenFile::open(&dir.path().join("none")), Err(Error::Io { .. })));
+    }
+
+    #[test]
+    fn a_file_that_hides_its_length_is_not_taken_for_an_empty_one() {
+        let mut buffer = Vec::new();
+        let file = OpenFile::open(Path::new("/proc/version")).unwrap();
+        assert_eq!(file.len(), 0, "what procfs says");
+        assert!(matches!(file.read_whole(&mut buffer), Err(Error::FileChanged { .. })));
+        assert!(matches!(file.check_end(), Err(Error::FileChanged { .. })));
+
+        let dir = tempfile::tempdir().unwrap();
+        for len in [0, 1, 4096, 4097] {
+            let path = dir.path().join("w");
+            std::fs::write(&path, vec![7; len]).unwrap();
+            let file = OpenFile::open(&path).unwrap();
+            assert_eq!(file.read_whole(&mut buffer).unwrap(), vec![7; len]);
+            file.check_end().unwrap();
+            OpenOptions::new().append(true).open(&path).unwrap().write_all(b"x").unwrap();
+            assert!(matches!(file.check_end(), Err(Error::FileChanged { .. })));
+            assert!(matches!(file.read_whole(&mut buffer), Err(Error::FileChanged { .. })));
+            std::fs::write(&path, vec![7; len / 2]).unwrap();
+            assert_eq!(file.read_whole(&mut buffer).is_err(), len > 0);
+        }
     }
 
     #[test]

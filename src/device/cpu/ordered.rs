@@ -15,7 +15,7 @@ use super::stream::{Monitor, Source, Stream};
 use super::{Algorithms, Digests, Progress};
 use crate::digest::Algorithm;
 use crate::error::Error;
-use crate::tree::{GroupSize, Tree, group_value};
+use crate::tree::{Frontier, GroupSize, Tree, group_value};
 
 /// Bytes in a slab: a fetched one is still in the second-level cache when it is taken.
 const SLAB: u64 = 256 << 10;
@@ -45,11 +45,16 @@ struct State {
     /// Workers that assist now.
     helpers: usize,
     /// Slot `i % RING` holds slab `i` once it is fetched.
-    ready: [Option<Vec<u8>>; RING as usize],
+    ready: [Option<Slab>; RING as usize],
     /// Buffers that nobody uses now.
     spare: Vec<Vec<u8>>,
-    /// Values of the slabs, if BLAKE3 is wanted.
-    values: Vec<ChainingValue>,
+}
+
+/// A fetched slab.
+struct Slab {
+    bytes: Vec<u8>,
+    /// Its BLAKE3 value, if BLAKE3 is wanted.
+    value: Option<ChainingValue>,
 }
 
 impl<'a> Ordered<'a> {
@@ -62,14 +67,13 @@ impl<'a> Ordered<'a> {
         stop: &'a AtomicBool,
     ) -> Self {
         let tree = Tree::new(range.end - range.start, GroupSize::at_most(SLAB));
-        let values = if algorithms.has(Algorithm::Blake3) { vec![[0; 32]; tree.groups() as usize] } else { Vec::new() };
         let ready = std::array::from_fn(|_| None);
-        let state = Monitor::new(State { claimed: 0, finished: 0, helpers: 0, ready, spare: Vec::new(), values });
+        let state = Monitor::new(State { claimed: 0, finished: 0, helpers: 0, ready, spare: Vec::new() });
         Self { source, range, tree, algorithms, progress, stop, state }
     }
 
     /// The owner's next slab: fetched by a helper, or by the owner itself if nobody has begun. `None` after a stop.
-    fn next(&self, index: u64) -> Result<Option<Vec<u8>>, Error> {
+    fn next(&self, index: u64) -> Result<Option<Slab>, Error> {
         let mut state = self.state.lock();
         loop {
             if self.stopped() {
@@ -104,15 +108,12 @@ impl<'a> Ordered<'a> {
     }
 
     /// Reads one slab and takes its BLAKE3 value, if wanted.
-    fn fetch(&self, index: u64, mut buffer: Vec<u8>) -> Result<Vec<u8>, Error> {
+    fn fetch(&self, index: u64, mut bytes: Vec<u8>) -> Result<Slab, Error> {
         let slab = self.tree.range(index);
-        buffer.resize((slab.end - slab.start) as usize, 0);
-        self.source.file.read_at(&mut buffer, self.range.start + slab.start)?;
-        if self.algorithms.has(Algorithm::Blake3) {
-            let value = group_value(slab.start, &buffer);
-            self.state.lock().values[index as usize] = value;
-        }
-        Ok(buffer)
+        bytes.resize((slab.end - slab.start) as usize, 0);
+        self.source.file.read_at(&mut bytes, self.range.start + slab.start)?;
+        let value = self.algorithms.has(Algorithm::Blake3).then(|| group_value(slab.start, &bytes));
+        Ok(Slab { bytes, value })
     }
 
     fn stopped(&self) -> bool {
@@ -124,13 +125,15 @@ impl Stream for Ordered<'_> {
     fn own(&self) -> Result<Digests, Error> {
         let mut digests = Digests::default();
         let mut sequential = Sequential::new(self.algorithms);
+        let mut frontier = Frontier::default();
         for index in 0..self.tree.groups() {
             let Some(slab) = self.next(index)? else { return Ok(digests) };
-            sequential.update(&slab);
-            let count = slab.len() as u64;
+            sequential.update(&slab.bytes);
+            slab.value.into_iter().for_each(|value| frontier.push(value));
+            let count = slab.bytes.len() as u64;
             let mut state = self.state.lock();
             state.finished = index + 1;
-            state.spare.push(slab);
+            state.spare.push(slab.bytes);
             drop(state);
             if (index + 1).is_multiple_of(WAKE_EVERY) {
                 self.state.notify();
@@ -138,8 +141,7 @@ impl Stream for Ordered<'_> {
             self.progress.advance(count, 0);
         }
         sequential.finish(&mut digests);
-        // Every slab has passed through the owner, so every value is there.
-        if let Some(root) = self.tree.root(&self.state.lock().values) {
+        if let Some(root) = frontier.root() {
             digests.set(root);
         }
         Ok(digests)

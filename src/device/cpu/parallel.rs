@@ -1,5 +1,6 @@
 //! A long string of which only the BLAKE3 digest is wanted: slabs in any order, each hashed where it is fetched.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +13,7 @@ use super::map::{LeasedMap, SlabError};
 use super::stream::{Monitor, READ, Source, Stream};
 use super::{Digests, Progress};
 use crate::error::Error;
-use crate::tree::{GroupSize, Tree, group_value};
+use crate::tree::{Frontier, GroupSize, Tree, group_value};
 
 pub(super) struct Parallel<'a> {
     source: Arc<Source>,
@@ -27,9 +28,19 @@ pub(super) struct Parallel<'a> {
 struct State {
     /// Slabs that somebody has begun.
     claimed: u64,
-    /// Slabs whose values are there.
-    finished: u64,
-    values: Vec<ChainingValue>,
+    /// The values of the first slabs, merged.
+    frontier: Frontier,
+    /// Values of later ones, which wait for those before them.
+    early: BTreeMap<u64, ChainingValue>,
+}
+
+impl State {
+    fn take(&mut self, index: u64, value: ChainingValue) {
+        self.early.insert(index, value);
+        while let Some(value) = self.early.remove(&self.frontier.groups()) {
+            self.frontier.push(value);
+        }
+    }
 }
 
 impl<'a> Parallel<'a> {
@@ -45,8 +56,7 @@ impl<'a> Parallel<'a> {
         const MIB: u64 = 1 << 20;
         let slab = GroupSize::at_most((32 * MIB / threads as u64).clamp(MIB, 16 * MIB));
         let tree = Tree::new(range.end - range.start, slab);
-        let values = vec![[0; 32]; tree.groups() as usize];
-        let state = Monitor::new(State { claimed: 0, finished: 0, values });
+        let state = Monitor::new(State { claimed: 0, frontier: Frontier::default(), early: BTreeMap::new() });
         Self { source, range, tree, progress, stop, state }
     }
 
@@ -57,9 +67,8 @@ impl<'a> Parallel<'a> {
             let slab = self.tree.range(index);
             let value = self.value(&slab, &mut buffer, &mut ways)?;
             let mut state = self.state.lock();
-            state.values[index as usize] = value;
-            state.finished += 1;
-            let done = state.finished == self.tree.groups();
+            state.take(index, value);
+            let done = state.frontier.groups() == self.tree.groups();
             drop(state);
             if done {
                 self.state.notify();
@@ -121,11 +130,11 @@ impl Stream for Parallel<'_> {
     fn own(&self) -> Result<Digests, Error> {
         self.hash_slabs(&|| false)?;
         let mut state = self.state.lock();
-        while state.finished < self.tree.groups() && !self.stopped() {
+        while state.frontier.groups() < self.tree.groups() && !self.stopped() {
             state = self.state.wait(state);
         }
         let mut digests = Digests::default();
-        if let Some(root) = self.tree.root(&state.values).filter(|_| !self.stopped()) {
+        if let Some(root) = state.frontier.root().filter(|_| !self.stopped()) {
             digests.set(root);
         }
         Ok(digests)

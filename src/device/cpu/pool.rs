@@ -38,8 +38,10 @@ type Board<'a> = Monitor<Shared<'a>>;
 #[derive(Default)]
 struct Shared<'a> {
     next_file: usize,
-    /// Workers between taking files and telling what is in them.
-    opening: usize,
+    /// Workers that have taken files or a unit and not yet told the others what of it they can help with.
+    taking: usize,
+    /// Files that a worker took and gave back.
+    returned: Vec<Range<usize>>,
     /// Large files with units that nobody has taken.
     large: Vec<Arc<LargeFile>>,
     /// Strings in the works that can use help.
@@ -133,7 +135,8 @@ impl<'a> Pool<'a> {
 
     /// As many workers as there is work for: starting a thread costs as much as hashing some hundred kilobytes.
     fn workers(&self) -> usize {
-        let known: Option<u64> = self.files.iter().map(|file| file.size_hint).sum();
+        let add = |sum: u64, file: &FileJob| file.size_hint.map(|len| sum.saturating_add(len));
+        let known = self.files.iter().try_fold(0, add);
         let useful = known.map_or(usize::MAX, |bytes| {
             usize::try_from(bytes >> 20).unwrap_or(usize::MAX).saturating_add(self.files.len() / 32).saturating_add(1)
         });
@@ -149,7 +152,11 @@ impl<'a> Pool<'a> {
                 match self.next(board) {
                     Task::Files(range) => self.files(board, range, &mut buffer, &mut hashed)?,
                     Task::Unit(file, unit) => self.unit(board, &file, unit, &mut buffer, &mut hashed)?,
-                    Task::Assist(stream) => stream.assist(&|| self.units_wait.load(Ordering::Relaxed))?,
+                    Task::Assist(stream) => {
+                        stream.assist(&|| self.units_wait.load(Ordering::Relaxed))?;
+                        // There is room for another helper.
+                        board.notify();
+                    }
                     Task::Nothing => return Ok(()),
                 }
             }
@@ -170,32 +177,40 @@ impl<'a> Pool<'a> {
             }
             if let Some(file) = shared.large.last().cloned() {
                 match file.take_unit() {
-                    Some((unit, true)) => return Task::Unit(file, unit),
+                    Some((unit, true)) => {
+                        shared.taking += 1;
+                        return Task::Unit(file, unit);
+                    }
                     last => {
                         shared.large.pop();
                         self.units_wait.store(!shared.large.is_empty(), Ordering::Relaxed);
                         if let Some((unit, _)) = last {
+                            shared.taking += 1;
                             return Task::Unit(file, unit);
                         }
                         continue;
                     }
                 }
             }
+            if let Some(range) = shared.returned.pop() {
+                shared.taking += 1;
+                return Task::Files(range);
+            }
             if shared.next_file < self.files.len() {
                 // Many small files: take a few at once, but never so many that the others run dry at the end.
                 let left = self.files.len() - shared.next_file;
                 let hint = self.files[self.order[shared.next_file]].size_hint;
                 let several = if hint.is_some_and(|len| len > READ as u64) { 1 } else { 32 };
-                let take = (left / (self.cpu.threads * 8)).clamp(1, several);
+                let take = (left / self.cpu.threads / 8).clamp(1, several);
                 let begin = shared.next_file;
                 shared.next_file += take;
-                shared.opening += 1;
+                shared.taking += 1;
                 return Task::Files(begin..begin + take);
             }
             if let Some(stream) = shared.streams.iter().find(|stream| stream.has_work()) {
                 return Task::Assist(Arc::clone(stream));
             }
-            if shared.opening == 0 && shared.streams.is_empty() {
+            if shared.taking == 0 && shared.streams.is_empty() {
                 return Task::Nothing;
             }
             shared = board.wait(shared);
@@ -210,16 +225,21 @@ impl<'a> Pool<'a> {
         buffer: &mut Vec<u8>,
         hashed: &mut Vec<(usize, HashedFile)>,
     ) -> Result<(), Error> {
-        for &index in &self.order[range] {
+        for position in range.clone() {
             if self.stop.load(Ordering::Relaxed) {
                 break;
             }
-            let file = OpenFile::open(&self.files[index].path)?;
+            let index = self.order[position];
+            let job = &self.files[index];
+            let file = OpenFile::open(&job.path)?;
             let len = file.len();
+            if job.expected_len.is_some_and(|expected| expected != len) {
+                hashed.push((index, HashedFile { len, parts: Vec::new() }));
+                self.progress.advance(job.size_hint.unwrap_or(0), 1);
+                continue;
+            }
             if len <= READ as u64 {
-                buffer.resize(READ, 0);
-                let bytes = &mut buffer[..len as usize];
-                file.read_at(bytes, 0)?;
+                let bytes = file.read_whole(buffer)?;
                 file.check_unchanged()?;
                 let mut parts = Vec::with_capacity(1);
                 self.parts_of(bytes, 0, self.shard.map_or(len, NonZeroU64::get), &mut parts);
@@ -235,10 +255,13 @@ impl<'a> Pool<'a> {
             let mut shared = board.lock();
             shared.large.push(large);
             self.units_wait.store(true, Ordering::Relaxed);
-            drop(shared);
-            board.notify();
+            // One large file at a time, so that few are open at once.
+            if position + 1 < range.end {
+                shared.returned.push(position + 1..range.end);
+            }
+            break;
         }
-        board.lock().opening -= 1;
+        board.lock().taking -= 1;
         board.notify();
         Ok(())
     }
@@ -261,6 +284,8 @@ impl<'a> Pool<'a> {
             file.source.file.read_at(bytes, range.start)?;
             self.parts_of(bytes, range.start, file.shard, &mut parts);
             self.progress.advance(range.end - range.start, 0);
+            board.lock().taking -= 1;
+            board.notify();
         } else {
             let digests = self.stream(board, file, range.clone())?;
             parts.push(Part { start: range.start, end: range.end, digests });
@@ -269,6 +294,7 @@ impl<'a> Pool<'a> {
         done.parts.append(&mut parts);
         done.units_left -= 1;
         if done.units_left == 0 && !self.stop.load(Ordering::Relaxed) {
+            file.source.file.check_end()?;
             file.source.file.check_unchanged()?;
             let mut parts = std::mem::take(&mut done.parts);
             parts.sort_unstable_by_key(|part| part.start);
@@ -286,12 +312,17 @@ impl<'a> Pool<'a> {
         } else {
             Arc::new(Parallel::new(source, range, self.cpu.threads, progress, &self.stop))
         };
-        board.lock().streams.push(Arc::clone(&stream));
+        {
+            let mut shared = board.lock();
+            shared.streams.push(Arc::clone(&stream));
+            shared.taking -= 1;
+        }
         board.notify();
-        let digests = stream.own();
+        // A failed string stays on the board: whoever waits in it is woken when the failure is told.
+        let digests = stream.own()?;
         board.lock().streams.retain(|other| !Arc::ptr_eq(other, &stream));
         board.notify();
-        digests
+        Ok(digests)
     }
 
     /// Digests of every shard of `bytes`, which begin at byte `at` of their file.
@@ -335,4 +366,41 @@ fn digests_of(algorithms: Algorithms, bytes: &[u8]) -> Digests {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Silent;
+    use super::*;
+
+    /// A string whose owner meets an error while a helper waits for room in the ring.
+    #[test]
+    fn a_helper_that_waits_is_woken_when_the_owner_fails() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("w");
+        let len = 8 << 20;
+        std::fs::write(&path, vec![7; len as usize]).unwrap();
+        let jobs = [FileJob { path: path.clone(), size_hint: None, expected_len: None }];
+        let cpu = Cpu { threads: 2, io: Io::Read };
+        let pool = Pool::new(&jobs, Algorithms::only(Algorithm::Sha256), None, cpu, &Silent);
+        let board = Board::default();
+        board.lock().taking = 1;
+        let source = Arc::new(Source { map: None, file: OpenFile::open(&path).unwrap() });
+        let large = Arc::new(LargeFile::new(0, Arc::clone(&source), None));
+        // Past the end: the owner's first read fails.
+        assert!(pool.stream(&board, &large, len..2 * len).is_err());
+        assert_eq!(board.lock().streams.len(), 1, "the failed string stays where the failure finds it");
+
+        let ring = Ordered::new(source, 0..len, pool.algorithms, &Silent, &pool.stop);
+        let ring: Arc<dyn Stream + '_> = Arc::new(ring);
+        board.lock().streams.push(Arc::clone(&ring));
+        std::thread::scope(|scope| {
+            // Nobody owns the string: the helper fills the ring and waits.
+            let helper = scope.spawn(|| ring.assist(&|| false));
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            assert!(!helper.is_finished());
+            pool.fail(&board, DeviceError::Worker(DeviceKind::Cpu).into());
+            helper.join().unwrap().unwrap();
+        });
+    }
 }
