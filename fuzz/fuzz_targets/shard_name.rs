@@ -17,9 +17,12 @@ fuzz_target!(|text: &str| {
     assert_eq!(parts(text), parts(read), "only empty components and `.` are dropped");
     if let Some((path, range)) = name.shard() {
         assert_eq!(format!("{path}:{}:{}", range.start, range.end), read, "one spelling for each shard");
-        assert!(!path.is_empty());
+        assert!(invariants::is_plain(path), "{read:?} is a shard of {path:?}");
     } else if let [end, start, path] = read.rsplitn(3, ':').collect::<Vec<_>>()[..] {
         let number = |text: &str| text.parse::<u64>().is_ok_and(|number| number.to_string() == text);
-        assert!(path.is_empty() || !number(start) || !number(end), "{read:?} is a shard, and not seen as one");
+        assert!(
+            !invariants::is_plain(path) || !number(start) || !number(end),
+            "{read:?} is a shard, and not seen as one"
+        );
     }
 });
