@@ -1,5 +1,5 @@
 //! Any bytes as the payload of a bundle. Nothing outside the crate writes a statement but `sign`, so what is read here
-//! is not written again: `tests/properties.rs` goes the other way round.
+//! is not written again: `tests/properties/trees.rs` goes the other way round.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
