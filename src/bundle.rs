@@ -138,7 +138,8 @@ impl Bundle {
             return Err(Error::io("read signature", path)(std::io::Error::other("it is not a regular file")));
         }
         let len = meta.len();
-        let mut text = Vec::with_capacity(usize::try_from(len.min(limit)).unwrap_or(0));
+        // Enough for most at once; a length that is not true must not be believed.
+        let mut text = Vec::with_capacity(len.min(limit).min(1 << 20) as usize);
         // One byte more than allowed tells a file that has grown, or a pipe, from one that ends.
         file.take(limit.saturating_add(1)).read_to_end(&mut text).map_err(Error::io("read signature", path))?;
         if text.len() as u64 > limit {
@@ -239,7 +240,10 @@ impl Bundle {
     /// there is no such folder, or what stands there cannot be read.
     pub fn check_target(path: &Path) -> Result<(), Error> {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        std::fs::read_dir(folder).map_err(Error::io("write signature into", folder))?;
+        let there = std::fs::metadata(folder).map_err(Error::io("write signature into", folder))?;
+        if !there.is_dir() {
+            return Err(Error::io("write signature into", folder)(std::io::ErrorKind::NotADirectory.into()));
+        }
         let mut head = Vec::new();
         match OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path) {
             Ok(file) if !file.metadata().is_ok_and(|meta| meta.is_file()) => {

@@ -1,7 +1,5 @@
 //! DSSE: the bytes that a signature is really over (secure-systems-lab/dsse, protocol.md).
 
-use crate::digest::hex;
-
 /// The only payload type of OMS.
 pub const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
 
@@ -55,8 +53,8 @@ fn python_repr(bytes: &[u8], out: &mut Vec<u8>) {
             _ if byte == quote => out.extend([b'\\', byte]),
             b' '..=b'~' => out.push(byte),
             _ => {
-                out.extend(b"\\x");
-                out.extend(hex(&[byte]).into_bytes());
+                const DIGITS: &[u8; 16] = b"0123456789abcdef";
+                out.extend([b'\\', b'x', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
             }
         }
     }

@@ -56,7 +56,7 @@ pub enum Error {
     },
     /// A signature would replace a file that is none.
     #[error(
-        "{path:?} is there and is not a signature; it would be lost. Write the signature to another path, or remove that file first"
+        "{path:?} is there and is not a signature, so it is not replaced. Write the signature to another path, or remove that file first"
     )]
     NotASignature {
         /// The file.
@@ -191,7 +191,7 @@ pub enum FormatError {
         source: serde_json::Error,
     },
     /// A media type that is not a Sigstore bundle's.
-    #[error("the bundle's mediaType is {0:?}, not that of a Sigstore bundle v0.3")]
+    #[error("the bundle's mediaType is {}, not that of a Sigstore bundle v0.3", quoted(.0))]
     MediaType(String),
     /// None, or more than one, of publicKey, certificate and x509CertificateChain.
     #[error(
@@ -207,7 +207,7 @@ pub enum FormatError {
         limit: usize,
     },
     /// The envelope is for another kind of payload.
-    #[error("the envelope's payloadType is {0:?}, not \"application/vnd.in-toto+json\"")]
+    #[error("the envelope's payloadType is {}, not \"application/vnd.in-toto+json\"", quoted(.0))]
     PayloadType(String),
     /// A DSSE envelope of OMS has exactly one signature.
     #[error("the envelope must hold exactly one signature and holds {0}")]
@@ -219,10 +219,10 @@ pub enum FormatError {
         field: &'static str,
     },
     /// Not an in-toto Statement v1.
-    #[error("the statement's _type is {0:?}, not \"https://in-toto.io/Statement/v1\"")]
+    #[error("the statement's _type is {}, not \"https://in-toto.io/Statement/v1\"", quoted(.0))]
     StatementType(String),
     /// Another predicate than model signing's.
-    #[error("the statement's predicateType is {0:?}, not \"https://model_signing/signature/v1.0\"")]
+    #[error("the statement's predicateType is {}, not \"https://model_signing/signature/v1.0\"", quoted(.0))]
     PredicateType(String),
     /// The old pre-authentication encoding over a new statement.
     #[error("the signature is over the faulty encoding of model-signing 0.2, but the statement is of a later form")]
@@ -244,10 +244,10 @@ pub enum FormatError {
         computed: Digest,
     },
     /// Unknown serialization method.
-    #[error("the serialization method {0:?} is unknown; known are \"files\" and \"shards\"")]
+    #[error("the serialization method {} is unknown; known are \"files\" and \"shards\"", quoted(.0))]
     Method(String),
     /// Unknown hash.
-    #[error("the hash_type {0:?} is unknown; known are sha256, blake2b and blake3")]
+    #[error("the hash_type {} is unknown; known are sha256, blake2b and blake3", quoted(.0))]
     HashType(String),
     /// A shard size that is absent, misplaced, zero or no whole number.
     #[error("the shard_size is {0}; method \"shards\" needs a positive whole number, method \"files\" none")]
@@ -319,7 +319,52 @@ pub enum FormatError {
     },
 }
 
+/// Text that a bundle can make as long as it likes is shown up to here.
+const SHOWN: usize = 160;
+
 /// Text that quotes a bundle, with control characters escaped, so that the bundle cannot write lines of its own.
 fn tame(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { c.escape_debug().to_string() } else { c.to_string() }).collect()
+    let shown = text.chars().take(SHOWN);
+    let mut out: String =
+        shown.map(|c| if c.is_control() { c.escape_debug().to_string() } else { c.to_string() }).collect();
+    if text.chars().nth(SHOWN).is_some() {
+        out.push_str(" ..");
+    }
+    out
+}
+
+/// A value of a bundle in quotes.
+pub(crate) fn quoted(text: &str) -> String {
+    let shown: String = text.chars().take(SHOWN).collect();
+    if shown.len() == text.len() { format!("{text:?}") } else { format!("{shown:?} ..") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bundle_cannot_fill_a_screen_or_write_a_line() {
+        for length in [SHOWN, SHOWN + 1, 5_000_000] {
+            let long = format!("\n{}", "x".repeat(length - 1));
+            let errors = [
+                FormatError::MediaType(long.clone()).to_string(),
+                FormatError::PayloadType(long.clone()).to_string(),
+                FormatError::StatementType(long.clone()).to_string(),
+                FormatError::PredicateType(long.clone()).to_string(),
+                FormatError::Method(long.clone()).to_string(),
+                FormatError::HashType(long.clone()).to_string(),
+                SignatureError::OtherKey { named: long.clone(), given: String::new() }.to_string(),
+                FormatError::Json { what: "bundle", source: serde::de::Error::custom(&long) }.to_string(),
+            ];
+            for text in errors {
+                assert!(text.len() < SHOWN + 140 && !text.contains('\n'), "{text}");
+                assert_eq!(
+                    text.contains("x .. ") || text.contains("x\" ..") || text.ends_with(" .."),
+                    length > SHOWN,
+                    "{text}"
+                );
+            }
+        }
+    }
 }

@@ -304,16 +304,17 @@ pub enum Difference {
     Unsigned,
 }
 
-/// Every difference of a model from its manifest, by name. Shown as counts and the first names.
+/// Every difference of a model from its manifest, sorted by name. A name may stand twice: that of a shard that changed
+/// can be that of a file that is not signed. Shown as counts and the first names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Differences(pub BTreeMap<ResourceName, Difference>);
+pub struct Differences(pub Vec<(ResourceName, Difference)>);
 
 impl Differences {
     /// How many there are of each kind: `1 changed, 2 missing, 1 not signed`.
     #[must_use]
     pub fn counts(&self) -> String {
         let mut counts = [(0, "changed"), (0, "missing"), (0, "not signed")];
-        for difference in self.0.values() {
+        for (_, difference) in &self.0 {
             let kind = match difference {
                 Difference::Changed { .. } | Difference::Resized { .. } => 0,
                 Difference::Missing => 1,
@@ -331,7 +332,7 @@ impl fmt::Display for Differences {
         /// A message is no place for 200,000 names.
         const NAMED: usize = 5;
         // Names come from a file system or a bundle: quoted, so that they cannot forge lines of their own.
-        let named: Vec<String> = self.0.keys().take(NAMED).map(|name| format!("{:?}", name.as_str())).collect();
+        let named: Vec<String> = self.0.iter().take(NAMED).map(|(name, _)| format!("{:?}", name.as_str())).collect();
         let more = if self.0.len() > NAMED { ", .." } else { "" };
         write!(f, "the model differs from what was signed: {} ({}{more})", self.counts(), named.join(", "))
     }
@@ -455,7 +456,7 @@ mod tests {
     #[test]
     fn a_name_cannot_forge_a_line_of_the_report() {
         let name = ResourceName::parse("a\nVerification succeeded").unwrap();
-        let text = Differences([(name, Difference::Missing)].into()).to_string();
+        let text = Differences(vec![(name, Difference::Missing)]).to_string();
         assert_eq!(text, "the model differs from what was signed: 1 missing (\"a\\nVerification succeeded\")");
     }
 }

@@ -22,6 +22,7 @@ pub(crate) struct Measured {
 pub(crate) struct Measurement {
     /// Sorted by name.
     pub(crate) resources: Vec<Measured>,
+    /// Files read.
     pub(crate) files: usize,
     pub(crate) bytes: u64,
     /// Names of files that gave no resource: empty ones, under shards.
@@ -63,6 +64,7 @@ pub(crate) fn measure(
         let name = single.unwrap_or_else(|| file.name());
         if let Some(expected) = job.expected_len.filter(|&expected| expected != hashed.len) {
             measurement.resized.push((name.to_owned(), expected, hashed.len));
+            measurement.files -= 1;
             continue;
         }
         measurement.bytes += hashed.len;

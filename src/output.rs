@@ -6,6 +6,15 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+/// What to do with a file that is there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Existing {
+    /// It stays, and writing fails.
+    Keep,
+    /// It is replaced.
+    Replace,
+}
+
 /// Writes `path` through a temporary file beside it, which takes its name only when everything is in it.
 ///
 /// `mode` is what the file may at most be (the process's umask takes from it). On any error the temporary file is
@@ -13,7 +22,12 @@ use std::path::{Path, PathBuf};
 ///
 /// # Errors
 /// What the system says. A path that is a directory, a device or a pipe is refused: renaming over it would replace it.
-pub(crate) fn write_whole(path: &Path, mode: u32, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+pub(crate) fn write_whole(
+    path: &Path,
+    mode: u32,
+    existing: Existing,
+    fill: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<()> {
     // A link is followed to what it stands for, as opening it for writing would.
     let target = if path.is_symlink() { fs::canonicalize(path)? } else { path.to_owned() };
     let path = &target;
@@ -28,9 +42,13 @@ pub(crate) fn write_whole(path: &Path, mode: u32, fill: impl FnOnce(&mut File) -
     let written = fill(&mut file).and_then(|()| {
         // Closing would swallow what a network file system has to say about a full disk; this does not.
         file.sync_all()?;
-        fs::rename(&temporary, path)
+        match existing {
+            Existing::Replace => fs::rename(&temporary, path),
+            // A second name is given only where there is none: nobody can come in between, as after a look.
+            Existing::Keep => fs::hard_link(&temporary, path),
+        }
     });
-    if written.is_err() {
+    if written.is_err() || existing == Existing::Keep {
         // The first error is the one to tell; a file that cannot be removed is named by its own remains.
         let _ = fs::remove_file(&temporary);
     }
@@ -63,16 +81,27 @@ mod tests {
     fn a_failure_leaves_the_old_file_and_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("model.sig");
-        write_whole(&path, 0o600, |file| file.write_all(b"first")).unwrap();
-        let error = write_whole(&path, 0o600, |file| {
+        write_whole(&path, 0o600, Existing::Replace, |file| file.write_all(b"first")).unwrap();
+        let error = write_whole(&path, 0o600, Existing::Replace, |file| {
             file.write_all(b"half of the sec")?;
             Err(io::Error::other("disk full"))
         });
         assert_eq!(error.unwrap_err().to_string(), "disk full");
         assert_eq!(fs::read(&path).unwrap(), b"first");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file stays");
-        write_whole(&path, 0o600, |file| file.write_all(b"second")).unwrap();
+        write_whole(&path, 0o600, Existing::Replace, |file| file.write_all(b"second")).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"second");
+    }
+
+    #[test]
+    fn what_is_there_stays_if_it_shall() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key.pem");
+        write_whole(&path, 0o600, Existing::Keep, |file| file.write_all(b"first")).unwrap();
+        let again = write_whole(&path, 0o600, Existing::Keep, |file| file.write_all(b"second")).unwrap_err();
+        assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&path).unwrap(), b"first");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file stays");
     }
 
     #[test]
@@ -81,19 +110,19 @@ mod tests {
         let (link, target) = (dir.path().join("link"), dir.path().join("target"));
         fs::write(&target, "old").unwrap();
         std::os::unix::fs::symlink("target", &link).unwrap();
-        write_whole(&link, 0o600, |file| file.write_all(b"new")).unwrap();
+        write_whole(&link, 0o600, Existing::Replace, |file| file.write_all(b"new")).unwrap();
         assert!(link.is_symlink());
         assert_eq!(fs::read(&target).unwrap(), b"new");
         fs::remove_file(&target).unwrap();
-        assert!(write_whole(&link, 0o600, |_| Ok(())).is_err(), "a link to nowhere");
+        assert!(write_whole(&link, 0o600, Existing::Replace, |_| Ok(())).is_err(), "a link to nowhere");
     }
 
     #[test]
     fn what_is_no_file_is_not_replaced() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(write_whole(dir.path(), 0o600, |_| Ok(())).is_err());
-        assert!(write_whole(Path::new("/dev/null"), 0o600, |_| Ok(())).is_err());
-        assert!(write_whole(Path::new("/"), 0o600, |_| Ok(())).is_err());
-        assert!(write_whole(&dir.path().join("no/such/folder"), 0o600, |_| Ok(())).is_err());
+        assert!(write_whole(dir.path(), 0o600, Existing::Replace, |_| Ok(())).is_err());
+        assert!(write_whole(Path::new("/dev/null"), 0o600, Existing::Replace, |_| Ok(())).is_err());
+        assert!(write_whole(Path::new("/"), 0o600, Existing::Replace, |_| Ok(())).is_err());
+        assert!(write_whole(&dir.path().join("no/such/folder"), 0o600, Existing::Replace, |_| Ok(())).is_err());
     }
 }

@@ -212,7 +212,7 @@ fn the_other_hashes_and_shards_are_read_by_the_python_library_where_we_say_so() 
         ("", ("sha256", None), [true, true, true], ""),
         ("--no-annotations", ("sha256", None), [true, true, true], ""),
         ("--hash blake3", ("blake3", None), [false, true, true], "the Python command line and the Go"),
-        ("--hash blake2b", ("blake2", None), [false, false, true], "the Python command line cannot"),
+        ("--hash blake2b", ("blake2", None), [false, false, true], "only if it is told"),
         ("--shards 1000", ("sha256", Some(1000)), [false, false, false], "neither the Python nor the Go"),
         (
             "--shards 1000 --shards-compat",
@@ -220,7 +220,13 @@ fn the_other_hashes_and_shards_are_read_by_the_python_library_where_we_say_so() 
             [false, true, true],
             "the Python command line cannot",
         ),
-        ("--shards 7 --shards-compat --hash blake2b", ("blake2", Some(7)), [false, false, true], "cannot verify"),
+        ("--shards 7 --shards-compat --hash blake2b", ("blake2", Some(7)), [false, false, true], "only if it is told"),
+        (
+            "--shards 7 --shards-compat --hash blake3",
+            ("blake3", Some(7)),
+            [false, false, false],
+            "neither the Python nor",
+        ),
         ("--single-file-name basename", ("sha256", None), [false, false, false], "the Python implementation cannot"),
     ];
     let mut jobs = Vec::new();

@@ -185,7 +185,7 @@ fn check(report: &Value, said: &Said, shards: bool, about: &str) {
             assert_eq!(one["found_size"], if shards { end - start } else { len }, "{about}");
         }
         Names(expected) if shards => {
-            // A shard that ends elsewhere has another name: it is missing and another one is not signed.
+            // A shard that is gone is named itself; a file of another length as a whole, once.
             let found = names(report);
             let found: BTreeSet<&str> = found.iter().map(|(name, _)| file_of(name)).collect();
             assert_eq!(found, expected.iter().map(|(name, _)| *name).collect(), "{about}: {report:#}");
@@ -360,4 +360,35 @@ fn a_report_says_which_digests_were_checked_and_which_not() {
     }
     let run = seal(folder, "verify key m --signature s.sig --public-key key.pub --digest blake3");
     run.expect(1, "\"a\" has no signed blake3 digest", "a digest that the signer did not write");
+}
+
+/// Under shards of 4 bytes `a:0:4` is the name of a's first shard, and may be that of a file as well.
+#[test]
+fn an_unsigned_file_cannot_hide_a_changed_shard_behind_its_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    write(folder.join("m/a"), "AAAA");
+    seal(folder, "keygen --out key.pem").expect(0, "", "keygen");
+    seal(folder, "sign key m --private-key key.pem --signature s.sig --shards 4").expect(0, "succeeded", "sign");
+    write(folder.join("m/a"), "AAAB");
+    write(folder.join("m/a:0:4"), "x");
+    let run = seal(folder, "verify key m --public-key key.pub --signature s.sig --json");
+    run.expect(1, "1 changed, 1 not signed", "both are told");
+    let kinds: Vec<(String, String)> = names(&serde_json::from_str(&run.stdout).unwrap());
+    assert_eq!(kinds, [("a:0:4".into(), "changed".into()), ("a:0:4".into(), "unsigned".into())]);
+}
+
+#[test]
+fn a_report_counts_only_what_was_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    write(folder.join("m/large"), vec![7; 1_000_000]);
+    write(folder.join("m/small"), "ab");
+    seal(folder, "keygen --out key.pem").expect(0, "", "keygen");
+    seal(folder, "sign key m --private-key key.pem --signature s.sig").expect(0, "succeeded", "sign");
+    resize(folder.join("m/large"), -1);
+    let run = seal(folder, "verify key m --public-key key.pub --signature s.sig --json");
+    let report: Value = serde_json::from_str(&run.stdout).unwrap();
+    assert_eq!((&report["files"], &report["bytes"], &report["resources"]), (&json!(1), &json!(2), &json!(2)));
+    assert_eq!(names(&report), [("large".into(), "resized".into())]);
 }

@@ -21,6 +21,8 @@ const OUTPUT: &str = "Output";
     about = "Sign and verify machine-learning models (OpenSSF Model Signing)",
     after_help = EXIT_CODES,
     disable_help_subcommand = true,
+    // As in Python's: where an option is repeated, the last one counts.
+    args_override_self = true,
     subcommand_required = true
 )]
 pub(super) struct Cli {

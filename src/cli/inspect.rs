@@ -27,14 +27,11 @@ pub(super) fn run(args: &InspectArgs) -> Exit {
     }
 }
 
-/// A file that begins as a JSON object with one of a bundle's three keys. Weights do not; `config.json` does not.
+/// By its first bytes. Weights do not look so; `config.json` does not.
 fn looks_like_a_bundle(path: &Path) -> bool {
     let mut head = Vec::new();
     let read = path.is_file() && File::open(path).is_ok_and(|file| file.take(4096).read_to_end(&mut head).is_ok());
-    let head = String::from_utf8_lossy(&head);
-    let keys = ["\"mediaType\"", "\"verificationMaterial\"", "\"dsseEnvelope\""];
-    read && head.trim_start_matches('\u{feff}').trim_start().starts_with('{')
-        && keys.iter().any(|key| head.contains(key))
+    read && Bundle::looks_like_one(&head)
 }
 
 fn bundle(args: &InspectArgs) -> Result<String, Error> {
@@ -116,7 +113,7 @@ fn model(args: &InspectArgs) -> Result<String, Error> {
     };
     let listing = list(&args.model.model, &options)?;
     listing.notes.iter().for_each(say::warning);
-    let total: u64 = listing.files.iter().map(|(_, size)| size).sum();
+    let total = listing.files.iter().fold(0_u64, |total, (_, size)| total.saturating_add(*size));
     if args.json {
         let asked = Asked { command: "inspect", model: Some(&args.model.model), signature: None, json: true };
         let mut report = json::head(&asked, Exit::Yes);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use tensorseal::Error;
-use tensorseal::key::{Curve, KeyError, PrivateKey};
+use tensorseal::key::{Curve, Existing, KeyError, PrivateKey};
 
 use super::args::KeygenArgs;
 use super::digest::check_line;
@@ -29,7 +29,7 @@ pub(super) fn run(args: &KeygenArgs) -> Exit {
         Err(error) => return usage(format!("{error}")),
     };
     let public = args.public.clone().unwrap_or_else(|| args.out.with_extension("pub"));
-    if public == args.out {
+    if place(&public) == place(&args.out) {
         let path = say::path(&public);
         return usage(format!("both keys would be written to {path}; name another file with --out or --public"));
     }
@@ -80,17 +80,26 @@ fn make(args: &KeygenArgs, public: &Path, curve: Curve) -> Result<Made, Error> {
     can_write("write key", &args.out)?;
     can_write("write key", public)?;
     let key = PrivateKey::generate(curve).map_err(of_key)?;
-    let replaces = args.out.symlink_metadata().is_ok();
-    key.write(&args.out, password.as_deref().map(String::as_str))?;
+    let existing = if args.force { Existing::Replace } else { Existing::Keep };
+    let replaces = public.symlink_metadata().is_ok();
     let hint = key.public_key().hint();
-    if let Err(error) = key.public_key().write(public) {
+    // The public key goes first: it can be had again from the private one, never the other way round.
+    key.public_key().write(public, existing)?;
+    if let Err(error) = key.write(&args.out, password.as_deref().map(String::as_str), existing) {
         // Half a pair is of no use, and would be in the way of the next attempt.
         if !replaces {
-            let _ = std::fs::remove_file(&args.out);
+            let _ = std::fs::remove_file(public);
         }
         return Err(error);
     }
     Ok(Made { hint, encrypted: password.is_some() })
+}
+
+/// Where writing to this path would write, however it is spelled, through links too.
+fn place(path: &Path) -> PathBuf {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let plain = || Some(folder.canonicalize().ok()?.join(path.file_name()?));
+    path.canonicalize().ok().or_else(plain).unwrap_or_else(|| path.to_owned())
 }
 
 fn exists(path: &Path) -> Error {

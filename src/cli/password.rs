@@ -38,8 +38,10 @@ pub(super) fn given(args: &PasswordArgs) -> Result<Option<Zeroizing<String>>, Pa
         return Ok(Some(Zeroizing::new(text.lines().next().unwrap_or_default().to_owned())));
     }
     if let Some(name) = &args.password_env {
-        let password =
-            std::env::var(name).map_err(|error| PasswordError::Unreadable(format!("${}: {error}", say::name(name))))?;
+        // Whoever wrote the password itself in place of a name must not see it in a log.
+        let plain = name.bytes().all(|byte| byte == b'_' || byte.is_ascii_alphanumeric()) && name.len() <= 64;
+        let shown = if plain { name } else { "the name that was given" };
+        let password = std::env::var(name).map_err(|error| PasswordError::Unreadable(format!("${shown}: {error}")))?;
         return Ok(Some(Zeroizing::new(password)));
     }
     Ok(None)

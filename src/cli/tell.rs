@@ -116,7 +116,7 @@ pub(super) fn next(error: &Error, key: Option<&Path>) {
             }
             VerifyError::Differs { differences, .. } => {
                 let unsigned = |difference: &Difference| matches!(difference, Difference::Unsigned);
-                if differences.0.values().all(unsigned) {
+                if differences.0.iter().all(|(_, difference)| unsigned(difference)) {
                     "remove what is not signed, or tolerate it with --ignore-unsigned-files".to_owned()
                 } else {
                     "do not use the model; get these files anew from whoever signed them".to_owned()

@@ -5,25 +5,26 @@ use std::path::Path;
 
 use super::{PrivateKey, PublicKey};
 use crate::error::Error;
-use crate::output::write_whole;
+use crate::output::{Existing, write_whole};
 
 impl PrivateKey {
-    /// Writes the key to `path` in PEM, encrypted if there is a password, with mode 0600. A file there is replaced.
+    /// Writes the key to `path` in PEM, encrypted if there is a password, with mode 0600.
     ///
     /// # Errors
-    /// [`Error::Key`] if it cannot be encrypted, [`Error::Io`] if it cannot be written.
-    pub fn write(&self, path: &Path, password: Option<&str>) -> Result<(), Error> {
+    /// [`Error::Key`] if it cannot be encrypted, [`Error::Io`] if it cannot be written, or a file is there that shall stay.
+    pub fn write(&self, path: &Path, password: Option<&str>, existing: Existing) -> Result<(), Error> {
         let pem = self.to_pem(password).map_err(|source| Error::Key { path: path.to_owned(), source })?;
-        write_whole(path, 0o600, |file| file.write_all(pem.as_bytes())).map_err(Error::io("write key", path))
+        write_whole(path, 0o600, existing, |file| file.write_all(pem.as_bytes())).map_err(Error::io("write key", path))
     }
 }
 
 impl PublicKey {
-    /// Writes the key to `path` in PEM. A file there is replaced.
+    /// Writes the key to `path` in PEM.
     ///
     /// # Errors
-    /// [`Error::Io`] if it cannot be written.
-    pub fn write(&self, path: &Path) -> Result<(), Error> {
-        write_whole(path, 0o666, |file| file.write_all(self.to_pem().as_bytes())).map_err(Error::io("write key", path))
+    /// [`Error::Io`] if it cannot be written, or a file is there that shall stay.
+    pub fn write(&self, path: &Path, existing: Existing) -> Result<(), Error> {
+        write_whole(path, 0o666, existing, |file| file.write_all(self.to_pem().as_bytes()))
+            .map_err(Error::io("write key", path))
     }
 }

@@ -27,6 +27,7 @@ mod public;
 #[cfg(test)]
 mod tests;
 
+pub use crate::output::Existing;
 pub use curve::Curve;
 pub use der::DerFault;
 pub use pem::PemFault;

@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::key::KeyError;
 use crate::manifest::{Manifest, Method, Resource, SINGLE_FILE, Serialization, ShardNaming};
 use crate::measure::measure;
-use crate::output::write_whole;
+use crate::output::{Existing, write_whole};
 use crate::report::Note;
 use crate::source::{FollowedLink, IgnoreSet, IgnoredFile, Model, ModelKind, Relative, SymlinkPolicy};
 use crate::statement;
@@ -133,7 +133,8 @@ impl Signed {
     pub fn write(&self, path: &Path) -> Result<(), Error> {
         Bundle::check_target(path)?;
         let json = self.bundle.to_json();
-        write_whole(path, 0o666, |file| file.write_all(&json)).map_err(Error::io("write signature", path))
+        write_whole(path, 0o666, Existing::Replace, |file| file.write_all(&json))
+            .map_err(Error::io("write signature", path))
     }
 }
 
@@ -263,24 +264,33 @@ pub fn sign(
     Ok(Signed { bundle: Bundle::new(signer.material(), Envelope { payload, signature }), hashed })
 }
 
-/// Who cannot verify what these options make, and why: measured against each implementation (OMS.md, a.8).
+/// Who cannot verify what these options make. The Python rows are held by `tests/interop.rs`; those of Go come from
+/// reading its source (OMS.md, a.8).
 #[must_use]
 pub fn who_cannot_verify(options: &SignOptions, single_file: bool) -> Vec<&'static str> {
-    let mut who = Vec::new();
-    match options.hash {
-        Algorithm::Sha256 => {}
-        Algorithm::Blake3 => who.push("--hash blake3: the Python command line and the Go implementation cannot verify this (the Python library can)"),
-        Algorithm::Blake2b => who.push("--hash blake2b: the Python command line cannot verify this"),
-    }
-    match (options.method, options.shard_naming) {
-        (Method::Files, _) => {}
-        (Method::Shards { .. }, ShardNaming::Spec) => {
-            who.push("--shards: neither the Python nor the Go implementation verifies the specification's form; --shards-compat writes theirs");
-        }
-        (Method::Shards { .. }, ShardNaming::Compat) => {
-            who.push("--shards-compat: the Python command line cannot verify this (the Python library and Go can), and the OMS schema refuses it");
-        }
-    }
+    use Algorithm::{Blake2b, Blake3, Sha256};
+    let shards = options.method.shard_size().map(|_| options.shard_naming);
+    let mut who: Vec<&'static str> = match (shards, options.hash) {
+        (None, Sha256) => vec![],
+        (None, Blake3) => vec![
+            "--hash blake3: the Python command line and the Go implementation cannot verify this (the Python library can)",
+        ],
+        (None, Blake2b) => vec![
+            "--hash blake2b: the Python command line cannot verify this, and the Python library only if it is told the hash",
+        ],
+        (Some(ShardNaming::Spec), _) => vec![
+            "--shards: neither the Python nor the Go implementation verifies the specification's form; --shards-compat writes theirs",
+        ],
+        (Some(ShardNaming::Compat), Sha256) => vec![
+            "--shards-compat: the Python command line cannot verify this (the Python library and Go can), and the OMS schema refuses it",
+        ],
+        (Some(ShardNaming::Compat), Blake2b) => vec![
+            "--shards-compat with blake2b: the Python command line cannot verify this, the Python library only if it is told the hash, and the OMS schema refuses it",
+        ],
+        (Some(ShardNaming::Compat), Blake3) => vec![
+            "--shards-compat with blake3: neither the Python nor the Go implementation can verify this, and the OMS schema refuses it",
+        ],
+    };
     if single_file && options.single_file_name == SingleFileName::Basename {
         who.push("--single-file-name basename: the Python implementation cannot verify this");
     }

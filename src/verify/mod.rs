@@ -15,7 +15,7 @@ pub(crate) use model::ignore_more;
 use crate::bundle::{Bundle, DEFAULT_MAX_BUNDLE, VerificationMaterial};
 use crate::device::Device;
 use crate::device::cpu::Progress;
-use crate::error::{Error, FormatError, VerifyError};
+use crate::error::{Error, FormatError, VerifyError, quoted};
 use crate::key::{BadSignature, Curve};
 use crate::manifest::Manifest;
 use crate::report::Report;
@@ -87,7 +87,7 @@ pub enum SignatureError {
         found: &'static str,
     },
     /// The bundle names another key.
-    #[error("signed by another key: the signature names key {named:?}, and the given key is {given}")]
+    #[error("signed by another key: the signature names key {}, and the given key is {given}", quoted(.named))]
     OtherKey {
         /// The bundle's hint.
         named: String,

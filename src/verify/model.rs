@@ -216,11 +216,11 @@ impl Check<'_> {
         listed: &Listed,
         algorithms: &[Algorithm],
     ) -> Result<Differences, VerifyError> {
-        let mut differences = BTreeMap::new();
+        let mut differences = Vec::new();
         let mut not_read = BTreeSet::new();
         for (name, expected, found) in &found.resized {
             let difference = Difference::Resized { expected: *expected, found: *found };
-            differences.insert(ResourceName::of_file(name, None), difference);
+            differences.push((ResourceName::of_file(name, None), difference));
             not_read.insert(name.as_str());
         }
         let shards = self.signed.serialization().method != Method::Files;
@@ -239,13 +239,14 @@ impl Check<'_> {
         }
         let not_signed = |name: &&str| self.signed.get(name).is_none();
         for name in measured.into_keys().filter(not_signed) {
-            differences.insert(ResourceName::of_file(name, None), Difference::Unsigned);
+            differences.push((ResourceName::of_file(name, None), Difference::Unsigned));
         }
         if self.options.unsigned == UnsignedFiles::Refuse {
             for name in &listed.unsigned {
-                differences.insert(ResourceName::of_file(name, None), Difference::Unsigned);
+                differences.push((ResourceName::of_file(name, None), Difference::Unsigned));
             }
         }
+        differences.sort_by(|(a, _), (b, _)| a.cmp(b));
         Ok(Differences(differences))
     }
 
@@ -330,10 +331,6 @@ fn compare(signed: &Resource, found: &Measured, algorithms: &[Algorithm]) -> Res
             expected_size: signed.size,
             found_size: found.size,
         })),
-        (Some(_), None) if signed.size.is_some_and(|size| size != found.size) => {
-            let why = format!("its size does not belong to its digest: the file has {} bytes", found.size);
-            Err(FormatError::Annotation { name: signed.name.to_string(), why }.into())
-        }
         (Some(_), None) => Ok(None),
         // Nothing was compared: never a yes.
         (None, None) => {

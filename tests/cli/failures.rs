@@ -8,29 +8,33 @@ use crate::room::Room;
 #[test]
 fn nothing_half_written_stays() {
     let room = Room::signed();
-    room.write("old.sig", "an older signature");
+    // A real one: it may be replaced, so that each line fails for its own reason.
+    fs::copy(room.path("model.sig"), room.path("old.sig")).unwrap();
+    let older = room.read("old.sig");
     std::os::unix::net::UnixListener::bind(room.path("socket")).unwrap();
     fs::create_dir(room.path("special")).unwrap();
     fs::rename(room.path("socket"), room.path("special/socket")).unwrap();
     let before = room.listing();
-    for line in [
-        "sign key nowhere --private-key key.pem --signature old.sig",
-        "sign key model --private-key key.pub --signature old.sig",
-        "sign key special --private-key key.pem --signature old.sig",
-        "sign key model --private-key key.pem --signature model",
-        "sign key model --private-key key.pem --signature special/socket",
-        "sign key model --private-key key.pem --signature key.pem/x",
-        "sign key model --private-key key.pem --signature no/x",
-        "sign key model --private-key key.pem --signature old.sig --device cuda",
-        "sign model --signature old.sig",
-        "keygen --out key.pem",
-        "keygen --out new.pem --public no/new.pub",
-        "keygen --out no/new.pem",
+    for (line, why) in [
+        ("sign key nowhere --private-key key.pem --signature old.sig", "No such file"),
+        ("sign key model --private-key key.pub --signature old.sig", "expected a private key"),
+        ("sign key special --private-key key.pem --signature old.sig", "is a socket"),
+        ("sign key model --private-key key.pem --signature model", "it is a folder"),
+        ("sign key model --private-key key.pem --signature special/socket", "special/socket"),
+        ("sign key model --private-key key.pem --signature key.pem/x", "there is no folder"),
+        ("sign key model --private-key key.pem --signature key.pem", "is not a signature, so it is not replaced"),
+        ("sign key model --private-key key.pem --signature no/x", "there is no folder"),
+        ("sign key model --private-key key.pem --signature old.sig --device cuda", "no cuda:0 engine"),
+        ("sign model --signature old.sig", "sigstore"),
+        ("keygen --out key.pem", "it exists"),
+        ("keygen --out new.pem --public no/new.pub", "there is no folder"),
+        ("keygen --out no/new.pem", "there is no folder"),
     ] {
         let ran = room.run(line).ended(3);
+        assert!(ran.stderr.contains(why), "{line}: {}", ran.stderr);
         assert_eq!(ran.stdout, "", "{line}");
         assert_eq!(room.listing(), before, "{line}");
-        assert_eq!(room.read("old.sig"), "an older signature", "{line}");
+        assert_eq!(room.read("old.sig"), older, "{line}");
     }
 }
 

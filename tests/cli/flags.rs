@@ -33,6 +33,9 @@ fn every_flag_of_sign_key_and_verify_key_in_both_spellings() {
         );
         let verified = room.run(&verify).ended(0);
         assert_eq!((&*verified.stdout, &*verified.stderr), ("Verification succeeded\n", ""), "{verify}");
+        // As in Python's, the last of a repeated option counts.
+        let twice = format!("--signature nowhere {} {}", spelled("--allow-symlinks"), spelled("--allow-symlinks"));
+        room.run(&format!("verify key model {twice} --signature model.sig --public-key key.pub")).ended(0);
         // The later of two contradicting switches counts.
         let (yes, no) = (spelled("--ignore-unsigned-files"), spelled("--no-ignore-unsigned-files"));
         room.write("model/new", "x");

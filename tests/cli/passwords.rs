@@ -80,6 +80,30 @@ fn a_key_that_others_can_read_gets_a_warning() {
     }
 }
 
+/// Two names of one file: the public key would be all that is left.
+#[test]
+fn the_two_keys_never_share_a_file() {
+    let room = Room::signed();
+    let (before, key) = (room.listing(), room.read("key.pem"));
+    std::os::unix::fs::symlink("key.pem", room.path("link")).unwrap();
+    std::os::unix::fs::symlink(".", room.path("here")).unwrap();
+    for (out, public) in [
+        ("new.pem", "new.pem"),
+        ("new.pem", "./new.pem"),
+        ("new.pem", "model/../new.pem"),
+        ("new.pem", "here/new.pem"),
+        ("key.pem", "link"),
+        ("link", "key.pem"),
+    ] {
+        let ran = room.run(&format!("keygen --force --out {out} --public {public}")).ended(2);
+        assert!(ran.stderr.contains("both keys"), "{}", ran.stderr);
+        assert_eq!(room.read("key.pem"), key, "{out} {public}");
+    }
+    fs::remove_file(room.path("link")).unwrap();
+    fs::remove_file(room.path("here")).unwrap();
+    assert_eq!(room.listing(), before);
+}
+
 #[test]
 fn keygen_replaces_nothing_unless_told_to() {
     let room = Room::signed();
