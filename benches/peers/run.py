@@ -121,7 +121,10 @@ def big_file(work, size):
         with part.open("wb") as file:
             left = size
             while left:
-                left -= file.write(keystream.stdout.read(min(left, MIB)))
+                piece = keystream.stdout.read(min(left, MIB))
+                if not piece:
+                    sys.exit("openssl ended before the file was full")
+                left -= file.write(piece)
         keystream.stdout.close()
         keystream.wait()
 

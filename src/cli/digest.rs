@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use serde_json::json;
 use tensorseal::sign::{Annotations, Hashed, SignOptions};
+use tensorseal::source::SourceError;
 use tensorseal::verify::GitFiles;
 use tensorseal::{Error, hash};
 
@@ -36,7 +37,12 @@ pub(super) fn run(args: &DigestArgs) -> Exit {
         let name = resource.name.as_str();
         // Lines name files as they are reached from the current folder, which is where `--check` will look.
         let path = if name == "." { model.clone() } else { model.join(name) };
-        text += &check_line(&resource.digest.to_hex(), &path.to_string_lossy());
+        // A name shown with a substitute would be another name to whoever reads the line.
+        let Some(path) = path.to_str() else {
+            let error = SourceError::NonUtf8Name { path };
+            return failed(&asked, "Computing digest failed:", &error.into());
+        };
+        text += &check_line(&resource.digest.to_hex(), path);
     }
     printed(&text)
 }

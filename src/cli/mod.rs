@@ -194,7 +194,8 @@ fn read_key(path: &Path) -> Result<zeroize::Zeroizing<Vec<u8>>, Error> {
     /// Ten times the longest certificate chain anybody keeps with a key.
     const LONGEST: u64 = 1 << 20;
     let io = |source| Error::Io { doing: "read key", path: path.to_owned(), source };
-    let mut pem = zeroize::Zeroizing::new(Vec::new());
+    // Room for all at once: a buffer that grows leaves copies of the key behind.
+    let mut pem = zeroize::Zeroizing::new(Vec::with_capacity(LONGEST as usize + 1));
     std::fs::File::open(path).map_err(io)?.take(LONGEST + 1).read_to_end(&mut pem).map_err(io)?;
     if pem.len() as u64 > LONGEST {
         return Err(io(std::io::Error::other("it is too long to be a key")));

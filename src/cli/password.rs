@@ -29,7 +29,8 @@ pub(super) fn given(args: &PasswordArgs) -> Result<Option<Zeroizing<String>>, Pa
     }
     if let Some(path) = &args.password_file {
         let cannot = |why: String| PasswordError::Unreadable(format!("{}: {why}", say::path(path)));
-        let mut text = Zeroizing::new(String::new());
+        // Room for all at once: a buffer that grows leaves copies of the password behind.
+        let mut text = Zeroizing::new(String::with_capacity(LONGEST as usize + 1));
         let file = File::open(path).map_err(|error| cannot(error.to_string()))?;
         file.take(LONGEST + 1).read_to_string(&mut text).map_err(|error| cannot(error.to_string()))?;
         if text.len() as u64 > LONGEST {

@@ -262,6 +262,9 @@ impl Model {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return if path.is_symlink() { Err(SourceError::DanglingLink { link: path }) } else { Ok(None) };
             }
+            Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
+                return Err(SourceError::LinkCycle { link: path.clone(), target: path });
+            }
             Err(error) if leads_nowhere(&error) => return Ok(None),
             Err(error) => return Err(SourceError::io("look at", &path, error)),
         };

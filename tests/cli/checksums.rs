@@ -40,10 +40,36 @@ fn check(hash: &str, tool: &Path) {
     }
 }
 
+/// Where everything that tests compare with is said to be there, as `./test` says it, a skip is a failure.
+fn skipped(what: &str) {
+    assert!(
+        std::env::var_os("TENSORSEAL_REQUIRE_PEERS").is_none_or(|value| value != "1"),
+        "{what}, and it is required"
+    );
+    eprintln!("skipped: {what}");
+}
+
+#[test]
+fn a_path_that_no_line_can_hold_is_no_answer() {
+    use std::os::unix::ffi::OsStrExt;
+    let room = Room::new();
+    let parent = room.path("x").with_file_name(std::ffi::OsStr::from_bytes(b"odd\xff"));
+    std::fs::create_dir(&parent).unwrap();
+    std::fs::rename(room.path("model"), parent.join("model")).unwrap();
+    let run = |flags: &[&str]| {
+        let mut command = room.command_of(crate::room::BIN);
+        Ran::of(command.arg("digest").arg(parent.join("model")).args(flags).output().unwrap())
+    };
+    run(&[]).ended(0);
+    let ran = run(&["--files"]).ended(3);
+    assert_eq!(ran.stdout, "");
+    assert!(ran.stderr.contains("is not UTF-8"), "{}", ran.stderr);
+}
+
 fn check_with(hash: &str, name: &str) {
     match program(name) {
         Some(tool) => check(hash, &tool),
-        None => eprintln!("skipped: there is no {name} here"),
+        None => skipped(&format!("there is no {name} here")),
     }
 }
 
@@ -65,6 +91,6 @@ fn b3sum() {
     let cached = cache.or(home).map(|cache| cache.join("bin/b3sum")).filter(|path| path.is_file());
     match named.or(cached).or_else(|| program("b3sum")) {
         Some(tool) => check("blake3", &tool),
-        None => eprintln!("skipped: there is no b3sum here"),
+        None => skipped("there is no b3sum here"),
     }
 }
