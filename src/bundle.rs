@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::envelope::{Envelope, PAYLOAD_TYPE};
 use crate::error::{Error, FormatError, VerifyError};
 use crate::json::{self, Few, Object};
+use crate::output::folder_of;
 
 /// The media type of every OMS bundle since 0.2.
 pub const MEDIA_TYPE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
@@ -128,7 +129,8 @@ impl Bundle {
     /// Reads a bundle file of at most `limit` bytes.
     ///
     /// # Errors
-    /// [`Error::Io`] if it is no regular file or cannot be read, [`VerifyError::BundleTooLarge`], and what [`Bundle::parse`] says.
+    /// [`Error::Io`] if it is no regular file or cannot be read, [`VerifyError::BundleTooLarge`], and what
+    /// [`Bundle::parse`] says.
     pub fn read(path: &Path, limit: u64) -> Result<Self, Error> {
         // A FIFO in an untrusted model must not make us wait for a writer.
         let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
@@ -140,7 +142,7 @@ impl Bundle {
         let len = meta.len();
         // Enough for most at once; a length that is not true must not be believed.
         let mut text = Vec::with_capacity(len.min(limit).min(1 << 20) as usize);
-        // One byte more than allowed tells a file that has grown, or a pipe, from one that ends.
+        // One byte more than allowed tells a file that has grown from one that ends.
         file.take(limit.saturating_add(1)).read_to_end(&mut text).map_err(Error::io("read signature", path))?;
         if text.len() as u64 > limit {
             return Err(VerifyError::BundleTooLarge { len: len.max(text.len() as u64), limit }.into());
@@ -229,9 +231,7 @@ impl Bundle {
         // Strings into memory: there is nothing that could fail.
         serde_json::to_vec(&out).unwrap_or_default()
     }
-}
 
-impl Bundle {
     /// Whether a signature may be written to `path`: its folder is there, and what stands there, if anything, is an
     /// older signature. To be asked before hours of hashing.
     ///
@@ -239,7 +239,7 @@ impl Bundle {
     /// [`Error::NotASignature`] if another file stands there, which a slip of the hand would cost; [`Error::Io`] if
     /// there is no such folder, or what stands there cannot be read.
     pub fn check_target(path: &Path) -> Result<(), Error> {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = folder_of(path);
         let there = std::fs::metadata(folder).map_err(Error::io("write signature into", folder))?;
         if !there.is_dir() {
             return Err(Error::io("write signature into", folder)(std::io::ErrorKind::NotADirectory.into()));

@@ -53,8 +53,7 @@ pub(crate) fn measure(
         FileJob { path, size_hint, expected_len: expected(single.unwrap_or_else(|| file.name())) }
     };
     let jobs: Vec<FileJob> = files.iter().map(job).collect();
-    let add = |sum: u64, job: &FileJob| job.size_hint.map(|len| sum.saturating_add(len));
-    progress.begin(jobs.len(), jobs.iter().try_fold(0, add));
+    progress.begin(jobs.len(), FileJob::total(&jobs));
     let Device::Cpu(cpu) = device;
     let hashed = cpu.hash_files(&jobs, algorithms, method.shard_size(), progress)?;
 

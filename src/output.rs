@@ -37,7 +37,7 @@ pub(crate) fn write_whole(
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it exists and is not a regular file"));
     }
     let name = path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it is not a file name"))?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = folder_of(path);
     let (temporary, mut file) = create_beside(folder, name, mode)?;
     let written = fill(&mut file).and_then(|()| {
         // Closing would swallow what a network file system has to say about a full disk; this does not.
@@ -53,6 +53,11 @@ pub(crate) fn write_whole(
         let _ = fs::remove_file(&temporary);
     }
     written
+}
+
+/// The folder that a path names a file in.
+pub(crate) fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// A new file in `folder` under a name that nobody else has.

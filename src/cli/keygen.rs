@@ -10,7 +10,7 @@ use tensorseal::key::{Curve, Existing, KeyError, PrivateKey};
 use super::args::KeygenArgs;
 use super::digest::check_line;
 use super::exit::Exit;
-use super::{Asked, can_write, failed, failed_with, json, password, printed, say, tell};
+use super::{Asked, can_write, failed, failed_with, folder_of, json, password, printed, say, tell};
 
 /// What was made.
 struct Made {
@@ -97,8 +97,7 @@ fn make(args: &KeygenArgs, public: &Path, curve: Curve) -> Result<Made, Error> {
 
 /// Where writing to this path would write, however it is spelled, through links too.
 fn place(path: &Path) -> PathBuf {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let plain = || Some(folder.canonicalize().ok()?.join(path.file_name()?));
+    let plain = || Some(folder_of(path).canonicalize().ok()?.join(path.file_name()?));
     path.canonicalize().ok().or_else(plain).unwrap_or_else(|| path.to_owned())
 }
 

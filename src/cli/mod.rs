@@ -206,25 +206,27 @@ fn read_key(path: &Path) -> Result<zeroize::Zeroizing<Vec<u8>>, Error> {
 /// Finds out before hours of hashing what would fail after them. The write itself still has the last word.
 fn can_write(doing: &'static str, target: &Path) -> Result<(), Error> {
     use std::io;
+    use std::os::unix::fs::OpenOptionsExt;
     let cannot =
         |kind, why: String| Err(Error::Io { doing, path: target.to_owned(), source: io::Error::new(kind, why) });
     if target.is_dir() {
         return cannot(io::ErrorKind::IsADirectory, "it is a folder; give the path of a file in it".to_owned());
     }
-    let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = folder_of(target);
     if !folder.is_dir() {
         let why = format!("there is no folder {}; make it first", say::path(folder));
         return cannot(io::ErrorKind::NotFound, why);
     }
     // A file without a name: nothing to see, nothing to remove. Where a file system has no such thing, this learns nothing.
-    #[cfg(target_os = "linux")]
+    if let Err(error) = std::fs::File::options().write(true).custom_flags(libc::O_TMPFILE).open(folder)
+        && [io::ErrorKind::PermissionDenied, io::ErrorKind::ReadOnlyFilesystem].contains(&error.kind())
     {
-        use std::os::unix::fs::OpenOptionsExt;
-        if let Err(error) = std::fs::File::options().write(true).custom_flags(libc::O_TMPFILE).open(folder)
-            && [io::ErrorKind::PermissionDenied, io::ErrorKind::ReadOnlyFilesystem].contains(&error.kind())
-        {
-            return cannot(error.kind(), format!("no file can be made in its folder: {error}"));
-        }
+        return cannot(error.kind(), format!("no file can be made in its folder: {error}"));
     }
     Ok(())
+}
+
+/// The folder that a path names a file in.
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

@@ -158,16 +158,7 @@ pub fn hash(
     {
         return Err(Error::NotASignature { path: signature.to_owned() });
     }
-    let mut notes = Vec::new();
-    let mut ignore = IgnoreSet::new();
-    ignore_more(
-        &mut ignore,
-        &model,
-        options.git_files != GitFiles::Keep,
-        &options.ignore_paths,
-        signature,
-        &mut notes,
-    )?;
+    let (ignore, notes) = left_out(&model, options, signature)?;
     let scan = model.scan(&ignore, options.symlinks, false)?;
 
     let annotate = options.annotations == Annotations::Blake3 && options.hash != Algorithm::Blake3;
@@ -202,7 +193,7 @@ pub fn hash(
     let manifest = Manifest::new(model.name().to_owned(), serialization, resources).map_err(Error::Statement)?;
     Ok(Hashed {
         manifest,
-        algorithms: Algorithm::ALL.into_iter().filter(|&algorithm| algorithms.has(algorithm)).collect(),
+        algorithms: algorithms.iter().collect(),
         device: device.kind(),
         files: found.files,
         bytes: found.bytes,
@@ -211,6 +202,14 @@ pub fn hash(
         followed: scan.followed,
         notes,
     })
+}
+
+/// What these options leave out of the model.
+fn left_out(model: &Model, options: &SignOptions, signature: Option<&Path>) -> Result<(IgnoreSet, Vec<Note>), Error> {
+    let (mut ignore, mut notes) = (IgnoreSet::new(), Vec::new());
+    let git = options.git_files != GitFiles::Keep;
+    ignore_more(&mut ignore, model, git, &options.ignore_paths, signature, &mut notes)?;
+    Ok((ignore, notes))
 }
 
 /// What of a model would be signed.
@@ -233,8 +232,7 @@ pub struct Listing {
 /// [`Error`] if the model cannot be read or holds what cannot be signed.
 pub fn list(model: &Path, options: &SignOptions) -> Result<Listing, Error> {
     let model = Model::open(model, options.symlinks)?;
-    let (mut ignore, mut notes) = (IgnoreSet::new(), Vec::new());
-    ignore_more(&mut ignore, &model, options.git_files != GitFiles::Keep, &options.ignore_paths, None, &mut notes)?;
+    let (ignore, notes) = left_out(&model, options, None)?;
     let scan = model.scan(&ignore, options.symlinks, true)?;
     let mut files = Vec::with_capacity(scan.files.len());
     for file in &scan.files {

@@ -56,8 +56,7 @@ impl Check<'_> {
         let single = (model.kind() == ModelKind::File).then_some(name);
         let algorithms = self.algorithms()?;
         notes.extend(self.partly_signed(&algorithms));
-        let mut chosen = Algorithms::default();
-        algorithms.iter().for_each(|&algorithm| chosen = chosen.with(algorithm));
+        let chosen: Algorithms = algorithms.iter().copied().collect();
         let method = self.signed.serialization().method;
         let expected = |name: &str| signed_paths.get(name).copied().flatten();
         let found = measure(self.device, &listed.scan.files, single, method, chosen, &expected, self.progress)?;
@@ -195,11 +194,14 @@ impl Check<'_> {
                 }
                 Ok(vec![Algorithm::Blake3])
             }
-            DigestChoice::All => {
-                let signed = |algorithm| self.signed.resources().iter().any(|r| r.digest_by(algorithm).is_some());
-                Ok(Algorithm::ALL.into_iter().filter(|&algorithm| signed(algorithm)).collect())
-            }
+            DigestChoice::All => Ok(self.signed_algorithms().collect()),
         }
+    }
+
+    /// Algorithms by which some resource has a signed digest.
+    fn signed_algorithms(&self) -> impl Iterator<Item = Algorithm> {
+        let signed = |algorithm: &Algorithm| self.signed.resources().iter().any(|r| r.digest_by(*algorithm).is_some());
+        Algorithm::ALL.into_iter().filter(signed)
     }
 
     /// Algorithms that were asked for, and by which some resources have no signed digest.
@@ -255,8 +257,7 @@ impl Check<'_> {
         empty.extend(found.empty.iter().cloned());
         // Where they are not tolerated they are differences.
         let unsigned = if self.options.unsigned == UnsignedFiles::Tolerate { unsigned } else { Vec::new() };
-        let signed = |algorithm: &Algorithm| self.signed.resources().iter().any(|r| r.digest_by(*algorithm).is_some());
-        let not_checked = Algorithm::ALL.into_iter().filter(|a| signed(a) && !checked.contains(a)).collect();
+        let not_checked = self.signed_algorithms().filter(|algorithm| !checked.contains(algorithm)).collect();
         Report {
             identity: self.signed.identity().clone(),
             method: self.bundle.material().method(),

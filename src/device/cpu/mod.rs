@@ -43,9 +43,20 @@ impl Algorithms {
         self.0 & Self::only(algorithm).0 != 0
     }
 
+    /// The members, in the order in which reports list them.
+    pub fn iter(self) -> impl Iterator<Item = Algorithm> {
+        Algorithm::ALL.into_iter().filter(move |&algorithm| self.has(algorithm))
+    }
+
     /// Whether a digest is wanted that must see the bytes in order.
     const fn sequential(self) -> bool {
         self.has(Algorithm::Sha256) || self.has(Algorithm::Blake2b)
+    }
+}
+
+impl FromIterator<Algorithm> for Algorithms {
+    fn from_iter<I: IntoIterator<Item = Algorithm>>(algorithms: I) -> Self {
+        algorithms.into_iter().fold(Self::default(), Self::with)
     }
 }
 
@@ -94,6 +105,13 @@ pub struct FileJob {
     /// The length that the file must have, if that is known. A file of another length is not read: its result has no
     /// parts.
     pub expected_len: Option<u64>,
+}
+
+impl FileJob {
+    /// The bytes of all files, if the length of each is known.
+    pub(crate) fn total(jobs: &[Self]) -> Option<u64> {
+        jobs.iter().try_fold(0, |sum: u64, job| job.size_hint.map(|len| sum.saturating_add(len)))
+    }
 }
 
 /// The digests of one byte range of a file: the whole of it, or a shard.
@@ -203,7 +221,7 @@ fn known_answers() -> Result<(), DeviceError> {
     ];
     let pattern: Vec<u8> = (0..=250).cycle().take(102_400).collect();
     let mut digests = Digests::default();
-    let mut sequential = Sequential::new(KNOWN.iter().fold(Algorithms::default(), |set, (known, _)| set.with(*known)));
+    let mut sequential = Sequential::new(KNOWN.iter().map(|(known, _)| *known).collect());
     sequential.update(&pattern);
     sequential.finish(&mut digests);
     let tree = Tree::new(pattern.len() as u64, GroupSize::at_most(16 << 10));
@@ -233,7 +251,7 @@ mod tests {
     }
 
     fn all() -> Algorithms {
-        Algorithm::ALL.into_iter().fold(Algorithms::default(), Algorithms::with)
+        Algorithm::ALL.into_iter().collect()
     }
 
     /// The three crates' one-shot digests.

@@ -135,9 +135,7 @@ impl<'a> Pool<'a> {
 
     /// As many workers as there is work for: starting a thread costs as much as hashing some hundred kilobytes.
     fn workers(&self) -> usize {
-        let add = |sum: u64, file: &FileJob| file.size_hint.map(|len| sum.saturating_add(len));
-        let known = self.files.iter().try_fold(0, add);
-        let useful = known.map_or(usize::MAX, |bytes| {
+        let useful = FileJob::total(self.files).map_or(usize::MAX, |bytes| {
             usize::try_from(bytes >> 20).unwrap_or(usize::MAX).saturating_add(self.files.len() / 32).saturating_add(1)
         });
         self.cpu.threads.min(useful).max(1)
