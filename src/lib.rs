@@ -9,6 +9,7 @@ pub mod source;
 
 pub mod device;
 pub mod digest;
+pub mod layout;
 mod measure;
 pub mod tree;
 

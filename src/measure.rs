@@ -54,8 +54,11 @@ pub(crate) fn measure(
     };
     let jobs: Vec<FileJob> = files.iter().map(job).collect();
     progress.begin(jobs.len(), FileJob::total(&jobs));
-    let Device::Cpu(cpu) = device;
-    let hashed = cpu.hash_files(&jobs, algorithms, method.shard_size(), progress)?;
+    let hashed = match device {
+        Device::Cpu(cpu) => cpu.hash_files(&jobs, algorithms, method.shard_size(), progress)?,
+        #[cfg(any(feature = "cuda", feature = "wgpu"))]
+        _ => return Err(crate::device::DeviceError::NotCompiled(device.kind()).into()),
+    };
 
     let mut measurement = Measurement { files: files.len(), ..Measurement::default() };
     measurement.resources.reserve(files.len());
@@ -85,9 +88,13 @@ pub(crate) fn measure(
 impl Device {
     /// Which kind it is.
     #[must_use]
-    pub const fn kind(&self) -> DeviceKind {
+    pub fn kind(&self) -> DeviceKind {
         match self {
             Self::Cpu(_) => DeviceKind::Cpu,
+            #[cfg(feature = "wgpu")]
+            Self::Wgpu(wgpu) => wgpu.kind(),
+            #[cfg(feature = "cuda")]
+            Self::Cuda(cuda) => cuda.kind(),
         }
     }
 }

@@ -4,9 +4,14 @@
 //! largest power of two of chunks that leaves something on the right (BLAKE3 paper, section 2.1). A device returns
 //! *non-root* chaining values of aligned groups of chunks; a [`Frontier`] merges them.
 
-use blake3::hazmat::{self, ChainingValue, HasherExt, Mode};
+use std::ops::Range;
+
+use blake3::hazmat::{self, HasherExt, Mode};
 
 use crate::digest::{Algorithm, Digest};
+
+/// A node's 32-byte value below the root, as BLAKE3 passes it upwards (little-endian words).
+pub use blake3::hazmat::ChainingValue;
 
 /// Bytes in one chunk, the leaf of BLAKE3's tree.
 pub const CHUNK_LEN: u64 = 1024;
@@ -40,6 +45,71 @@ impl GroupSize {
     #[must_use]
     pub const fn bytes(self) -> u64 {
         CHUNK_LEN << self.0
+    }
+
+    /// Chunks in a whole group.
+    #[must_use]
+    pub const fn chunks(self) -> u64 {
+        1 << self.0
+    }
+
+    /// The logarithm of the chunks in a whole group.
+    #[must_use]
+    pub const fn chunk_log(self) -> u8 {
+        self.0
+    }
+}
+
+/// Consecutive groups of one tree, apart from their bytes: where they stand in it, and how many bytes they have. Only
+/// the last byte of the string may end a group short.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    first_chunk: u64,
+    len: u64,
+    group: GroupSize,
+}
+
+impl Span {
+    /// `len` bytes from chunk `first_chunk` of their string on. `None` unless the span begins where a group begins, and
+    /// ends before chunk 2^54, the last that a BLAKE3 string can have.
+    #[must_use]
+    pub const fn new(first_chunk: u64, len: u64, group: GroupSize) -> Option<Self> {
+        match first_chunk.checked_add(len.div_ceil(CHUNK_LEN)) {
+            Some(end) if end <= 1 << 54 && first_chunk.is_multiple_of(group.chunks()) => {
+                Some(Self { first_chunk, len, group })
+            }
+            _ => None,
+        }
+    }
+
+    /// The first chunk's index in its string: its BLAKE3 counter.
+    #[must_use]
+    pub const fn first_chunk(&self) -> u64 {
+        self.first_chunk
+    }
+
+    /// Bytes.
+    #[must_use]
+    pub const fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether it has no bytes, and so no groups.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The size of its groups.
+    #[must_use]
+    pub const fn group(&self) -> GroupSize {
+        self.group
+    }
+
+    /// How many groups there are; the last may be short.
+    #[must_use]
+    pub const fn groups(&self) -> u64 {
+        self.len.div_ceil(self.group.bytes())
     }
 }
 
@@ -94,9 +164,16 @@ impl Tree {
 
     /// The byte range of group `index`.
     #[must_use]
-    pub fn range(&self, index: u64) -> std::ops::Range<u64> {
+    pub fn range(&self, index: u64) -> Range<u64> {
         let start = index.saturating_mul(self.group.bytes());
         start.min(self.len)..start.saturating_add(self.group.bytes()).min(self.len)
+    }
+
+    /// All of the tree as one span. `None` for a single chunk, which has no groups, and for strings longer than 2^64
+    /// bytes could be hashed.
+    #[must_use]
+    pub const fn span(&self) -> Option<Span> {
+        if self.is_single_chunk() { None } else { Span::new(0, self.len, self.group) }
     }
 
     /// The root digest from the values of all groups, in order. `None` unless there is exactly one value a group.
@@ -111,51 +188,113 @@ impl Tree {
     }
 }
 
+/// The values of all groups of a string, kept beside its root to say later which range of it differs.
+///
+/// It needs no signature: merged, its values give the root, or it is not that string's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outboard {
+    tree: Tree,
+    values: Vec<ChainingValue>,
+}
+
+impl Outboard {
+    /// The outboard of a string that has these groups' values, in order. `None` unless they merge to `root`: what does
+    /// not prove itself cannot be held.
+    #[must_use]
+    pub fn proven(tree: Tree, values: Vec<ChainingValue>, root: &Digest) -> Option<Self> {
+        (tree.root(&values).as_ref() == Some(root)).then_some(Self { tree, values })
+    }
+
+    /// The shape.
+    #[must_use]
+    pub const fn tree(&self) -> Tree {
+        self.tree
+    }
+
+    /// One value a group, in order.
+    #[must_use]
+    pub fn values(&self) -> &[ChainingValue] {
+        &self.values
+    }
+
+    /// The byte ranges whose groups have other values in `found`: neighbours joined, in order. `None` unless there is
+    /// one value a group.
+    #[must_use]
+    pub fn differing(&self, found: &[ChainingValue]) -> Option<Vec<Range<u64>>> {
+        if found.len() != self.values.len() {
+            return None;
+        }
+        let mut ranges: Vec<Range<u64>> = Vec::new();
+        for (index, _) in self.values.iter().zip(found).enumerate().filter(|(_, (expected, found))| expected != found) {
+            let range = self.tree.range(index as u64);
+            match ranges.last_mut() {
+                Some(last) if last.end == range.start => last.end = range.end,
+                _ => ranges.push(range),
+            }
+        }
+        Some(ranges)
+    }
+}
+
 /// The right edge of a tree that grows from left to right: one value for each complete subtree that still waits for its
 /// sibling, so that memory is the logarithm of the length.
 ///
-/// All groups but the last must be whole and of one size. Merging is put off by one group, as in the BLAKE3 paper's
-/// section 5.1.2, because the merge that turns out to be the last is the root's.
+/// What is pushed are aligned subtrees in order, all complete but perhaps the last. Merging is put off by one subtree,
+/// as in the BLAKE3 paper's section 5.1.2, because the merge that turns out to be the last is the root's.
 #[derive(Debug, Clone, Default)]
 pub struct Frontier {
-    /// Values of complete subtrees, the largest first.
-    subtrees: Vec<ChainingValue>,
-    /// The newest group, not yet among them.
-    last: Option<ChainingValue>,
-    /// Groups among the subtrees.
+    /// Complete subtrees, the largest first: the logarithm of the size, and the value.
+    subtrees: Vec<(u8, ChainingValue)>,
+    /// The newest subtree, not yet among them.
+    last: Option<(u8, ChainingValue)>,
+    /// Subtrees pushed before it.
     merged: u64,
 }
 
 impl Frontier {
-    /// The next group's value.
+    /// The next group's value, where all groups are of one size.
     pub fn push(&mut self, value: ChainingValue) {
-        let Some(mut node) = self.last.replace(value) else { return };
-        self.merged += 1;
-        // Each trailing zero of the count is a pair of equal subtrees that is now complete.
-        for _ in 0..self.merged.trailing_zeros() {
-            let Some(left) = self.subtrees.pop() else { break };
-            node = hazmat::merge_subtrees_non_root(&left, &node, Mode::Hash);
-        }
-        self.subtrees.push(node);
+        self.push_subtree(0, value);
     }
 
-    /// How many groups there were.
+    /// The value of the next subtree, of `1 << log` units; a short one at the end counts as one of any size.
+    pub fn push_subtree(&mut self, log: u8, value: ChainingValue) {
+        let Some((mut size, mut node)) = self.last.replace((log, value)) else { return };
+        self.merged += 1;
+        // Subtrees are aligned, so two neighbours of one size are always the two children of a node.
+        while let Some((_, left)) = self.subtrees.pop_if(|(left, _)| *left == size) {
+            node = hazmat::merge_subtrees_non_root(&left, &node, Mode::Hash);
+            size += 1;
+        }
+        self.subtrees.push((size, node));
+    }
+
+    /// How many subtrees there were.
     #[must_use]
     pub const fn groups(&self) -> u64 {
         self.merged + self.last.is_some() as u64
     }
 
-    /// The root over all groups. `None` for fewer than two: one group's value is never the root.
+    /// The non-root value over all of them, as of a part of a longer string. `None` if there were none.
+    #[must_use]
+    pub fn value(&self) -> Option<ChainingValue> {
+        let (_, last) = self.last?;
+        Some(over(&self.subtrees, last))
+    }
+
+    /// The root over all of them. `None` for fewer than two: one subtree's value is never the root.
     #[must_use]
     pub fn root(&self) -> Option<Digest> {
-        let (top, rest) = self.subtrees.split_first()?;
-        let right = rest
-            .iter()
-            .rev()
-            .try_fold(self.last?, |right, left| Some(hazmat::merge_subtrees_non_root(left, &right, Mode::Hash)))?;
-        let root = hazmat::merge_subtrees_root(top, &right, Mode::Hash);
+        let ((_, top), rest) = self.subtrees.split_first()?;
+        let (_, last) = self.last?;
+        let root = hazmat::merge_subtrees_root(top, &over(rest, last), Mode::Hash);
         Some(Digest::of32(Algorithm::Blake3, *root.as_bytes()))
     }
+}
+
+/// The value over subtrees that shrink from left to right, and what stands right of them.
+fn over(subtrees: &[(u8, ChainingValue)], last: ChainingValue) -> ChainingValue {
+    subtrees.iter().rev().fold(last, |right, (_, left)| hazmat::merge_subtrees_non_root(left, &right, Mode::Hash))
 }
 
 /// The non-root value of one group: `bytes` starts at byte `at` of its string, a multiple of the group size.

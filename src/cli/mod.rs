@@ -86,14 +86,14 @@ fn devices(as_json: bool) -> Exit {
         Ok(cpu) => cpu,
         Err(error) => return failed(&asked, "error:", &error.into()),
     };
-    let absent = [DeviceKind::Wgpu, DeviceKind::Cuda(0)];
+    let absent = [DeviceKind::Wgpu(None), DeviceKind::Cuda(0)];
     if as_json {
         let mut report = json::head(&asked, Exit::Yes);
         let mut list = vec![serde_json::json!({
             "device": "cpu", "available": true, "threads": cpu.threads(), "algorithms": ["sha256", "blake2b", "blake3"],
         })];
         for kind in absent {
-            let why = Device::open(kind).err().map(|error| error.to_string());
+            let why = Device::open(kind.clone()).err().map(|error| error.to_string());
             list.push(serde_json::json!({"device": kind.to_string(), "available": false, "why": why}));
         }
         report.insert("static".into(), cfg!(target_feature = "crt-static").into());

@@ -25,7 +25,7 @@ pub(super) fn report(report: &Report) {
         None if report.files == report.resources => count(report.files),
         None => format!("{} of {}", report.files, amount(report.resources, "signed file", "signed files")),
     };
-    detail("checked", work(&files, report.bytes, &report.checked, report.device, report.elapsed));
+    detail("checked", work(&files, report.bytes, &report.checked, &report.device, report.elapsed));
     detail("signed root", report.root);
     if !report.not_checked.is_empty() {
         detail(
@@ -47,7 +47,7 @@ pub(super) fn hashed(hashed: &Hashed) {
     if hashed.manifest.serialization().method.shard_size().is_some() {
         files += &format!(" in {}", amount(hashed.manifest.resources().len(), "shard", "shards"));
     }
-    detail("hashed", work(&files, hashed.bytes, &hashed.algorithms, hashed.device, hashed.elapsed));
+    detail("hashed", work(&files, hashed.bytes, &hashed.algorithms, &hashed.device, hashed.elapsed));
     detail("root", hashed.manifest.root());
     empty(&hashed.empty, "");
     followed(&hashed.followed);
@@ -134,7 +134,7 @@ fn work(
     files: &str,
     count: u64,
     algorithms: &[Algorithm],
-    device: tensorseal::DeviceKind,
+    device: &tensorseal::DeviceKind,
     elapsed: Duration,
 ) -> String {
     format!("{files}, {}, by {} on {device} in {}", bytes(count), listed(algorithms), time(elapsed, count))

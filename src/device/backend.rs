@@ -1,0 +1,105 @@
+//! What a device can do, the same few verbs for each.
+
+use std::ops::Range;
+
+use super::{DeviceError, DeviceKind};
+use crate::digest::Digest;
+use crate::layout::{Buffer, Layout};
+use crate::tree::{ChainingValue, GroupSize};
+
+/// What is wanted of a string.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Want {
+    /// Its BLAKE3 digest.
+    Root,
+    /// The non-root value of each group, the last perhaps short. The string is then a part of a longer one.
+    Groups {
+        /// The chunk of the longer string with which this part begins, a multiple of the group's chunks.
+        first_chunk: u64,
+        /// The size of groups.
+        group: GroupSize,
+    },
+}
+
+/// One string to hash.
+#[derive(Debug)]
+pub struct Job<'a, B> {
+    /// Where its bytes lie.
+    pub layout: Layout<'a, B>,
+    /// What is wanted of it.
+    pub want: Want,
+}
+
+/// What came of a [`Job`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hashed {
+    /// For [`Want::Root`].
+    Root(Digest),
+    /// For [`Want::Groups`], in order; none for an empty string.
+    Groups(Vec<ChainingValue>),
+}
+
+/// A device that hashes strings where they lie in its memory.
+///
+/// Work is done in the order in which it was asked for: a job sees every upload before it, and an upload waits for
+/// every job before it. Nothing is handed out before it was checked: a value comes out of [`Backend::wait`] only if
+/// every copy and launch that it rests on succeeded and wrote it.
+pub trait Backend {
+    /// A block of host memory that the device copies from without a bounce.
+    type Staging: AsMut<[u8]>;
+    /// Device memory.
+    type Buffer: Buffer;
+    /// A queue of the caller's that work can be put behind. Uninhabited where there is no such thing.
+    type Stream;
+    /// Jobs under way. Dropped without a wait, they are finished before their memory is freed, and give nothing.
+    type Ticket;
+
+    /// Which device it is.
+    fn kind(&self) -> DeviceKind;
+
+    /// A free block; waits for one in flight if all are.
+    ///
+    /// # Errors
+    /// [`DeviceError`] if the device has failed or memory is short.
+    fn staging(&self) -> Result<Self::Staging, DeviceError>;
+
+    /// Memory for `len` bytes. What is in it before an upload is not specified.
+    ///
+    /// # Errors
+    /// [`DeviceError::OutOfMemory`], or another if the device has failed.
+    fn alloc(&self, len: u64) -> Result<Self::Buffer, DeviceError>;
+
+    /// Queues a copy of the first `len` bytes of `block` to byte `at` of `to`. The block is taken: nobody can write to
+    /// it in flight.
+    ///
+    /// # Errors
+    /// [`DeviceError`] if the bytes do not fit there, or the device has failed.
+    fn upload(&self, block: Self::Staging, len: usize, to: &mut Self::Buffer, at: u64) -> Result<(), DeviceError>;
+
+    /// Queues the jobs, all of them in few launches, behind everything queued so far and behind `after`.
+    ///
+    /// # Errors
+    /// [`DeviceError`] if a job cannot be done, memory is short, or the device has failed.
+    fn submit(&self, jobs: &[Job<'_, Self::Buffer>], after: Option<&Self::Stream>)
+    -> Result<Self::Ticket, DeviceError>;
+
+    /// Waits for the jobs: one result each, in order.
+    ///
+    /// # Errors
+    /// [`DeviceError`] if anything that a result rests on failed. There is no result then, for any job.
+    fn wait(&self, ticket: Self::Ticket) -> Result<Vec<Hashed>, DeviceError>;
+
+    /// Reads bytes back, behind everything queued so far.
+    ///
+    /// # Errors
+    /// [`DeviceError`] if the range is not in the buffer, or the device has failed.
+    fn download(&self, from: &Self::Buffer, range: Range<u64>) -> Result<Vec<u8>, DeviceError>;
+
+    /// Submits and waits.
+    ///
+    /// # Errors
+    /// Those of [`Backend::submit`] and [`Backend::wait`].
+    fn hash(&self, jobs: &[Job<'_, Self::Buffer>]) -> Result<Vec<Hashed>, DeviceError> {
+        self.wait(self.submit(jobs, None)?)
+    }
+}
