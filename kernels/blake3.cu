@@ -265,7 +265,8 @@ DEVICE u32 choose_reader(u32 misaligned) {
     return any == 0 ? READ_CELLS : any % 4 == 0 ? READ_WORDS : READ_BYTES;
 }
 
-// The 16 words of a block from a staged row; `misaligned` is how many bytes the row begins before the segment.
+// The 16 words of a block from a staged row, `at` the word of its first byte. Words instead of cells are four lanes to a
+// bank, but shared memory is far from being the limit, and the words of a misaligned block then need no arithmetic.
 DEVICE void read_block(u32 m[16], u32 at, u32 misaligned, u32 reader) {
     if (reader == READ_CELLS) {
 #pragma unroll
@@ -275,11 +276,10 @@ DEVICE void read_block(u32 m[16], u32 at, u32 misaligned, u32 reader) {
         }
         return;
     }
-    at += misaligned & ~3u;  // four lanes a bank, but the loads are far from being the limit, and this costs no arithmetic
 #pragma unroll
     for (u32 i = 0; i < 16; i++) m[i] = load_shared(at + i * 4);
     if (reader == READ_WORDS) return;
-    const u32 last = load_shared(at + 64), bits = misaligned * 8;  // the shift takes its count modulo 32
+    const u32 last = load_shared(at + BLOCK), bits = misaligned * 8;  // the shift takes its count modulo 32
 #pragma unroll
     for (u32 i = 0; i < 16; i++) m[i] = __funnelshift_r(m[i], i < 15 ? m[i + 1] : last, bits);
 }
@@ -304,31 +304,34 @@ extern "C" __global__ void __launch_bounds__(SLOTS) chunk_values(const Group *gr
         const u32 table = shared_memory() + warp * TABLE;
         const u32 stages = shared_memory() + STAGES_AT + warp * 2 * STAGE;
         const u32 copy_to = stages + first_row * ROW + cell, own_row = stages + lane * ROW;
-        // In a flat warp one address serves all rows.
-        u64 flat_from = (mine & ~15ull) + static_cast<long long>(static_cast<int>((first_row - lane) * CHUNK + cell));
+        // In a flat warp one address serves all rows: that of this lane's cell in its first row, of the next segment.
+        const u64 to_own_row = static_cast<long long>(static_cast<int>((lane - first_row) * CHUNK - cell));
+        u64 flat_from = (mine & ~15ull) - to_own_row;
+        // A misaligned segment ends in one cell more, which its hasher copies. An aligned one in the same warp has none, and
+        // what follows it may not be readable: its hasher copies its first cell to where nobody looks.
+        const u32 one_more = misaligned ? SEGMENT : 0;
+        const u64 flat_one_more = to_own_row + one_more;
 
         auto copy_segment = [&](u32 n) {
             const u32 stage = n % 2 * STAGE;
-            u64 last_cell;
             if (flat) {
 #pragma unroll
                 for (u32 i = 0; i < COPIES; i++)
                     copy_async(copy_to + stage + i * ROWS_A_COPY * ROW, flat_from + i * ROWS_A_COPY * CHUNK);
-                last_cell = flat_from + static_cast<long long>(static_cast<int>((lane - first_row) * CHUNK - cell + SEGMENT));
+                if (reader != READ_CELLS) copy_async(own_row + stage + SEGMENT, flat_from + flat_one_more);
                 flat_from += SEGMENT;
             } else {
                 const u64 from = segment_address(source, n) & ~15ull;
                 __syncwarp();  // no lane still reads the table of the segment before
                 store_shared_u64(table + lane * 8, from);
                 __syncwarp();
+                u64 rows[COPIES];
 #pragma unroll
-                for (u32 i = 0; i < COPIES; i++) {
-                    const u64 row = load_shared_u64(table + (first_row + i * ROWS_A_COPY) * 8);
-                    copy_async(copy_to + stage + i * ROWS_A_COPY * ROW, row + cell);
-                }
-                last_cell = from + SEGMENT;
+                for (u32 i = 0; i < COPIES; i++) rows[i] = load_shared_u64(table + (first_row + i * ROWS_A_COPY) * 8) + cell;
+#pragma unroll
+                for (u32 i = 0; i < COPIES; i++) copy_async(copy_to + stage + i * ROWS_A_COPY * ROW, rows[i]);
+                if (reader != READ_CELLS) copy_async(own_row + stage + SEGMENT, from + one_more);
             }
-            if (misaligned) copy_async(own_row + stage + SEGMENT, last_cell);
         };
 
         u32 h[8], m[16], flags = CHUNK_START;
@@ -341,7 +344,7 @@ extern "C" __global__ void __launch_bounds__(SLOTS) chunk_values(const Group *gr
             copy_commit();  // also if nothing was copied: then the wait below is for the last segment
             copy_wait_all_but_newest();
             __syncwarp();  // what the other lanes copied is here too
-            u32 at = own_row + n % 2 * STAGE;
+            u32 at = own_row + n % 2 * STAGE + (misaligned & ~3u);
 #pragma unroll 1
             for (u32 left = SEGMENT / BLOCK; left > 0; left--, at += BLOCK) {
                 read_block(m, at, misaligned, reader);
