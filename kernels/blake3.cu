@@ -167,19 +167,17 @@ DEVICE void merge_and_store(u32 values, const Group *group, uint4 head, u32 *out
         }
         __syncthreads();
     }
+    if (thread >= used) return;
+    u32 word = thread >> 5;
+    const u32 starts = load(&group->starts[word]), bit = 1u << (thread & 31);
+    if (!(starts & bit)) return;
+    u32 rank = __popc(starts & (bit - 1));  // subtrees before this one
 #pragma unroll 1
-    for (u32 slot = thread; slot < used; slot += SLOTS) {  // at most once: a loop only so that it stays a branch
-        u32 word = slot >> 5;
-        const u32 starts = load(&group->starts[word]), bit = 1u << (slot & 31);
-        if (!(starts & bit)) break;
-        u32 rank = __popc(starts & (bit - 1));  // subtrees before this one
-#pragma unroll 1
-        while (word-- > 0) rank += __popc(load(&group->starts[word]));
-        get_value(values, slot, h);
-        uint4 *to = reinterpret_cast<uint4 *>(out) + (static_cast<u64>(head.z) + rank) * 2;
-        store(to, make_uint4(h[0], h[1], h[2], h[3]));
-        store(to + 1, make_uint4(h[4], h[5], h[6], h[7]));
-    }
+    while (word-- > 0) rank += __popc(load(&group->starts[word]));
+    get_value(values, thread, h);
+    uint4 *to = reinterpret_cast<uint4 *>(out) + (static_cast<u64>(head.z) + rank) * 2;
+    store(to, make_uint4(h[0], h[1], h[2], h[3]));
+    store(to + 1, make_uint4(h[4], h[5], h[6], h[7]));
 }
 
 extern "C" __global__ void __launch_bounds__(SLOTS) merge_values(const Group *groups, const u32 *in, u32 *out, u32 one) {
@@ -361,30 +359,28 @@ extern "C" __global__ void __launch_bounds__(SLOTS) chunk_values(const Group *gr
 
 // ---- gather --------------------------------------------------------------------------------------------------------------
 
-// A piece of scratch from byte `x` on.
+// The rest of a piece, from byte `x` of scratch on.
 struct Stretch {
     u64 from;          // address of the byte for x
-    u32 left;          // bytes from x to the end of the piece; 0: x is in no piece
+    u32 left;          // bytes to the end of the piece; 0: x is in no piece
     u32 row, skip;
-    u32 column;        // of x in its row, or in the piece if that has no rows
-    u32 left_in_row;
+    u32 left_in_row;   // without rows the piece is one row
+    u32 before;        // bytes of this row that are of the piece, too, and lie before x
 };
 
 DEVICE Stretch open_piece(const Piece *piece, u32 x) {
     const uint4 *words = reinterpret_cast<const uint4 *>(piece);
     const uint4 a = load(words), b = load(words + 1);
     Stretch s;
-    s.from = (static_cast<u64>(a.y) << 32 | a.x);
     s.row = b.x, s.skip = b.y;
-    s.column = x - a.z;
-    s.left = s.column < a.w ? a.w - s.column : 0;
-    s.from += s.column;
-    s.left_in_row = s.left;
+    s.before = x - a.z;
+    s.left = s.left_in_row = s.before < a.w ? a.w - s.before : 0;
+    s.from = (static_cast<u64>(a.y) << 32 | a.x) + s.before;
     if (s.row) {
-        const u32 y = s.column + b.z, rows = y / s.row;
+        const u32 y = s.before + b.z, rows = y / s.row, column = y - rows * s.row;
         s.from += static_cast<u64>(rows) * s.skip;
-        s.column = y - rows * s.row;
-        s.left_in_row = s.row - s.column;
+        s.before = min(s.before, column);
+        s.left_in_row = s.row - column;
     }
     return s;
 }
@@ -406,7 +402,7 @@ extern "C" __global__ void __launch_bounds__(256) gather(const Piece *pieces, u3
     if (next > 0) s = open_piece(pieces + (next - 1), x);
 
     const u32 off = static_cast<u32>(s.from) % 4, words = off ? CELL + 4 : CELL;
-    if (s.column >= off && min(s.left, s.left_in_row) >= words - off) {
+    if (s.before >= off && min(s.left, s.left_in_row) >= words - off) {
         const u64 at = s.from - off;
         const u32 a = load_at<u32>(at), b = load_at<u32>(at + 4), c = load_at<u32>(at + 8), d = load_at<u32>(at + 12);
         const u32 e = load_at<u32>(at + words - 4), bits = off * 8;  // d again if nothing is to be shifted
