@@ -352,7 +352,7 @@ extern "C" __global__ void __launch_bounds__(SLOTS) chunk_values(const Group *gr
             }
             __syncwarp();  // all rows are read; the copies of the next round may overwrite them
         }
-        if (threadIdx.x < used) put_value(values, threadIdx.x, h);
+        put_value(values, threadIdx.x, h);
     }
     merge_and_store(values, group, head, out, one);
 }

@@ -3,6 +3,7 @@
 // Memory is handed out byte by byte: a kernel may read the 16-byte cells that hold bytes of its chunks, `gather` exactly
 // the bytes of its pieces, and write where its results belong. Whatever else it touches ends the launch with 700.
 #include <dlfcn.h>
+#include <sys/mman.h>
 
 #include <algorithm>
 #include <cstdint>
@@ -346,6 +347,24 @@ void directed_chunks() {
         line.tree(5, 0);
         line.rows(0, 32, 0, misaligned, 252, 48, 0);
         run_chunks(line, "a row of 31.5 chunks, alignment " + std::to_string(misaligned));
+    }
+    {  // half a warp 4 GiB behind the other: addresses that follow each other in their low 32 bits
+        const u64 far = 1ull << 32, size = far + 64 * 1024;
+        void *pages = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (pages == MAP_FAILED) std::perror("mmap of 4 GiB"), std::exit(1);
+        const u64 base = reinterpret_cast<uintptr_t>(pages);
+        Line line;
+        line.tree(5, 0);
+        for (u32 half = 0; half < 2; half++) {
+            const u64 from = base + half * (far + 16 * 1024);
+            for (u32 i = 0; i < 16 * 1024; i++) *reinterpret_cast<u8 *>(from + i) = static_cast<u8>(chance());
+            line.fill(half * 16, 16, [&](u64 b) { return from + b; });
+            Line::allow_cells(from, from + 16 * 1024);
+            line.runs.push_back({from, half * 16ull, half * 16, 0, 0, 32});
+        }
+        Line::allow_cells(base + 16 * 1024, base + 32 * 1024);  // what a warp that takes the two for one would read
+        run_chunks(line, "4 GiB apart");
+        munmap(pages, size);
     }
     for (u32 odd = 0; odd < 32; odd++) {  // one misaligned lane among aligned ones, and the other way round
         Line line;
