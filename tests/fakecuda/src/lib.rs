@@ -17,3 +17,6 @@ mod ptx;
 mod decode;
 
 mod exec;
+
+#[cfg(test)]
+mod tests;
