@@ -5,6 +5,7 @@
 // From the C callers inwards.
 mod abi;
 pub mod exports;
+pub mod harness;
 
 // The driver's objects.
 mod driver;
