@@ -105,7 +105,7 @@ fn run(body: &str, inputs: &[u64], order: Order) -> Result<Vec<u64>, Fault> {
     }
     let threads = inputs.len() as u32;
     let parameters = [given.start(), got.start()];
-    launch(&kernel(body), 1, threads, &parameters, &[given.clone(), got.clone()], order)?;
+    launch(&kernel(body), 1, threads, &parameters, &[given, got.clone()], order)?;
     Ok((0..inputs.len()).map(|index| got.load(got.start() + 8 * index as u64, 8)).collect())
 }
 
