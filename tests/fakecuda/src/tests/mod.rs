@@ -247,3 +247,25 @@ fn every_mnemonic_of_the_tables_stands_in_a_test() {
     }
     assert!(seen > 120, "only {seen} mnemonics were found in the tables");
 }
+
+#[test]
+fn unsafe_stands_in_one_file_and_no_file_is_long() {
+    let (mut folders, mut files) = (vec![std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src")], 0);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap();
+            assert!(text.lines().count() <= 500, "{} wants to be two files", path.display());
+            let code = text.lines().map(|line| line.split("//").next().unwrap_or_default());
+            let holds = code.filter(|line| line.contains("unsafe ") || line.contains("unsafe(")).count() > 0;
+            let may = path.ends_with("abi.rs") || path.ends_with("tests/mod.rs");
+            assert!(may || !holds, "{} holds unsafe code", path.display());
+            files += 1;
+        }
+    }
+    assert!(files > 30);
+}

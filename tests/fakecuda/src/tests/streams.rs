@@ -149,7 +149,7 @@ fn the_default_stream_and_those_that_wait_for_it() {
 
 #[test]
 fn freeing_waits() {
-    let mut driver = driver(&LAZY);
+    let mut driver = driver(&[("FAKECUDA_DEVICES", "9.0:1KiB")]);
     let (memory, other) = (cell(&mut driver), cell(&mut driver));
     let kernel = function(&mut driver);
     let stream = driver.create_stream(1).unwrap();
@@ -164,6 +164,10 @@ fn freeing_waits() {
     assert_eq!(driver.memory_info().unwrap().0, before);
     driver.synchronize_stream(stream).unwrap();
     assert_eq!(driver.memory_info().unwrap().0, before + 4);
+    // Memory that is only waiting to be freed is found when it is needed.
+    driver.free_async(other, stream).unwrap();
+    let other = driver.allocate(before + 8).unwrap();
+    driver.fill(other, &[0], 4, None).unwrap();
     // A block of pinned memory that goes takes its copies with it first.
     let block = pinned(&mut driver, 0x4000, &[7, 0, 0, 0]);
     driver.copy_in(other, block.range(), Some(stream)).unwrap();
