@@ -52,6 +52,11 @@ pub(super) struct Pending {
     receipt: [u32; 4],
 }
 
+/// The size of a buffer of the workspace.
+const fn at_least(bytes: u64) -> u64 {
+    if bytes < 1 << 16 { 1 << 16 } else { bytes.next_power_of_two() }
+}
+
 impl Workspace {
     pub(super) fn new(gpu: &Gpu) -> Result<Self, DeviceError> {
         let poison = gpu.written("poison", POISONED, BufferUsages::COPY_SRC, |view| view.slice(..).fill(POISON))?;
@@ -69,7 +74,7 @@ impl Workspace {
     ) -> Result<Bound<'a>, DeviceError> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let Kept { scratch, values } = &mut *kept;
-        let make = |what, bytes: u64| gpu.buffer(what, bytes.next_power_of_two().max(1 << 16), WORK);
+        let make = |what, bytes| gpu.buffer(what, at_least(bytes), WORK);
         if batch.scratch > scratch.as_ref().map_or(0, wgpu::Buffer::size) {
             *scratch = Some(make("scratch", batch.scratch)?);
         }
@@ -81,6 +86,13 @@ impl Workspace {
             }
         }
         Ok(Bound { spaces, scratch: scratch.clone(), values: values.clone(), receipt: &self.receipt })
+    }
+
+    /// Bytes that it has.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> u64 {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.values.iter().chain(&kept.scratch).map(wgpu::Buffer::size).sum()
     }
 
     fn poison(&self, encoder: &mut CommandEncoder, buffer: &wgpu::Buffer, mut start: u64, end: u64) {
@@ -286,6 +298,6 @@ impl Limits {
     /// Bytes that the workspace can have at most: three buffers of values, each up to the next power of two, and scratch.
     #[cfg(test)]
     pub(super) const fn workspace(&self) -> u64 {
-        3 * (self.slots * 32).next_power_of_two() + (self.scratch + 2048).next_power_of_two()
+        3 * at_least(self.slots * 32) + at_least(self.scratch + 2048)
     }
 }

@@ -17,6 +17,9 @@ use crate::layout::Buffer;
 /// Copies between buffers begin and end at multiples of this.
 const COPY: u64 = wgpu::COPY_BUFFER_ALIGNMENT;
 
+/// Buffers that one memory may be.
+const MOST_PARTS: u64 = 4096;
+
 /// Bytes that are read back at a time.
 const DOWNLOAD: u64 = 32 << 20;
 
@@ -95,6 +98,10 @@ impl Wgpu {
         make: impl Fn(u64, u64) -> Result<wgpu::Buffer, DeviceError>,
     ) -> Result<DeviceMemory, DeviceError> {
         let part = self.limits.part;
+        // A driver that lends memory before it has it must not be asked for ever.
+        if len > part.saturating_mul(MOST_PARTS) {
+            return Err(DeviceError::OutOfMemory { device: self.kind(), what: "weights", bytes: len });
+        }
         let parts = (0..len.div_ceil(part).max(1)).map(|index| make(index * part, part.min(len - index * part)));
         Ok(DeviceMemory { parts: parts.collect::<Result<_, _>>()?, part, len, owner: Arc::clone(&self.gpu) })
     }

@@ -131,6 +131,12 @@ impl Ring {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How many blocks there are.
+    #[cfg(test)]
+    pub(super) fn total(&self) -> usize {
+        self.lock().total
+    }
+
     fn put_back(&self, block: Block) {
         self.lock().free.push(block);
         self.returned.notify_all();
