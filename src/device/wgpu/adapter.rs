@@ -103,8 +103,13 @@ mod tests {
 
     #[test]
     fn of_several_the_first_in_order_is_taken() {
-        let kinds =
-            [DeviceType::Cpu, DeviceType::Other, DeviceType::VirtualGpu, DeviceType::IntegratedGpu, DeviceType::DiscreteGpu];
+        let kinds = [
+            DeviceType::Cpu,
+            DeviceType::Other,
+            DeviceType::VirtualGpu,
+            DeviceType::IntegratedGpu,
+            DeviceType::DiscreteGpu,
+        ];
         assert!(kinds.iter().rev().is_sorted_by_key(|kind| rank(*kind)));
         let twins = adapters(&[("Arc A770", DeviceType::DiscreteGpu), ("Arc A380", DeviceType::DiscreteGpu)]);
         assert_eq!(choose(&twins, Some("arc")), Ok(0));

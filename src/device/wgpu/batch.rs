@@ -256,8 +256,10 @@ impl Pipelines {
                 count: None,
             };
             let entries = [entry(0, true), entry(1, true), entry(2, false), entry(3, false)];
-            let layout = device
-                .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some("launch"), entries: &entries });
+            let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+                label: Some("launch"),
+                entries: &entries,
+            });
             let whole = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
                 label: Some("launch"),
                 bind_group_layouts: &[Some(&layout)],

@@ -133,9 +133,8 @@ impl Gpu {
         write: impl FnOnce(&mut wgpu::BufferViewMut),
     ) -> Result<wgpu::Buffer, DeviceError> {
         let buffer = self.mapped(what, len, usage)?;
-        let written = self.checked("writing a new buffer", || {
-            buffer.get_mapped_range_mut(..).map(|mut view| write(&mut view))
-        })?;
+        let written =
+            self.checked("writing a new buffer", || buffer.get_mapped_range_mut(..).map(|mut view| write(&mut view)))?;
         written.map_err(|error| self.fail("writing a new buffer", &error))?;
         self.checked("handing over a new buffer", || buffer.unmap())?;
         Ok(buffer)

@@ -88,7 +88,7 @@ impl Limits {
         limits.levels = (room / CHUNK_LEN).max(1).ilog2().min(LEVELS) as u8;
         limits.scratch = room.min(SCRATCH.max(CHUNK_LEN << limits.levels));
         let most = (binding / 32).min(limits.most_threads()).min(limits.most_threads() / 64 * u64::from(SLOTS));
-        limits.slots = most.min(CHUNKS).max(1);
+        limits.slots = most.clamp(1, CHUNKS);
         limits.levels = limits.levels.min(limits.slots.ilog2() as u8);
         limits
     }

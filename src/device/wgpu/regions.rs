@@ -56,7 +56,9 @@ pub(super) fn texts(wgpu: &Wgpu, jobs: &[Job<'_, DeviceMemory>]) -> Result<(Vec<
                     }
                 }
                 Extent::Range { buffer, at, len } => regions.range(buffer, at, len),
-                Extent::Rows { buffer, at, row, stride, rows } => regions.rows(buffer, at, Rows { row, pitch: stride }, rows),
+                Extent::Rows { buffer, at, row, stride, rows } => {
+                    regions.rows(buffer, at, Rows { row, pitch: stride }, rows);
+                }
             }
         }
         Text { regions: regions.list, want: job.want }
