@@ -417,6 +417,12 @@ fn every_adapter_is_listed_by_a_name_that_opens_it() {
     }
 }
 
+/// The one test that another process ran.
+fn passed(output: &std::process::Output) {
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+}
+
 #[test]
 fn without_a_driver_there_is_a_reason() {
     const MARK: &str = "TENSORSEAL_TEST_WITHOUT_DRIVER";
@@ -435,5 +441,38 @@ fn without_a_driver_there_is_a_reason() {
         .env("VK_ICD_FILENAMES", "/nonexistent")
         .output()
         .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    passed(&output);
+}
+
+#[test]
+fn having_no_memory_is_an_error_of_one_call() {
+    const MARK: &str = "TENSORSEAL_TEST_LITTLE_MEMORY";
+    if std::env::var_os(MARK).is_none() {
+        // A process that may have 8 GiB of addresses: a software adapter's memory is that of the process.
+        let this = std::env::current_exe().unwrap();
+        let test = "device::wgpu::tests::having_no_memory_is_an_error_of_one_call";
+        let output = std::process::Command::new("sh")
+            .args(["-c", "ulimit -v 8388608 && exec \"$0\" --exact \"$1\" --test-threads 1"])
+            .args([this.as_os_str(), test.as_ref()])
+            .env(MARK, "1")
+            .output()
+            .unwrap();
+        passed(&output);
+        return;
+    }
+    let Some(rig) = Rig::whole() else { return };
+    let mut all = Vec::new();
+    let error = loop {
+        match rig.wgpu.alloc(1 << 30) {
+            // Hardware has memory that no limit of the process touches.
+            Ok(_) if all.len() > 8 => return,
+            Ok(memory) => all.push(memory),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, DeviceError::OutOfMemory { bytes: 0x4000_0000, .. }), "{error:?}");
+    assert!(!all.is_empty());
+    drop(all);
+    rig.check(&[(vec![Piece::Range(0, 3, 100_000)], Want::Root)]);
+    assert!(rig.wgpu.alloc(1 << 30).is_ok(), "what was dropped is free again");
 }
