@@ -53,9 +53,11 @@ impl Config {
         };
         let wrong = |name: &str, text: &str| format!("{name}={text} is not understood");
         let devices = get("FAKECUDA_DEVICES").unwrap_or_else(|| "9.0".to_owned());
-        let devices = devices.split(',').map(str::trim).filter(|part| !part.is_empty()).map(|part| {
-            device(part).ok_or_else(|| wrong("FAKECUDA_DEVICES", part))
-        });
+        let devices = devices
+            .split(',')
+            .map(str::trim)
+            .filter(|part| !part.is_empty())
+            .map(|part| device(part).ok_or_else(|| wrong("FAKECUDA_DEVICES", part)));
         let driver_version = get("FAKECUDA_DRIVER").unwrap_or_else(|| "12040".to_owned());
         let order = get("FAKECUDA_ORDER").unwrap_or_default();
         let streams = get("FAKECUDA_STREAMS").unwrap_or_default();

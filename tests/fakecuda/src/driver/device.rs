@@ -32,15 +32,7 @@ pub(crate) struct Attribute(pub(crate) i32);
 
 impl Device {
     pub(super) fn new(number: usize, kind: DeviceKind) -> Self {
-        Self {
-            number,
-            kind,
-            context: None,
-            allocations: BTreeMap::new(),
-            used: 0,
-            fault: None,
-            fault_reported: false,
-        }
+        Self { number, kind, context: None, allocations: BTreeMap::new(), used: 0, fault: None, fault_reported: false }
     }
 
     pub(super) fn context(&self) -> Option<Handle> {
@@ -122,33 +114,33 @@ impl Device {
     pub(crate) fn attribute(&self, attribute: Attribute) -> i32 {
         let small = |value: u32| value.cast_signed();
         match attribute.0 {
-            1 | 2 | 3 => small(MAX_THREADS), // threads of a block; of its x and y
-            4 => 64,                         // and z
-            5 => i32::MAX,                   // blocks of a grid: x
-            6 | 7 => 65535,                  // y and z
-            8 => small(DEFAULT_SHARED),      // shared memory of a block
-            9 => 64 << 10,                   // constant memory
-            10 => 32,                        // lanes of a warp
-            11 => i32::MAX,                  // pitch
-            12 | 82 => 65536,                // registers of a block, of a multiprocessor
-            13 => 1_755_000,                 // clock, kHz
-            15 | 40 | 41 => 1,               // copies beside kernels; engines for that; one address space with the host
-            16 => 4,                         // multiprocessors
-            19 => 1,                         // can map host memory
-            31 => 1,                         // kernels at the same time
+            1 | 2 | 3 => small(MAX_THREADS),     // threads of a block; of its x and y
+            4 => 64,                             // and z
+            5 => i32::MAX,                       // blocks of a grid: x
+            6 | 7 => 65535,                      // y and z
+            8 => small(DEFAULT_SHARED),          // shared memory of a block
+            9 => 64 << 10,                       // constant memory
+            10 => 32,                            // lanes of a warp
+            11 => i32::MAX,                      // pitch
+            12 | 82 => 65536,                    // registers of a block, of a multiprocessor
+            13 => 1_755_000,                     // clock, kHz
+            15 | 40 | 41 => 1, // copies beside kernels; engines for that; one address space with the host
+            16 => 4,           // multiprocessors
+            19 => 1,           // can map host memory
+            31 => 1,           // kernels at the same time
             33 => small(self.number as u32 + 1), // PCI bus
-            34 | 50 => 0,                    // PCI device and domain
-            36 => 2_619_000,                 // memory clock, kHz
-            37 => 5120,                      // memory bus, bits
-            38 => 50 << 20,                  // second-level cache
+            34 | 50 => 0,      // PCI device and domain
+            36 => 2_619_000,   // memory clock, kHz
+            37 => 5120,        // memory bus, bits
+            38 => 50 << 20,    // second-level cache
             39 => small(self.threads_of_processor()),
             75 => small(self.kind.capability.0),
             76 => small(self.kind.capability.1),
             81 => small(self.shared_of_processor()),
             97 => small(self.max_shared()),
-            106 => 32, // blocks of a multiprocessor
+            106 => 32,   // blocks of a multiprocessor
             111 => 1024, // shared memory that the driver keeps of each block
-            115 => 1, // memory pools: cuMemAllocAsync
+            115 => 1,    // memory pools: cuMemAllocAsync
             _ => 0,
         }
     }

@@ -122,7 +122,8 @@ impl Driver {
             return Err(INVALID_HANDLE);
         }
         let loaded = found.kernels.get(name).ok_or(NOT_FOUND)?.clone();
-        let known = self.functions.iter().find(|(_, known)| known.module == module && Arc::ptr_eq(&known.loaded, &loaded));
+        let known =
+            self.functions.iter().find(|(_, known)| known.module == module && Arc::ptr_eq(&known.loaded, &loaded));
         if let Some((handle, _)) = known {
             return Ok(*handle);
         }
@@ -176,7 +177,8 @@ impl Driver {
     pub(crate) fn occupancy(&self, function: Handle, threads: i32, dynamic_shared: u64) -> Result<i32, Code> {
         let device = self.current()?;
         let found = self.functions.get(&function).ok_or(INVALID_HANDLE)?;
-        let threads = u32::try_from(threads).ok().filter(|threads| (1..=1024).contains(threads)).ok_or(INVALID_VALUE)?;
+        let threads =
+            u32::try_from(threads).ok().filter(|threads| (1..=1024).contains(threads)).ok_or(INVALID_VALUE)?;
         let dynamic_shared = u32::try_from(dynamic_shared).map_err(|_| INVALID_VALUE)?;
         let shared = dynamic_shared.saturating_add(found.loaded.kernel().static_shared);
         if shared > self.devices[device].max_shared() {

@@ -24,11 +24,30 @@ pub(super) struct Stream {
 /// Something to be done in its turn.
 pub(super) enum Task {
     /// From the host: bytes that were taken at the call, or a place to read when this runs.
-    CopyIn { to: Arc<Allocation>, at: u64, from: Source },
-    CopyOut { from: Arc<Allocation>, at: u64, to: HostRange },
-    CopyWithin { from: Arc<Allocation>, source: u64, to: Arc<Allocation>, target: u64, bytes: u64 },
+    CopyIn {
+        to: Arc<Allocation>,
+        at: u64,
+        from: Source,
+    },
+    CopyOut {
+        from: Arc<Allocation>,
+        at: u64,
+        to: HostRange,
+    },
+    CopyWithin {
+        from: Arc<Allocation>,
+        source: u64,
+        to: Arc<Allocation>,
+        target: u64,
+        bytes: u64,
+    },
     /// `pattern` (1 or 4 bytes) over and over.
-    Fill { to: Arc<Allocation>, at: u64, pattern: Vec<u8>, count: u64 },
+    Fill {
+        to: Arc<Allocation>,
+        at: u64,
+        pattern: Vec<u8>,
+        count: u64,
+    },
     Launch(Box<Work>),
     Record(usize),
     Wait(usize),
