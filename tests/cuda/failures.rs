@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -67,16 +66,12 @@ fn work() -> (Option<Cuda>, Result<Vec<Hashed>, DeviceError>) {
     (Some(cuda), result)
 }
 
-/// Does the work and says what came of it. With `TENSORSEAL_TEST_STOP` the process ends there.
+/// Does the work and says what came of it.
 fn say() {
     let (cuda, result) = work();
     match &result {
         Ok(_) => println!("ANSWER"),
         Err(error) => println!("ERROR {error:?}"),
-    }
-    std::io::stdout().flush().unwrap();
-    if std::env::var_os("TENSORSEAL_TEST_STOP").is_some() {
-        std::process::exit(0);
     }
     if let (Some(cuda), Err(error)) = (cuda, result)
         && !matches!(error, DeviceError::OutOfMemory { .. })
@@ -122,19 +117,18 @@ fn whichever_call_fails_there_is_an_error_and_no_digest() {
     let (run, all) = failing(test, room.path(), 0, "");
     assert!(run.stdout.contains("ANSWER"));
     assert_eq!(leaks(&all), [] as [&str; 0]);
-    // The calls before the answer, and among them the last that it rests on.
-    let log = room.path().join("stop.log");
-    finish(child(test, &[("FAKECUDA_LOG", log.to_str().unwrap()), ("TENSORSEAL_TEST_STOP", "1")]), LIMIT);
-    let rests = calls(&log).iter().rposition(|call| call.name == "cuEventSynchronize").unwrap() + 1;
+    // The last call that the answer rests on: the wait for the last bytes to come back.
+    let down = all.iter().rposition(|call| call.name == "cuMemcpyDtoHAsync_v2").unwrap();
+    let rests = down + all[down..].iter().position(|call| call.name == "cuEventSynchronize").unwrap() + 1;
     assert!(rests > 100 && rests < all.len(), "{rests} of {}", all.len());
-    assert!(all[..rests].iter().any(|call| call.name == "cuMemcpyDtoHAsync_v2"));
 
     // An error that leaves the device working, so that what is under way goes on.
     for_each(1..all.len() + 1, |number| {
         let (run, calls) = failing(test, room.path(), number, &format!("*:{number}:1"));
         let name = &all[number - 1].name;
         assert_eq!(&calls[number - 1].name, name, "the runs are the same up to there");
-        if number <= rests {
+        // The name of an error may be missing: here one that the engine gets around.
+        if number <= rests && !name.starts_with("cuGetError") {
             assert!(run.stdout.contains("ERROR ") && !run.stdout.contains("ANSWER"), "{number} {name}: {run:#?}");
         }
         // What is not given back is what this very call should have given back, or made it possible to.
@@ -143,7 +137,8 @@ fn whichever_call_fails_there_is_an_error_and_no_digest() {
         assert!(left.len() <= usize::from(gives_back), "{number} {name} leaves {left:?}");
     });
     // One after which the device does nothing any more. Pinned memory stays then: nobody can say that it is not in use.
-    for_each((1..rests + 1).step_by(4), |number| {
+    let some = (1..rests + 1).step_by(4).filter(|number| !all[number - 1].name.starts_with("cuGetError"));
+    for_each(some, |number| {
         let (run, calls) = failing(test, room.path(), number, &format!("*:{number}:719"));
         let name = &all[number - 1].name;
         assert!(run.stdout.contains("ERROR ") && !run.stdout.contains("ANSWER"), "{number} {name}: {run:#?}");

@@ -124,7 +124,7 @@ fn short_pinned_memory_is_an_error_and_the_device_goes_on() {
         return;
     }
     let cuda = Cuda::open(0).unwrap();
-    let bytes = pattern(5000, 1);
+    let bytes = pattern(10_000, 1);
     let buffer = upload(&cuda, &bytes);
     let blocks: Vec<_> = std::iter::from_fn(|| cuda.staging().ok()).take(3).collect();
     assert!(blocks.len() < 3, "one of them was refused");

@@ -66,6 +66,8 @@ pub(super) struct Pinned {
     context: Arc<Context>,
     start: NonNull<u8>,
     len: usize,
+    /// Nobody can say whether a copy still uses it.
+    left_alone: bool,
 }
 
 // SAFETY: it is plain memory with one owner; the driver frees it in any thread.
@@ -89,7 +91,7 @@ impl Pinned {
         let start = NonNull::new(start.cast::<u8>()).ok_or_else(|| context.out_of_memory(what, len as u64))?;
         // SAFETY: `len` bytes, just allocated and nobody else's. What was in them before is nobody's business either.
         unsafe { start.as_ptr().write_bytes(0, len) };
-        Ok(Self { context: Arc::clone(context), start, len })
+        Ok(Self { context: Arc::clone(context), start, len, left_alone: false })
     }
 
     pub(super) const fn len(&self) -> usize {
@@ -118,15 +120,21 @@ impl Pinned {
 impl Pinned {
     /// Frees it when `copied` has come to pass, or everything queued. If the driver cannot even say when that is, it is
     /// left alone for good: a copy may still write to it.
-    pub(super) fn free_after(self, copied: Option<&Event>) {
-        if !self.context.settled(copied) {
-            std::mem::forget(self);
-        }
+    pub(super) fn free_after(mut self, copied: Option<&Event>) {
+        self.left_alone = !self.context.settled(copied);
+    }
+
+    /// Never frees it.
+    pub(super) fn leave_alone(mut self) {
+        self.left_alone = true;
     }
 }
 
 impl Drop for Pinned {
     fn drop(&mut self) {
+        if self.left_alone {
+            return;
+        }
         let Ok(current) = self.context.enter_to_free() else { return };
         // SAFETY: allocated in `new`, freed once, with no copy under way.
         let code = unsafe { (current.context.api.cuMemFreeHost)(self.start.as_ptr().cast()) };

@@ -149,7 +149,9 @@ impl Staging {
 
     /// Leaves its memory to a copy of which nobody can say when it ends.
     pub(super) fn leak(mut self) {
-        std::mem::forget(self.block.take());
+        if let Some(block) = self.block.take() {
+            block.leave_alone();
+        }
         self.ring.blocks().made -= 1;
         self.ring.returned.notify_all();
     }
