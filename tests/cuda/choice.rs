@@ -109,9 +109,9 @@ fn what_was_measured_is_remembered_and_never_trusted() {
     fs::create_dir(&file).unwrap();
     assert!(open().0 && open().0, "no place to remember it");
     fs::remove_dir(&file).unwrap();
-    fs::set_permissions(&file.parent().unwrap(), fs::Permissions::from_mode(0o500)).unwrap();
+    fs::set_permissions(file.parent().unwrap(), fs::Permissions::from_mode(0o500)).unwrap();
     open();
-    fs::set_permissions(&file.parent().unwrap(), fs::Permissions::from_mode(0o700)).unwrap();
+    fs::set_permissions(file.parent().unwrap(), fs::Permissions::from_mode(0o700)).unwrap();
 }
 
 #[test]

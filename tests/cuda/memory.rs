@@ -55,6 +55,32 @@ fn bytes_of_the_host_may_be_many() {
 }
 
 #[test]
+fn what_passes_the_limits_of_a_batch_is_done_in_several() {
+    if parent(here!("what_passes_the_limits_of_a_batch_is_done_in_several"), &STREAMS) {
+        return;
+    }
+    let mut settings = Settings::default();
+    (settings.batch, settings.scratch) = (0, 0);
+    let cuda = Cuda::open_with(0, &settings).unwrap();
+    let bytes = pattern((1 << 20) + 77, 1);
+    let buffer = upload(&cuda, &bytes);
+    let mut jobs = vec![whole(&buffer), scattered(&buffer), part(&buffer, 3, 700_000), part(&buffer, 5, 100)];
+    let mut texts = vec![&bytes[..], &[], &bytes[3..700_003], &bytes[5..105]];
+    let rows = scattered_bytes(&bytes);
+    texts[1] = &rows;
+    for nth in 0..50 {
+        jobs.push(part(&buffer, nth * 1009, 900 + nth));
+        texts.push(&bytes[nth as usize * 1009..][..900 + nth as usize]);
+    }
+    let expected: Vec<_> = texts.into_iter().map(root).collect();
+    // Several under way, each with several batches.
+    let tickets = [0, 1, 2].map(|_| cuda.submit(&jobs, None).unwrap());
+    for ticket in tickets {
+        assert_eq!(cuda.wait(ticket).unwrap(), expected);
+    }
+}
+
+#[test]
 fn what_does_not_fit_is_refused_and_harms_nothing() {
     if parent(here!("what_does_not_fit_is_refused_and_harms_nothing"), &[STREAMS[0]]) {
         return;

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::super::plan::{Batch, Block, CELL, Piece, Rules, Run, Source, blocks};
 use super::api::Address;
+use crate::tree::CHUNK_LEN;
 
 /// What these kernels can do.
 pub(super) const RULES: Rules = Rules {
@@ -15,6 +16,12 @@ pub(super) const RULES: Rules = Rules {
     slots: 1 << 23,
     scratch: 64 << 20,
 };
+
+/// The same with at most so many bytes hashed, and gathered, in a batch; within what the kernels can count.
+pub(super) fn rules(batch: u64, scratch: u64) -> Rules {
+    let slots = (batch / CHUNK_LEN).clamp(1 << RULES.levels, RULES.slots);
+    Rules { slots, scratch: scratch.clamp(CHUNK_LEN, 1 << 30), ..RULES }
+}
 
 const SEGMENT: u64 = 128;
 
@@ -167,13 +174,13 @@ mod tests {
 
     #[test]
     fn a_multiplication_divides_by_every_length_of_rows() {
-        for by in (1..1 << 24).step_by(1) {
+        for by in 1..1 << 24 {
             let (magic, shift) = divisor(by);
             assert!(shift < 64);
             // A division can go wrong only where the quotient changes: look there, at both ends of what may come.
             let last = ((1_u32 << 30) - 1) / by * by;
             for y in [0, by - 1, by, last - 1, last, (1 << 30) - 1] {
-                assert_eq!((u64::from(y) * u64::from(magic) >> shift) as u32, y / by, "{y} / {by}");
+                assert_eq!(((u64::from(y) * u64::from(magic)) >> shift) as u32, y / by, "{y} / {by}");
             }
             // magic * by is at most `by` above 2^shift: with y < 2^30 that stays below one step.
             let above = u64::from(magic) * u64::from(by) - (1 << shift);

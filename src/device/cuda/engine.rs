@@ -6,11 +6,11 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::super::plan::{Plan, Region, Results, Rows, Text};
+use super::super::plan::{Plan, Region, Results, Rows, Rules, Text};
 use super::super::{DeviceError, Hashed, Job};
 use super::api::Address;
 use super::context::{Context, Current, Event, Queue};
-use super::describe::{RULES, steps};
+use super::describe::steps;
 use super::launch::{Flight, Here, Kernels, Pool, Space};
 use super::lent::Stream;
 use super::memory::{Buffer, Memory, Pinned};
@@ -21,6 +21,7 @@ use crate::layout::{Extent, LayoutError};
 #[derive(Debug)]
 pub(super) struct Engine {
     pub(super) context: Arc<Context>,
+    rules: Rules,
     /// Where all jobs run, one after the other.
     compute: Queue,
     /// Where uploads run, beside them.
@@ -56,9 +57,15 @@ const HOST_PIECE: usize = 8 << 20;
 const DOWN_PIECE: usize = 4 << 20;
 
 impl Engine {
-    pub(super) fn new(context: &Arc<Context>, block: usize, blocks: usize) -> Result<Arc<Self>, DeviceError> {
+    pub(super) fn new(
+        context: &Arc<Context>,
+        rules: Rules,
+        block: usize,
+        blocks: usize,
+    ) -> Result<Arc<Self>, DeviceError> {
         Ok(Arc::new(Self {
             context: Arc::clone(context),
+            rules,
             compute: Queue::new(context)?,
             copy: Queue::new(context)?,
             line: Mutex::default(),
@@ -144,7 +151,7 @@ impl Engine {
         let host_len = hosts.iter().map(|bytes| bytes.len() as u64).sum();
         let host = Memory::new(&self.context, host_len, "bytes of the host that belong to strings on it")?;
         let (texts, memories) = self.texts(jobs, &host)?;
-        let plan = Plan::new(&texts, &RULES)?;
+        let plan = Plan::new(&texts, &self.rules)?;
         let (engine, code) = (Arc::clone(self), Arc::clone(kernels));
         let mut ticket = Ticket {
             engine,
@@ -305,7 +312,7 @@ impl Engine {
     ) -> Result<(), DeviceError> {
         let want = super::super::Want::Root;
         let region = Region { space: 0, at: memory.address, len, rows: None, readable: memory.readable.clone() };
-        let plan = Plan::new(&[Text { regions: vec![region], want }], &RULES)?;
+        let plan = Plan::new(&[Text { regions: vec![region], want }], &self.rules)?;
         let current = self.context.enter()?;
         let mut line = self.line();
         for batch in plan.batches.iter().take(1) {

@@ -23,6 +23,7 @@ use std::sync::Arc;
 
 use super::{Backend, DeviceError, DeviceKind, Hashed, Job, Listed};
 use context::{Context, Facts};
+use describe::rules;
 use engine::Engine;
 pub use engine::Ticket;
 pub use images::Policy;
@@ -45,12 +46,20 @@ pub struct Settings {
     pub block: usize,
     /// Blocks at most.
     pub blocks: usize,
+    /// Bytes hashed in one batch at most. A batch takes about a hundredth of that of device memory, and more where
+    /// many values are wanted.
+    pub batch: u64,
+    /// Bytes copied to device memory of our own in one batch at most: host bytes aside, those that cannot be read where
+    /// they lie.
+    pub scratch: u64,
 }
 
 impl Default for Settings {
-    /// Four blocks of 16 MiB; the fastest way is measured and remembered in the user's cache folder.
+    /// Four blocks of 16 MiB, batches of 8 GiB with 64 MiB gathered; the fastest way is measured and remembered in the
+    /// user's cache folder.
     fn default() -> Self {
-        Self { policy: None, cache: tune::cache_folder(), block: 16 << 20, blocks: 4 }
+        let (batch, scratch) = (8 << 30, 64 << 20);
+        Self { policy: None, cache: tune::cache_folder(), block: 16 << 20, blocks: 4, batch, scratch }
     }
 }
 
@@ -105,7 +114,7 @@ impl Cuda {
         let known = settings.policy.or_else(|| memo.as_ref()?.recall());
 
         let context = Context::open(facts)?;
-        let engine = Engine::new(&context, settings.block, settings.blocks)?;
+        let engine = Engine::new(&context, rules(settings.batch, settings.scratch), settings.block, settings.blocks)?;
         // Each variant that may be chosen, whether by measuring or by what is remembered, is tested first.
         let policies = known.map_or_else(|| choice.to_vec(), |policy| vec![policy]);
         let load = |policy: Policy| policy.load(&context).map(|kernels| (policy, Arc::new(kernels)));
