@@ -24,6 +24,8 @@ pub mod report;
 pub mod sign;
 pub mod verify;
 
+pub mod selftest;
+
 pub mod error;
 mod output;
 
