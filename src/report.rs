@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::device::DeviceKind;
 use crate::digest::{Algorithm, Digest};
@@ -41,6 +41,14 @@ pub enum Note {
     },
     /// The caller asked to follow links in a model that was signed without.
     LinksBeyondSignature,
+    /// Nothing was read from disk: the bytes were those in a device's memory, which belong to their names by the
+    /// caller's word.
+    MeasuredInMemory {
+        /// Which device.
+        device: DeviceKind,
+        /// When it had read them.
+        at: SystemTime,
+    },
 }
 
 impl fmt::Display for Note {
@@ -63,6 +71,10 @@ impl fmt::Display for Note {
             }
             Self::LinksBeyondSignature => {
                 f.write_str("the model was signed without following symlinks; they were followed now because you asked for it")
+            }
+            Self::MeasuredInMemory { device, at } => {
+                let seconds = at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+                write!(f, "the bytes were measured in the memory of {device}, {seconds} seconds after 1970-01-01 (UTC); that they are those of the named files is the caller's word")
             }
         }
     }
