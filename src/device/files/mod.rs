@@ -205,7 +205,7 @@ impl<B: Backend> Work<'_, B> {
             let left = string.end - at;
             let room = self.slabs.room() / group.bytes() * group.bytes();
             let len = if left <= self.slabs.room() { left } else { room };
-            if len == 0 {
+            if len == 0 || self.slabs.room_for_jobs() == 0 {
                 self.slabs.submit()?;
                 continue;
             }
