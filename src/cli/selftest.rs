@@ -76,14 +76,22 @@ fn choose(args: &SelftestArgs) -> Result<(Vec<Listed>, Vec<Listed>), Error> {
         return Ok((all, usable));
     };
     let kind: DeviceKind = name.parse().map_err(Error::UnknownDevice)?;
-    // Opened here, so that a device that is not there is one clear answer; what a list says of it may have another name.
+    // Opened here, so that a device that is not there is one clear answer.
     let opened = Device::open(kind.clone())?.kind();
-    let same = |listed: &&Listed| listed.kind == kind || listed.kind == opened;
-    let Some(mut listed) = all.iter().find(same).cloned() else {
+    let named = |listed: &&Listed| match (&kind, &listed.kind) {
+        (DeviceKind::Wgpu(Some(part)), DeviceKind::Wgpu(_)) => {
+            listed.name.to_lowercase().contains(&part.to_lowercase())
+        }
+        (DeviceKind::Wgpu(None), DeviceKind::Wgpu(_)) => listed.usable.is_ok(),
+        (kind, listed) => kind == listed,
+    };
+    let found = all.iter().find(|listed| listed.kind == opened).or_else(|| all.iter().find(named));
+    let Some(mut listed) = found.cloned() else {
         let why = "it opens, and is in no list".to_owned();
         return Err(DeviceError::Absent { device: kind, why }.into());
     };
-    listed.kind = kind;
+    // As it can be named again. A software adapter, which the list refuses, can be used by who names it.
+    (listed.kind, listed.usable) = (kind, Ok(()));
     Ok((all, vec![listed]))
 }
 

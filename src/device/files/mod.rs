@@ -263,7 +263,7 @@ impl<B: Backend> Work<'_, B> {
             let kind = self.slabs.kind();
             let block = self.slabs.block(len - done)?;
             let count = block.len() as u64;
-            self.reader.read(file, at + done, block, take, kind)?;
+            self.reader.read(file, at + done, block, take, &kind)?;
             self.slabs.filled(count)?;
             done += count;
         }

@@ -23,7 +23,7 @@ impl Reader {
         at: u64,
         block: &mut [u8],
         take: &mut dyn FnMut(&[u8]),
-        kind: DeviceKind,
+        kind: &DeviceKind,
     ) -> Result<(), Error> {
         let pieces = self.threads.min(block.len() / PIECE).max(1);
         if pieces == 1 {

@@ -132,7 +132,7 @@ impl Files {
     fn new(lengths: impl IntoIterator<Item = usize>) -> Self {
         let mut files = Self { folder: tempfile::tempdir().unwrap(), jobs: Vec::new(), texts: Vec::new() };
         for len in lengths {
-            let text: Vec<u8> = (0..len).map(|i| ((i * 31) ^ (i >> 9) ^ len ^ files.jobs.len() * 7) as u8).collect();
+            let text: Vec<u8> = (0..len).map(|i| ((i * 31) ^ (i >> 9) ^ len ^ (files.jobs.len() * 7)) as u8).collect();
             let path = files.path(files.jobs.len());
             fs::write(&path, &text).unwrap();
             files.jobs.push(FileJob { path, size_hint: None, expected_len: None });
