@@ -122,14 +122,16 @@ struct Text {
 }
 
 impl Results {
-    /// A device's answer for string `index`. `None` if it is not what was asked for.
-    fn take(&mut self, index: usize, want: Want, hashed: super::Hashed) -> Option<()> {
+    /// A device's answer for string `index`, or `len` bytes of it. `None` if it is not what was asked for.
+    fn take(&mut self, index: usize, len: u64, want: Want, hashed: super::Hashed) -> Option<()> {
         let text = self.strings.get_mut(index)?;
         match (want, hashed) {
             (Want::Root, super::Hashed::Root(digest)) if digest.algorithm() == Algorithm::Blake3 => {
                 self.set(index, digest)
             }
-            (Want::Groups { .. }, super::Hashed::Groups(values)) => {
+            (Want::Groups { group, .. }, super::Hashed::Groups(values))
+                if values.len() as u64 == len.div_ceil(group.bytes()) =>
+            {
                 values.into_iter().for_each(|value| text.frontier.push(value));
                 Some(())
             }

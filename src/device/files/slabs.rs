@@ -87,7 +87,7 @@ impl<'a, B: Backend> Slabs<'a, B> {
         let mut block = match filling.block.take() {
             Some(block) => block,
             None => {
-                // Nothing of a gap between strings needs to be copied.
+                // Copies begin where strings do, not in the gaps between them.
                 filling.uploaded = filling.filled;
                 self.backend.staging()?
             }
@@ -181,7 +181,7 @@ impl<'a, B: Backend> Slabs<'a, B> {
             return Err(none());
         }
         for (piece, hashed) in batch.strings.iter().zip(hashed) {
-            self.results.take(piece.text, piece.want, hashed).ok_or_else(none)?;
+            self.results.take(piece.text, piece.len, piece.want, hashed).ok_or_else(none)?;
         }
         self.progress.advance(batch.bytes, batch.files);
         Ok(())

@@ -29,8 +29,10 @@ struct Planted {
     /// What the failing call says.
     error: DeviceError,
     counts: RefCell<[usize; 5]>,
-    /// Leaves out the last result.
-    forgetful: bool,
+    /// What the last wait of all leaves out: the last result, or the last value in it.
+    forgets: Option<Forgets>,
+    /// How often the device will be waited for.
+    waits: usize,
     /// Bytes uploaded, and submits.
     uploaded: Cell<u64>,
     in_flight: Cell<usize>,
@@ -38,6 +40,12 @@ struct Planted {
     most_jobs: Cell<usize>,
     /// Whether every string began at a multiple of 16.
     aligned: Cell<bool>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Forgets {
+    Result,
+    Value,
 }
 
 impl Planted {
@@ -49,7 +57,8 @@ impl Planted {
             fail: None,
             error,
             counts: RefCell::default(),
-            forgetful: false,
+            forgets: None,
+            waits: 0,
             uploaded: Cell::new(0),
             in_flight: Cell::new(0),
             most_in_flight: Cell::new(0),
@@ -111,8 +120,11 @@ impl Backend for Planted {
         self.called(Verb::Wait)?;
         self.in_flight.set(self.in_flight.get() - 1);
         let mut hashed = self.cpu.wait(ticket)?;
-        if self.forgetful {
-            hashed.pop();
+        let last = self.count(Verb::Wait) == self.waits;
+        match (self.forgets, hashed.last_mut()) {
+            (Some(Forgets::Result), _) if last => drop(hashed.pop()),
+            (Some(Forgets::Value), Some(Hashed::Groups(values))) if last => drop(values.pop()),
+            _ => {}
         }
         Ok(hashed)
     }
@@ -271,8 +283,20 @@ fn every_call_of_the_device_may_fail_and_nothing_comes_out() {
             assert_eq!(device.count(verb), nth, "nothing more was asked of it");
         }
     }
-    let forgetful = Planted { forgetful: true, ..Planted::new(1000) };
-    assert!(matches!(run(&forgetful), Err(Error::Device(DeviceError::NoResult { device: DeviceKind::Cuda(7) }))));
+}
+
+#[test]
+fn results_that_are_missing_are_no_digest() {
+    for (len, forgets) in [(100, Forgets::Result), (50_000, Forgets::Result), (50_000, Forgets::Value)] {
+        let files = Files::new([20_000, len]);
+        let run = |device: &Planted| hash_files_in(device, &files.jobs, all(), None, &Silent, SMALL);
+        let sound = Planted::new(1000);
+        run(&sound).unwrap();
+        let device = Planted { forgets: Some(forgets), waits: sound.count(Verb::Wait), ..Planted::new(1000) };
+        let error = run(&device).unwrap_err();
+        let none = DeviceError::NoResult { device: DeviceKind::Cuda(7) };
+        assert!(matches!(error, Error::Device(ref e) if *e == none), "{len} {forgets:?}: {error}");
+    }
 }
 
 #[test]
