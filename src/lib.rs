@@ -21,8 +21,11 @@ pub mod statement;
 
 pub mod key;
 pub mod report;
+pub mod resident;
 pub mod sign;
 pub mod verify;
+
+pub mod selftest;
 
 pub mod error;
 mod output;
@@ -33,5 +36,6 @@ pub use digest::{Algorithm, Digest};
 pub use error::{Error, FormatError, VerifyError};
 pub use manifest::{Difference, Manifest};
 pub use report::Report;
+pub use resident::{Measured, digest_resident, sign_resident};
 pub use sign::{SignOptions, hash, sign};
 pub use verify::{Verified, VerifyOptions, verify};

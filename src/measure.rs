@@ -2,8 +2,10 @@
 
 use std::fs;
 
+use crate::device::Device;
 use crate::device::cpu::{Algorithms, Digests, FileJob, Progress};
-use crate::device::{Device, DeviceKind};
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+use crate::device::files::hash_files;
 use crate::error::Error;
 use crate::manifest::{Method, ResourceName};
 use crate::source::SourceFile;
@@ -56,8 +58,10 @@ pub(crate) fn measure(
     progress.begin(jobs.len(), FileJob::total(&jobs));
     let hashed = match device {
         Device::Cpu(cpu) => cpu.hash_files(&jobs, algorithms, method.shard_size(), progress)?,
-        #[cfg(any(feature = "cuda", feature = "wgpu"))]
-        _ => return Err(crate::device::DeviceError::NotCompiled(device.kind()).into()),
+        #[cfg(feature = "wgpu")]
+        Device::Wgpu(wgpu) => hash_files(wgpu, &jobs, algorithms, method.shard_size(), progress)?,
+        #[cfg(feature = "cuda")]
+        Device::Cuda(cuda) => hash_files(cuda, &jobs, algorithms, method.shard_size(), progress)?,
     };
 
     let mut measurement = Measurement { files: files.len(), ..Measurement::default() };
@@ -83,18 +87,4 @@ pub(crate) fn measure(
         measurement.resources.sort_by(|a, b| a.name.cmp(&b.name));
     }
     Ok(measurement)
-}
-
-impl Device {
-    /// Which kind it is.
-    #[must_use]
-    pub fn kind(&self) -> DeviceKind {
-        match self {
-            Self::Cpu(_) => DeviceKind::Cpu,
-            #[cfg(feature = "wgpu")]
-            Self::Wgpu(wgpu) => wgpu.kind(),
-            #[cfg(feature = "cuda")]
-            Self::Cuda(cuda) => cuda.kind(),
-        }
-    }
 }

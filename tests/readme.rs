@@ -123,6 +123,7 @@ fn every_field_of_a_report_is_documented() {
         "inspect model --allow-symlinks --json",
         "inspect model.sig --json",
         "devices --json",
+        "selftest --device cpu --case vectors/0 --bench --bench-size 1MiB --repeats 1 --json",
     ] {
         reports.push((line, report(line, 0)));
     }

@@ -4,6 +4,7 @@ use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use tensorseal::selftest::Kind;
 
 use crate::EXIT_CODES;
 
@@ -73,8 +74,10 @@ pub(super) enum Command {
     Inspect(InspectArgs),
     /// Make a key pair
     Keygen(KeygenArgs),
-    /// List the devices that can compute digests, and those that this build lacks
+    /// List the devices that can compute digests, and those that cannot, with the reason
     Devices(DevicesArgs),
+    /// Find out whether a device computes BLAKE3, and how fast: run this first on a machine with a GPU
+    Selftest(SelftestArgs),
     /// Print a completion script for a shell
     #[command(after_help = "Example: tensorseal completions bash > /usr/share/bash-completion/completions/tensorseal")]
     Completions {
@@ -122,8 +125,9 @@ pub(super) struct ModelArgs {
 
 #[derive(Args)]
 pub(super) struct EngineArgs {
-    /// Where to compute digests: auto, cpu, wgpu, cuda or cuda:N; for files on disk, auto is the CPU
-    #[arg(long, default_value = "auto", value_name = "DEVICE", help_heading = ENGINE)]
+    /// Where to compute BLAKE3: cpu, wgpu, wgpu:NAME, cuda, cuda:N, or auto, which says what it chose. Other digests take
+    /// the CPU, and files that are on disk anyway are hashed faster there
+    #[arg(long, default_value = "cpu", value_name = "DEVICE", help_heading = ENGINE)]
     pub(super) device: String,
     /// Worker threads [default: all processors]
     #[arg(long, value_name = "N", value_parser = threads, help_heading = ENGINE)]
@@ -311,6 +315,35 @@ pub(super) struct KeygenArgs {
 #[derive(Args)]
 #[command(after_help = "Example: tensorseal devices --json")]
 pub(super) struct DevicesArgs {
+    /// Print a report in JSON instead
+    #[arg(long, help_heading = OUTPUT)]
+    pub(super) json: bool,
+}
+
+#[derive(Args)]
+#[command(after_help = "Examples:\n  tensorseal selftest\n  tensorseal selftest --device cuda:1 --bench --json")]
+pub(super) struct SelftestArgs {
+    /// The device: cpu, wgpu, wgpu:NAME (also a software adapter), cuda or cuda:N [default: all that can be used]
+    #[arg(long, value_name = "DEVICE")]
+    pub(super) device: Option<String>,
+    /// The number from which all cases follow
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub(super) seed: u64,
+    /// Run so many times as many cases
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub(super) rounds: NonZeroUsize,
+    /// Run one kind of case alone (such as layouts), or one case of it (such as layouts/17)
+    #[arg(long, value_name = "KIND[/N]", value_parser = super::selftest::case)]
+    pub(super) case: Option<(Kind, Option<usize>)>,
+    /// Then measure how fast it hashes what lies in its memory; each digest is checked
+    #[arg(long)]
+    pub(super) bench: bool,
+    /// Memory to measure in at most [default: a quarter of the device's, up to 8GiB]
+    #[arg(long, value_name = "SIZE", value_parser = size, requires = "bench")]
+    pub(super) bench_size: Option<NonZeroU64>,
+    /// Measure so often each
+    #[arg(long, value_name = "N", default_value = "5", requires = "bench")]
+    pub(super) repeats: NonZeroUsize,
     /// Print a report in JSON instead
     #[arg(long, help_heading = OUTPUT)]
     pub(super) json: bool,

@@ -9,16 +9,21 @@ use tensorseal::verify::GitFiles;
 use tensorseal::{Error, hash};
 
 use super::args::DigestArgs;
+use super::device::{self, Work};
 use super::exit::Exit;
 use super::progress::Bar;
-use super::{Asked, failed, json, open_device, printed, say};
+use super::{Asked, failed, json, printed, say};
 
 pub(super) fn run(args: &DigestArgs) -> Exit {
     let model = &args.model.model;
     let asked = Asked { command: "digest", model: Some(model), signature: None, json: args.engine.json };
     let hashed = match digests(args) {
         Ok(hashed) => hashed,
-        Err(error) => return failed(&asked, "Computing digest failed:", &error),
+        Err(error) => {
+            let exit = failed(&asked, "Computing digest failed:", &error);
+            device::next(&error, false);
+            return exit;
+        }
     };
     hashed.notes.iter().for_each(say::warning);
     if args.engine.json {
@@ -48,7 +53,7 @@ pub(super) fn run(args: &DigestArgs) -> Exit {
 }
 
 fn digests(args: &DigestArgs) -> Result<Hashed, Error> {
-    let device = open_device(&args.engine)?;
+    let device = device::open(&args.engine, Work::of([args.hash.into()]))?;
     let options = SignOptions {
         hash: args.hash.into(),
         annotations: Annotations::None,

@@ -6,7 +6,7 @@ use tensorseal::report::Report;
 use tensorseal::sign::Hashed;
 use tensorseal::source::{FollowedLink, IgnoredFile, IgnoredKind};
 use tensorseal::verify::Identity;
-use tensorseal::{Error, VerifyError};
+use tensorseal::{Algorithm, DeviceKind, Error, VerifyError};
 
 use super::Asked;
 use super::exit::Exit;
@@ -50,16 +50,13 @@ pub(super) fn insert(report: &mut Map<String, Value>, fields: Value) {
 
 /// The part of a verification's report that tells what was checked.
 pub(super) fn checked(report: &Report) -> Value {
-    let device = report.device.to_string();
-    let checked: Vec<Value> =
-        report.checked.iter().map(|algorithm| json!({"algorithm": algorithm.name(), "device": device})).collect();
     json!({
         "method": report.method,
         "identity": identity(&report.identity),
         "predicate_type": report.statement.predicate_type(),
         "serialization": serialization(&report.serialization),
         "root": report.root.to_string(),
-        "checked": checked,
+        "checked": places(&report.checked, &report.device),
         "not_checked": report.not_checked.iter().map(|algorithm| algorithm.name()).collect::<Vec<_>>(),
         "resources": report.resources,
         "files": report.files,
@@ -73,6 +70,12 @@ pub(super) fn checked(report: &Report) -> Value {
     })
 }
 
+/// Which digest was computed where.
+fn places(algorithms: &[Algorithm], device: &DeviceKind) -> Vec<Value> {
+    let place = |&algorithm: &Algorithm| json!({"algorithm": algorithm.name(), "device": device.place_of(algorithm).to_string()});
+    algorithms.iter().map(place).collect()
+}
+
 /// What was hashed for a signature or a digest.
 pub(super) fn hashed(hashed: &Hashed) -> Value {
     json!({
@@ -80,6 +83,7 @@ pub(super) fn hashed(hashed: &Hashed) -> Value {
         "root": hashed.manifest.root().to_string(),
         "device": hashed.device.to_string(),
         "algorithms": hashed.algorithms.iter().map(|algorithm| algorithm.name()).collect::<Vec<_>>(),
+        "computed": places(&hashed.algorithms, &hashed.device),
         "resources": hashed.manifest.resources().len(),
         "files": hashed.files,
         "bytes": hashed.bytes,

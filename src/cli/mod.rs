@@ -2,6 +2,8 @@
 
 mod args;
 mod argv;
+mod device;
+mod devices;
 mod digest;
 mod exit;
 mod inspect;
@@ -11,6 +13,7 @@ mod man;
 mod password;
 mod progress;
 mod say;
+mod selftest;
 mod sign;
 mod tell;
 mod verify;
@@ -20,13 +23,11 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
-use tensorseal::device::DeviceKind;
-use tensorseal::device::cpu::{Cpu, Io, Settings};
 use tensorseal::source::SymlinkPolicy;
 use tensorseal::verify::GitFiles;
-use tensorseal::{Device, Error, VerifyError};
+use tensorseal::{Error, VerifyError};
 
-use args::{Cli, Command, EngineArgs, IoArg, ModelArgs, SignMethod, VerifyMethod};
+use args::{Cli, Command, ModelArgs, SignMethod, VerifyMethod};
 use argv::CommandLine;
 use exit::Exit;
 
@@ -47,7 +48,8 @@ pub(crate) fn run() -> ExitCode {
         Command::Digest(args) => digest::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Keygen(args) => keygen::run(args),
-        Command::Devices(args) => devices(args.json),
+        Command::Devices(args) => devices::run(args.json),
+        Command::Selftest(args) => selftest::run(args),
         Command::Completions { shell } => man::completions(*shell),
         Command::Man => man::run(),
     };
@@ -78,38 +80,6 @@ fn not_yet(missing: &argv::Missing) -> Exit {
     say::failure("error:", &why);
     say::reason("next", format_args!("use `{command} key`, or Python's model_signing for other signatures for now"));
     failed_with(&asked, Exit::NoAnswer, serde_json::json!({"error": {"kind": "method", "message": why}}))
-}
-
-fn devices(as_json: bool) -> Exit {
-    let asked = Asked { command: "devices", model: None, signature: None, json: as_json };
-    let cpu = match Cpu::open(Settings::default()) {
-        Ok(cpu) => cpu,
-        Err(error) => return failed(&asked, "error:", &error.into()),
-    };
-    let absent = [DeviceKind::Wgpu(None), DeviceKind::Cuda(0)];
-    if as_json {
-        let mut report = json::head(&asked, Exit::Yes);
-        let mut list = vec![serde_json::json!({
-            "device": "cpu", "available": true, "threads": cpu.threads(), "algorithms": ["sha256", "blake2b", "blake3"],
-        })];
-        for kind in absent {
-            let why = Device::open(kind.clone()).err().map(|error| error.to_string());
-            list.push(serde_json::json!({"device": kind.to_string(), "available": false, "why": why}));
-        }
-        report.insert("static".into(), cfg!(target_feature = "crt-static").into());
-        report.insert("devices".into(), list.into());
-        return printed(&json::text(&report));
-    }
-    let threads = tell::amount(cpu.threads(), "thread", "threads");
-    let mut text = String::new();
-    if cfg!(target_feature = "crt-static") {
-        text.push_str("static, CPU-only build of tensorseal (for init containers)\n");
-    }
-    text.push_str(&format!("cpu     {threads}; sha256, blake2b, blake3; known-answer test passed\n"));
-    for kind in absent {
-        text.push_str(&format!("{:<8}not in this build\n", kind.to_string()));
-    }
-    printed(&text)
 }
 
 /// Prints a result; without somewhere to print it there is no answer.
@@ -154,20 +124,6 @@ fn failed_with(asked: &Asked<'_>, exit: Exit, fields: serde_json::Value) -> Exit
         }
     }
     exit
-}
-
-/// The device for files on disk. Copying them to a GPU only to hash them loses, so `auto` is the CPU.
-fn open_device(args: &EngineArgs) -> Result<Device, Error> {
-    let kind =
-        if args.device == "auto" { DeviceKind::Cpu } else { args.device.parse().map_err(Error::UnknownDevice)? };
-    if kind != DeviceKind::Cpu {
-        return Ok(Device::open(kind)?);
-    }
-    let io = match args.io {
-        IoArg::Auto => Io::Auto,
-        IoArg::Read => Io::Read,
-    };
-    Ok(Device::Cpu(Cpu::open(Settings { threads: args.threads, io })?))
 }
 
 impl ModelArgs {

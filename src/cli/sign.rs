@@ -9,9 +9,10 @@ use tensorseal::sign::{Annotations, KeySigner, SignOptions, Signed, SingleFileNa
 use tensorseal::{Algorithm, Error, sign};
 
 use super::args::{HashArg, SignKeyArgs, SingleFileArg};
+use super::device::{self, Work};
 use super::exit::Exit;
 use super::progress::Bar;
-use super::{Asked, can_write, failed, json, open_device, password, printed, read_key, say, tell};
+use super::{Asked, can_write, failed, json, password, printed, read_key, say, tell};
 
 pub(super) fn key(args: &SignKeyArgs) -> Exit {
     let asked = Asked {
@@ -26,6 +27,7 @@ pub(super) fn key(args: &SignKeyArgs) -> Exit {
         Err(error) => {
             let exit = failed(&asked, "Signing failed with error:", &error);
             tell::next(&error, None);
+            device::next(&error, false);
             return exit;
         }
     };
@@ -47,7 +49,7 @@ pub(super) fn key(args: &SignKeyArgs) -> Exit {
 }
 
 fn sign_key(args: &SignKeyArgs, options: &SignOptions) -> Result<Signed, Error> {
-    let device = open_device(&args.engine)?;
+    let device = device::open(&args.engine, Work::of([options.hash]))?;
     let path = &args.private_key;
     let pem = read_key(path)?;
     password::protest(&args.password);

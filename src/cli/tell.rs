@@ -9,7 +9,7 @@ use tensorseal::report::Report;
 use tensorseal::sign::Hashed;
 use tensorseal::source::FollowedLink;
 use tensorseal::verify::SignatureError;
-use tensorseal::{Algorithm, Difference, Error, VerifyError};
+use tensorseal::{Algorithm, DeviceKind, Difference, Error, VerifyError};
 
 use super::say::{self, detail, reason};
 
@@ -130,14 +130,17 @@ pub(super) fn next(error: &Error, key: Option<&Path>) {
 }
 
 /// `3 files, 3.00 kB, by sha256 and blake3 on cpu in 1.27 s (1.69 GB/s)`.
-fn work(
-    files: &str,
-    count: u64,
-    algorithms: &[Algorithm],
-    device: &tensorseal::DeviceKind,
-    elapsed: Duration,
-) -> String {
-    format!("{files}, {}, by {} on {device} in {}", bytes(count), listed(algorithms), time(elapsed, count))
+fn work(files: &str, count: u64, algorithms: &[Algorithm], device: &DeviceKind, elapsed: Duration) -> String {
+    format!("{files}, {}, by {} in {}", bytes(count), places(algorithms, device), time(elapsed, count))
+}
+
+/// `sha256 and blake3 on cpu`, or `sha256 on cpu and blake3 on cuda:0`.
+fn places(algorithms: &[Algorithm], device: &DeviceKind) -> String {
+    let (on_cpu, there): (Vec<_>, Vec<_>) =
+        algorithms.iter().partition(|&&algorithm| device.place_of(algorithm) == DeviceKind::Cpu);
+    let all = [(on_cpu, &DeviceKind::Cpu), (there, device)];
+    let some = all.iter().filter(|(algorithms, _)| !algorithms.is_empty());
+    some.map(|(algorithms, device)| format!("{} on {device}", listed(algorithms))).collect::<Vec<_>>().join(" and ")
 }
 
 fn listed(algorithms: &[Algorithm]) -> String {
@@ -217,6 +220,10 @@ mod tests {
         assert_eq!(time(Duration::from_millis(1500), 3_000_000_000), "1.50 s (2.00 GB/s)");
         assert_eq!(time(Duration::from_micros(1500), 3_000), "1.5 ms");
         assert_eq!(sizes(Some(1_000_000_001), 1_000_000_000), "1000000000 bytes, 1000000001 when signed");
+        let both = [Algorithm::Sha256, Algorithm::Blake3];
+        assert_eq!(places(&both, &DeviceKind::Cpu), "sha256 and blake3 on cpu");
+        assert_eq!(places(&both, &DeviceKind::Cuda(1)), "sha256 on cpu and blake3 on cuda:1");
+        assert_eq!(places(&both[1..], &DeviceKind::Cuda(1)), "blake3 on cuda:1");
         assert_eq!(sizes(Some(5), 5), "5 bytes, as when signed");
     }
 }

@@ -5,9 +5,10 @@ use tensorseal::verify::{DigestChoice, KeyVerifier, UncoveredFiles, UnsignedFile
 use tensorseal::{Error, Report, Verified, VerifyError, VerifyOptions, verify};
 
 use super::args::{CheckArgs, DigestArg, ModelArgs, VerifyKeyArgs};
+use super::device::{self, Work};
 use super::exit::Exit;
 use super::progress::Bar;
-use super::{Asked, failed, json, open_device, printed, read_key, say, tell};
+use super::{Asked, failed, json, printed, read_key, say, tell};
 
 pub(super) fn key(args: &VerifyKeyArgs) -> Exit {
     let asked = Asked {
@@ -41,13 +42,19 @@ pub(super) fn key(args: &VerifyKeyArgs) -> Exit {
                 report.notes.iter().for_each(say::warning);
             }
             tell::next(&error, Some(&args.public_key));
+            device::next(&error, true);
             exit
         }
     }
 }
 
 fn verify_key(args: &VerifyKeyArgs) -> Result<Verified<Report>, Error> {
-    let device = open_device(&args.engine)?;
+    // Which digests were signed is not known before the signature is checked; most bundles have SHA-256.
+    let work = match (args.check.all_digests, args.check.digest) {
+        (false, DigestArg::Blake3) => Work::Blake3,
+        _ => Work::Sequential("a signed sha256 digest"),
+    };
+    let device = device::open(&args.engine, work)?;
     let pem = read_key(&args.public_key)?;
     let key = PublicKey::from_pem(&pem).map_err(|source| Error::Key { path: args.public_key.clone(), source })?;
     let options = options(&args.model, &args.check);

@@ -57,6 +57,22 @@ pub trait Backend {
     /// Which device it is.
     fn kind(&self) -> DeviceKind;
 
+    /// Names of the kernels among which this device can choose, the one in use first; none where there is no choice.
+    fn variants(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// The same device with another of [`Backend::variants`], for measuring.
+    ///
+    /// # Errors
+    /// [`DeviceError`] if it has none of that name, or the kernel's known-answer test fails.
+    fn with_variant(&self, name: &str) -> Result<Self, DeviceError>
+    where
+        Self: Sized,
+    {
+        Err(DeviceError::Refused { device: self.kind(), why: format!("it has no kernel called {name:?}") })
+    }
+
     /// A free block; waits for one in flight if all are.
     ///
     /// # Errors

@@ -4,8 +4,10 @@ mod backend;
 pub mod cpu;
 #[cfg(feature = "cuda")]
 pub mod cuda;
+mod file;
+#[cfg_attr(not(any(feature = "cuda", feature = "wgpu")), allow(dead_code, reason = "only GPUs need it"))]
+pub(crate) mod files;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
-#[allow(dead_code, unused_imports, reason = "until both engines are there")]
 mod plan;
 #[cfg(feature = "wgpu")]
 pub mod wgpu;
@@ -44,6 +46,15 @@ impl fmt::Display for DeviceKind {
             Self::Wgpu(Some(name)) => write!(f, "wgpu:{name}"),
             Self::Cuda(ordinal) => write!(f, "cuda:{ordinal}"),
         }
+    }
+}
+
+impl DeviceKind {
+    /// Where a file's digest by `algorithm` is computed if this device was asked for: BLAKE3 on the device itself,
+    /// what must see the bytes in order on the CPU, from the very block of memory that is copied to the device.
+    #[must_use]
+    pub fn place_of(&self, algorithm: Algorithm) -> Self {
+        if algorithm == Algorithm::Blake3 { self.clone() } else { Self::Cpu }
     }
 }
 
@@ -186,6 +197,18 @@ impl Device {
             DeviceKind::Cuda(ordinal) => Cuda::open(ordinal).map(Self::Cuda),
             #[allow(unreachable_patterns, reason = "which kinds are left depends on the features")]
             kind => Err(DeviceError::NotCompiled(kind)),
+        }
+    }
+
+    /// Which it is.
+    #[must_use]
+    pub fn kind(&self) -> DeviceKind {
+        match self {
+            Self::Cpu(cpu) => cpu.kind(),
+            #[cfg(feature = "wgpu")]
+            Self::Wgpu(wgpu) => wgpu.kind(),
+            #[cfg(feature = "cuda")]
+            Self::Cuda(cuda) => cuda.kind(),
         }
     }
 

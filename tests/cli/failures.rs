@@ -24,7 +24,7 @@ fn nothing_half_written_stays() {
         ("sign key model --private-key key.pem --signature key.pem/x", "there is no folder"),
         ("sign key model --private-key key.pem --signature key.pem", "is not a signature, so it is not replaced"),
         ("sign key model --private-key key.pem --signature no/x", "there is no folder"),
-        ("sign key model --private-key key.pem --signature old.sig --device cuda", "no cuda:0 engine"),
+        ("sign key model --private-key key.pem --signature old.sig --device cuda:99", "cuda:99"),
         ("sign model --signature old.sig", "sigstore"),
         ("keygen --out key.pem", "it exists"),
         ("keygen --out new.pem --public no/new.pub", "there is no folder"),

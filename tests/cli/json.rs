@@ -39,7 +39,6 @@ fn snapshots() {
         "digest model",
         "inspect model",
         "inspect model.sig",
-        "devices",
         "keygen --out enc.pem --curve P-384 --password-env PATH",
     ] {
         transcript += &room.transcript(&[&format!("{line} --json --log-level ERROR")]);
@@ -62,7 +61,7 @@ fn one_document_for_every_outcome() {
         ("sign key model --private-key key.pub", 3, "key"),
         ("sign key nowhere --private-key key.pem", 3, "model"),
         ("sign key model --private-key key.pem --signature no/x", 3, "io"),
-        ("sign key model --private-key key.pem --device cuda", 3, "device"),
+        ("sign key model --private-key key.pem --device cuda:99", 3, "device"),
         ("sign key model --private-key key.pem --device tpu", 2, "device"),
         ("sign key model --private-key key.pem --ignore-paths model", 2, "ignores-everything"),
         ("verify key model --public-key key.pub --signature model.sig", 0, ""),

@@ -6,6 +6,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, unreachable_pub)]
 
 mod checksums;
+mod devices;
 mod failures;
 mod flags;
 mod json;

@@ -3,13 +3,12 @@
 //! Small files are spread over the workers. A large file is cut into slabs: any idle worker may fetch a slab and take
 //! its BLAKE3 value, while the one that owns the file runs the sequential digests over the slabs in order.
 
-mod file;
 mod map;
 mod ordered;
 mod parallel;
 mod pool;
 mod resident;
-mod sequential;
+pub(super) mod sequential;
 mod stream;
 
 use std::num::{NonZeroU64, NonZeroUsize};
@@ -51,7 +50,7 @@ impl Algorithms {
     }
 
     /// Whether a digest is wanted that must see the bytes in order.
-    const fn sequential(self) -> bool {
+    pub(super) const fn sequential(self) -> bool {
         self.has(Algorithm::Sha256) || self.has(Algorithm::Blake2b)
     }
 }
@@ -73,7 +72,7 @@ impl Digests {
         self.0[algorithm as usize]
     }
 
-    fn set(&mut self, digest: Digest) {
+    pub(super) fn set(&mut self, digest: Digest) {
         self.0[digest.algorithm() as usize] = Some(digest);
     }
 }

@@ -8,10 +8,10 @@ use std::time::Instant;
 
 use blake3::hazmat::{ChainingValue, HasherExt};
 
-use super::file::changed;
 use super::map::{LeasedMap, SlabError};
 use super::stream::{Monitor, READ, Source, Stream};
 use super::{Digests, Progress};
+use crate::device::file::changed;
 use crate::error::Error;
 use crate::tree::{Frontier, GroupSize, Tree, group_value};
 

@@ -6,13 +6,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::file::OpenFile;
 use super::map::LeasedMap;
 use super::ordered::Ordered;
 use super::parallel::Parallel;
 use super::sequential::Sequential;
 use super::stream::{Monitor, READ, Source, Stream};
 use super::{Algorithms, Cpu, DeviceError, DeviceKind, Digests, FileJob, HashedFile, Io, Part, Progress};
+use crate::device::file::OpenFile;
 use crate::digest::{Algorithm, Digest};
 use crate::error::Error;
 

@@ -7,8 +7,8 @@
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::Digests;
-use super::file::OpenFile;
 use super::map::LeasedMap;
+use crate::device::file::OpenFile;
 use crate::error::Error;
 
 /// Bytes read at once, small enough to stay in a core's own cache until they are hashed.

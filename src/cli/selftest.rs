@@ -1,0 +1,241 @@
+//! `selftest`.
+
+use serde_json::{Map, Value, json};
+use tensorseal::device::cpu::{Cpu, Settings};
+use tensorseal::device::{Backend, DeviceError, DeviceKind, Listed};
+use tensorseal::selftest::{self, Failure, Kind, Options, bench};
+use tensorseal::{Device, Error};
+
+use super::args::SelftestArgs;
+use super::exit::Exit;
+use super::{Asked, devices, failed, json, printed, say, tell};
+
+/// Memory to measure in at most, and for a device that does not tell how much it has.
+const MOST: u64 = 8 << 30;
+const UNKNOWN: u64 = 1 << 30;
+
+pub(super) fn run(args: &SelftestArgs) -> Exit {
+    let asked = Asked { command: "selftest", model: None, signature: None, json: args.json };
+    let (all, chosen) = match choose(args) {
+        Ok(chosen) => chosen,
+        Err(error) => return failed(&asked, "Self-test could not be done:", &error),
+    };
+    let mut exit = Exit::Yes;
+    let mut reports = Vec::new();
+    let threads = Cpu::open(Settings::default()).map_or(1, |cpu| cpu.threads());
+    for listed in &chosen {
+        say::detail("device", format_args!("{}, {}, seed {}", listed.kind, listed.name, args.seed));
+        let (ended, mut report) = match Device::open(listed.kind.clone()) {
+            Ok(device) => on_device(&device, listed, args),
+            Err(error) => {
+                say::failure("Self-test could not be done:", &error);
+                (Exit::NoAnswer, fault("device", &error.to_string()))
+            }
+        };
+        json::insert(&mut report, devices::entry(listed, threads));
+        report.insert("seed".into(), args.seed.into());
+        reports.push(Value::Object(report));
+        // A wrong digest outweighs a device that could not be asked.
+        exit = if exit == Exit::No || ended == Exit::Yes { exit } else { ended };
+    }
+    let gpus = chosen.iter().filter(|listed| listed.kind != DeviceKind::Cpu).count();
+    if args.device.is_none() {
+        for listed in all.iter().filter(|listed| listed.usable.is_err()) {
+            say::detail("not tested", format_args!("{}: {}", listed.kind, tell_why(listed)));
+        }
+        if gpus == 0 {
+            say::warning("no GPU was tested: none can be used here");
+        }
+    }
+    if args.json {
+        let mut report = json::head(&asked, exit);
+        if exit != Exit::Yes {
+            let message = "at least one device is wrong, or could not be tested: see `devices`";
+            let kind = if exit == Exit::No { "wrong-digest" } else { "device" };
+            json::insert(&mut report, json!({"error": {"kind": kind, "message": message}}));
+        }
+        report.insert("gpus_tested".into(), gpus.into());
+        report.insert("devices".into(), reports.into());
+        return if printed(&json::text(&report)) == Exit::NoAnswer { Exit::NoAnswer } else { exit };
+    }
+    match exit {
+        Exit::Yes => printed(&say::success("Self-test passed")),
+        exit => exit,
+    }
+}
+
+fn tell_why(listed: &Listed) -> String {
+    listed.usable.as_ref().err().map(ToString::to_string).unwrap_or_default()
+}
+
+/// All devices, and those to test: the one that was named, or every one that can be used.
+fn choose(args: &SelftestArgs) -> Result<(Vec<Listed>, Vec<Listed>), Error> {
+    let all = Device::list();
+    let Some(name) = &args.device else {
+        let usable = all.iter().filter(|listed| listed.usable.is_ok()).cloned().collect();
+        return Ok((all, usable));
+    };
+    let kind: DeviceKind = name.parse().map_err(Error::UnknownDevice)?;
+    // Opened here, so that a device that is not there is one clear answer.
+    let opened = Device::open(kind.clone())?.kind();
+    let named = |listed: &&Listed| match (&kind, &listed.kind) {
+        (DeviceKind::Wgpu(Some(part)), DeviceKind::Wgpu(_)) => {
+            listed.name.to_lowercase().contains(&part.to_lowercase())
+        }
+        (DeviceKind::Wgpu(None), DeviceKind::Wgpu(_)) => listed.usable.is_ok(),
+        (kind, listed) => kind == listed,
+    };
+    let found = all.iter().find(|listed| listed.kind == opened).or_else(|| all.iter().find(named));
+    let Some(mut listed) = found.cloned() else {
+        let why = "it opens, and is in no list".to_owned();
+        return Err(DeviceError::Absent { device: kind, why }.into());
+    };
+    // As it can be named again. A software adapter, which the list refuses, can be used by who names it.
+    (listed.kind, listed.usable) = (kind, Ok(()));
+    Ok((all, vec![listed]))
+}
+
+fn on_device(device: &Device, listed: &Listed, args: &SelftestArgs) -> (Exit, Map<String, Value>) {
+    match device {
+        Device::Cpu(cpu) => test(cpu, listed, args),
+        #[cfg(feature = "wgpu")]
+        Device::Wgpu(wgpu) => test(wgpu, listed, args),
+        #[cfg(feature = "cuda")]
+        Device::Cuda(cuda) => test(cuda, listed, args),
+        _ => (Exit::NoAnswer, fault("device", "it is of a kind that the command line does not know")),
+    }
+}
+
+fn test<B: Backend + Sync>(backend: &B, listed: &Listed, args: &SelftestArgs) -> (Exit, Map<String, Value>) {
+    let mut options = Options { seed: args.seed, rounds: args.rounds, ..Options::default() };
+    if let Some((kind, index)) = args.case {
+        options = Options { kinds: vec![kind], only: index, ..options };
+    }
+    let count = |count: &selftest::Count| {
+        let (cases, strings) = (tell::amount(count.cases, "case", "cases"), count.strings);
+        let took = count.elapsed.as_secs_f64();
+        say::detail(
+            count.kind.name(),
+            format_args!("{cases}, {strings} strings, {} in {took:.2} s", tell::bytes(count.bytes)),
+        );
+    };
+    let mut report = match selftest::run(backend, &options, &mut { count }) {
+        Ok(report) => {
+            let mut fields = Map::new();
+            let counts: Vec<Value> = report.counts.iter().map(counted).collect();
+            json::insert(
+                &mut fields,
+                json!({"passed": true, "counts": counts, "seconds": report.elapsed.as_secs_f64()}),
+            );
+            fields
+        }
+        Err(failure) => return failed_case(&failure, listed, args),
+    };
+    if args.bench {
+        match measure(backend, listed, args) {
+            Ok(lines) => drop(report.insert("bench".into(), lines)),
+            Err(failure) => {
+                say::failure("Measuring failed:", &failure);
+                let (exit, kind) = match failure {
+                    bench::Failure::Wrong { .. } => (Exit::No, "wrong-digest"),
+                    _ => (Exit::NoAnswer, "device"),
+                };
+                json::insert(&mut report, fault(kind, &failure.to_string()).into());
+                return (exit, report);
+            }
+        }
+    }
+    (Exit::Yes, report)
+}
+
+fn failed_case(failure: &Failure, listed: &Listed, args: &SelftestArgs) -> (Exit, Map<String, Value>) {
+    let (exit, kind) = match failure {
+        Failure::Wrong { .. } | Failure::Oracle { .. } => (Exit::No, "wrong-digest"),
+        _ => (Exit::NoAnswer, "device"),
+    };
+    say::failure("Self-test failed:", failure);
+    let mut report = fault(kind, &failure.to_string());
+    if let Failure::Wrong { which, .. } | Failure::Device { which, .. } = failure {
+        let again = format!(
+            "tensorseal selftest --device '{}' --seed {} --case {}/{}",
+            listed.kind, args.seed, which.kind, which.index
+        );
+        say::reason("again", &again);
+        report.insert("again".into(), again.into());
+    }
+    (exit, report)
+}
+
+fn fault(kind: &str, message: &str) -> Map<String, Value> {
+    let mut fields = Map::new();
+    json::insert(&mut fields, json!({"passed": false, "error": {"kind": kind, "message": message}}));
+    fields
+}
+
+fn counted(count: &selftest::Count) -> Value {
+    json!({
+        "kind": count.kind.name(),
+        "cases": count.cases,
+        "strings": count.strings,
+        "bytes": count.bytes,
+        "seconds": count.elapsed.as_secs_f64(),
+    })
+}
+
+fn measure<B: Backend>(backend: &B, listed: &Listed, args: &SelftestArgs) -> Result<Value, bench::Failure> {
+    let most = listed.memory.map_or(UNKNOWN, |memory| memory / 4).min(MOST);
+    let most = args.bench_size.map_or(most, |size| size.get());
+    let options = bench::Options { most, repeats: args.repeats };
+    let tell = |line: &bench::Line| {
+        let rate = tell::bytes(line.rate() as u64);
+        let variant = line.variant.as_ref().map(|name| format!(" of {name}")).unwrap_or_default();
+        let place = if line.at > 0 { format!(" from byte {}", line.at) } else { String::new() };
+        let strings = tell::amount(line.strings, "string", "strings");
+        say::detail(
+            line.what,
+            format_args!(
+                "{}{variant} in {strings}{place}: {rate}/s, median {}, {} to {}",
+                tell::bytes(line.bytes),
+                seconds(line.median),
+                seconds(line.fastest),
+                seconds(line.slowest)
+            ),
+        );
+    };
+    let lines = bench::run(backend, &options, &mut { tell })?;
+    let line = |line: &bench::Line| {
+        json!({
+            "what": line.what,
+            "variant": line.variant,
+            "strings": line.strings,
+            "bytes": line.bytes,
+            "at": line.at,
+            "repeats": line.repeats,
+            "median": line.median.as_secs_f64(),
+            "fastest": line.fastest.as_secs_f64(),
+            "slowest": line.slowest.as_secs_f64(),
+            "bytes_per_second": line.rate(),
+        })
+    };
+    Ok(lines.iter().map(line).collect())
+}
+
+fn seconds(time: std::time::Duration) -> String {
+    let seconds = time.as_secs_f64();
+    match seconds {
+        ..0.001 => format!("{:.1} us", seconds * 1e6),
+        ..1.0 => format!("{:.2} ms", seconds * 1e3),
+        _ => format!("{seconds:.2} s"),
+    }
+}
+
+/// `layouts`, or `layouts/17`.
+pub(super) fn case(text: &str) -> Result<(Kind, Option<usize>), String> {
+    match text.split_once('/') {
+        None => Ok((text.parse()?, None)),
+        Some((kind, index)) => {
+            let index = index.parse().map_err(|_| format!("{index:?} is not the number of a case"))?;
+            Ok((kind.parse()?, Some(index)))
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! Digests and signatures of bytes that lie in a device's memory, where they lie.
+//!
+//! What comes out says: at that time these bytes had this digest. The caller's memory can be written to afterwards, and
+//! which name belongs to which memory is the caller's word, so a result is [`Measured`], which never becomes
+//! [`Verified`](crate::Verified).
+
+use std::time::{Instant, SystemTime};
+
+use crate::bundle::Bundle;
+use crate::device::{Backend, DeviceError, DeviceKind, Hashed, Job, Want};
+use crate::digest::{Algorithm, Digest};
+use crate::envelope::{Envelope, pae};
+use crate::error::{Error, FormatError};
+use crate::layout::Layout;
+use crate::manifest::{Manifest, Method, Resource, ResourceName, Serialization, ShardNaming};
+use crate::report::Note;
+use crate::sign::{self, Signed, Signer};
+use crate::source::IgnoreSet;
+use crate::statement;
+
+/// The digest of one string in a device's memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Measured {
+    /// When the device had read the bytes; it began to when it was asked.
+    pub at: SystemTime,
+    /// Which device.
+    pub device: DeviceKind,
+    /// Bytes.
+    pub len: u64,
+    /// Their BLAKE3 digest.
+    pub digest: Digest,
+}
+
+/// BLAKE3 digests of strings in device memory, in order, all in one submit behind the work in `after`.
+///
+/// # Errors
+/// [`DeviceError`]; there is no digest then, of any string.
+pub fn digest_resident<B: Backend>(
+    backend: &B,
+    layouts: &[Layout<'_, B::Buffer>],
+    after: Option<&B::Stream>,
+) -> Result<Vec<Measured>, DeviceError> {
+    let jobs: Vec<_> = layouts.iter().map(|layout| Job { layout: layout.clone(), want: Want::Root }).collect();
+    let hashed = backend.wait(backend.submit(&jobs, after)?)?;
+    let at = SystemTime::now();
+    let device = backend.kind();
+    let none = || DeviceError::NoResult { device: device.clone() };
+    if hashed.len() != layouts.len() {
+        return Err(none());
+    }
+    let measured = |(layout, hashed): (&Layout<'_, _>, Hashed)| match hashed {
+        Hashed::Root(digest) if digest.algorithm() == Algorithm::Blake3 => {
+            Ok(Measured { at, device: device.clone(), len: layout.len(), digest })
+        }
+        _ => Err(none()),
+    };
+    layouts.iter().zip(hashed).map(measured).collect()
+}
+
+/// How to sign what lies in device memory.
+#[derive(Debug, Clone)]
+pub struct ResidentOptions {
+    /// The OMS digest. A device takes BLAKE3 and no other.
+    pub hash: Algorithm,
+    /// Model-relative paths that verifiers shall not count as part of the model, such as its configuration, of which
+    /// nothing lies on a device. Nothing is signed of them.
+    pub ignore_paths: Vec<String>,
+}
+
+impl Default for ResidentOptions {
+    fn default() -> Self {
+        Self { hash: Algorithm::Blake3, ignore_paths: Vec::new() }
+    }
+}
+
+/// Signs weights as they lie on a device: each layout is the bytes of the file of that name. Nothing is read from disk,
+/// and the key never comes near the device.
+///
+/// The bundle verifies like any other, against files with these bytes. It says what the caller says: that these names
+/// belong to this memory, and that the memory held the weights when it was read. A [`Note::MeasuredInMemory`] in the
+/// result records where and when that was.
+///
+/// # Errors
+/// [`DeviceError::Algorithm`] for another hash than BLAKE3, [`Error::Statement`] for an empty list, a name that stands
+/// twice or that is ignored, [`Error::Source`] for an ignored path that is none, [`Error::Device`] if the device fails,
+/// [`Error::Sign`] if the signer does.
+pub fn sign_resident<B: Backend>(
+    backend: &B,
+    model: &str,
+    resources: &[(ResourceName, Layout<'_, B::Buffer>)],
+    signer: &dyn Signer,
+    options: &ResidentOptions,
+    after: Option<&B::Stream>,
+) -> Result<Signed, Error> {
+    let begun = Instant::now();
+    if options.hash != Algorithm::Blake3 {
+        return Err(DeviceError::Algorithm { device: backend.kind(), algorithm: options.hash }.into());
+    }
+    let mut ignore = IgnoreSet::new();
+    for path in &options.ignore_paths {
+        ignore.insert(path)?;
+    }
+    let manifest = |digests: &mut dyn Iterator<Item = Digest>| {
+        let resource = |((name, _), digest): (&(ResourceName, _), Digest)| Resource {
+            name: name.clone(),
+            digest,
+            blake3: None,
+            size: None,
+        };
+        let mut resources: Vec<Resource> = resources.iter().zip(digests).map(resource).collect();
+        resources.sort_by(|a, b| a.name.cmp(&b.name));
+        let serialization = Serialization {
+            method: Method::Files,
+            hash: options.hash,
+            shard_naming: ShardNaming::default(),
+            allow_symlinks: false,
+            ignore_paths: Some(ignore.iter().map(str::to_owned).collect()),
+        };
+        Manifest::new(model.to_owned(), serialization, resources).map_err(Error::Statement)
+    };
+    // What cannot be signed is refused before the device is asked.
+    let nothing = Digest::of32(Algorithm::Blake3, [0; 32]);
+    manifest(&mut std::iter::repeat_n(nothing, resources.len()))?;
+    if let Some((name, path)) = resources.iter().find_map(|(name, _)| Some((name, ignore.covering(name.as_str())?))) {
+        let (name, path) = (name.to_string(), path.to_owned());
+        return Err(Error::Statement(FormatError::SignedAndIgnored { name, path }));
+    }
+
+    let layouts: Vec<_> = resources.iter().map(|(_, layout)| layout.clone()).collect();
+    let measured = digest_resident(backend, &layouts, after)?;
+    let bytes = measured.iter().map(|measured| measured.len).sum();
+    let at = measured.iter().map(|measured| measured.at).max().unwrap_or(SystemTime::UNIX_EPOCH);
+    let manifest = manifest(&mut measured.into_iter().map(|measured| measured.digest))?;
+    let payload = statement::write(&manifest);
+    let signature = signer.sign(&pae(&payload)).map_err(Error::Sign)?;
+    let hashed = sign::Hashed {
+        manifest,
+        algorithms: vec![options.hash],
+        device: backend.kind(),
+        files: 0,
+        bytes,
+        elapsed: begun.elapsed(),
+        empty: Vec::new(),
+        followed: Vec::new(),
+        notes: vec![Note::MeasuredInMemory { device: backend.kind(), at }],
+    };
+    Ok(Signed { bundle: Bundle::new(signer.material(), Envelope { payload, signature }), hashed })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::cpu::{Cpu, Settings, Silent};
+    use crate::key::{Curve, PrivateKey};
+    use crate::layout::Extent;
+    use crate::manifest::Difference;
+    use crate::selftest::write;
+    use crate::sign::KeySigner;
+    use crate::verify::{Identity, KeyVerifier};
+    use crate::{Device, VerifyError, VerifyOptions, verify};
+
+    fn name(text: &str) -> ResourceName {
+        ResourceName::parse(text).unwrap()
+    }
+
+    fn signer() -> (KeySigner, KeyVerifier) {
+        let key = PrivateKey::generate(Curve::P256).unwrap();
+        let trusted = KeyVerifier::new(key.public_key());
+        (KeySigner::new(key), trusted)
+    }
+
+    /// A header on the host and tensors in rows, scattered over memory, are the file that they came from.
+    #[test]
+    fn a_signature_made_in_memory_verifies_on_the_files() {
+        let cpu = Cpu::open(Settings::default()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let model = folder.path().join("model");
+        std::fs::create_dir_all(model.join("sub")).unwrap();
+        let (header, weights): (&[u8], Vec<u8>) = (b"{header}", (0..400_000_u32).map(|i| (i / 7) as u8).collect());
+        std::fs::write(model.join("w.safetensors"), [header, &weights[5..300_005]].concat()).unwrap();
+        std::fs::write(model.join("sub/b"), &weights[300_010..]).unwrap();
+        std::fs::write(model.join("empty"), b"").unwrap();
+        std::fs::write(model.join("config.json"), b"{}").unwrap();
+
+        let mut buffer = cpu.alloc(weights.len() as u64).unwrap();
+        write(&cpu, &weights, &mut buffer, 0).unwrap();
+        let buffer = &buffer;
+        let rows = Extent::Rows { buffer, at: 5, row: 1000, stride: 1000, rows: 300 };
+        let resources = [
+            (name("w.safetensors"), Layout::new(vec![Extent::Host(header), rows]).unwrap()),
+            (name("sub/b"), Layout::new(vec![Extent::Range { buffer, at: 300_010, len: 99_990 }]).unwrap()),
+            (name("empty"), Layout::new(vec![]).unwrap()),
+        ];
+        let (signer, trusted) = signer();
+        let options = ResidentOptions { ignore_paths: vec!["config.json".to_owned()], ..ResidentOptions::default() };
+        let before = SystemTime::now();
+        let signed = sign_resident(&cpu, "model", &resources, &signer, &options, None).unwrap();
+        assert_eq!((signed.hashed.bytes, signed.hashed.files), (399_998, 0));
+        let [Note::MeasuredInMemory { device: DeviceKind::Cpu, at }] = signed.hashed.notes[..] else {
+            panic!("a note")
+        };
+        assert!(before <= at && at <= SystemTime::now());
+
+        let signature = folder.path().join("model.sig");
+        signed.write(&signature).unwrap();
+        let device = Device::Cpu(cpu);
+        let check = || verify(&model, &signature, &trusted, &VerifyOptions::default(), &device, &Silent);
+        let report = check().unwrap();
+        assert!(matches!(report.identity(), Identity::Key { .. }));
+        assert_eq!((report.resources, report.files, report.checked.as_slice()), (3, 3, &[Algorithm::Blake3][..]));
+        assert_eq!(report.ignored.len(), 1, "what was left out is told");
+
+        std::fs::write(model.join("sub/b"), &weights[300_009..399_999]).unwrap();
+        let error = check().unwrap_err();
+        let Some(VerifyError::Differs { differences, .. }) = error.refusal() else { panic!("{error}") };
+        assert!(matches!(&differences.0[..], [(at, Difference::Changed { .. })] if at.as_str() == "sub/b"));
+    }
+
+    #[test]
+    fn what_cannot_be_signed_is_refused_before_anything_is_hashed() {
+        let cpu = Cpu::open(Settings::default()).unwrap();
+        let buffer = cpu.alloc(10).unwrap();
+        let whole = || Layout::whole(&buffer).unwrap();
+        let (signer, _) = signer();
+        let sign = |resources: &[(ResourceName, Layout<'_, _>)], options: &ResidentOptions| {
+            sign_resident(&cpu, "m", resources, &signer, options, None).map(|_| ()).unwrap_err()
+        };
+        let plain = ResidentOptions::default();
+        assert!(matches!(sign(&[], &plain), Error::Statement(FormatError::NoResources)));
+        let twice = [(name("a"), whole()), (name("b"), whole()), (name("./a"), whole())];
+        assert!(matches!(sign(&twice, &plain), Error::Statement(FormatError::DoubleName { name }) if name == "a"));
+        let one = [(name("a/b"), whole())];
+        for hash in [Algorithm::Sha256, Algorithm::Blake2b] {
+            let error = sign(&one, &ResidentOptions { hash, ..plain.clone() });
+            assert!(matches!(error, Error::Device(DeviceError::Algorithm { algorithm, .. }) if algorithm == hash));
+        }
+        let ignoring = |path: &str| ResidentOptions { ignore_paths: vec![path.to_owned()], ..plain.clone() };
+        assert!(matches!(sign(&one, &ignoring("a")), Error::Statement(FormatError::SignedAndIgnored { .. })));
+        assert!(matches!(sign(&one, &ignoring("../a")), Error::Source(_)));
+    }
+}
