@@ -122,6 +122,12 @@ impl Driver {
         if self.is_being_freed(found.start()) { Err(INVALID_VALUE) } else { Ok(found.clone()) }
     }
 
+    /// For tests that write where no kernel may.
+    #[cfg(test)]
+    pub(crate) fn allocation(&self, address: u64) -> Arc<Allocation> {
+        self.holding(0, address, 1).unwrap()
+    }
+
     /// The start and length of the allocation that holds `address`.
     pub(crate) fn range_of(&self, address: u64) -> Result<(u64, u64), Code> {
         let allocation = self.holding(self.current()?, address, 1)?;

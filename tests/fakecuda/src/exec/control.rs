@@ -9,14 +9,15 @@ use crate::decode::op::{Meeting, N, Reduction, Shuffle, Together, Vote};
 const FROM_NOBODY: u32 = 0xDEAD_5F1E;
 
 impl Warp {
-    /// Lanes come to a meeting. If none is missing they do it at once, else they wait.
+    /// Lanes come to a meeting. If none is missing they do it at once, else they wait: in the serial order all but
+    /// a lone lane do, and go on one by one when the last one has come.
     pub(super) fn arrive(&mut self, meeting: &Meeting, active: Mask, _at: u32) -> Result<Flow, Fault> {
         // The usual case first: all that live are here and mean each other.
         let wanted = self.registers.n(meeting.members);
         let same = lanes(active).all(|lane| wanted[lane] & self.alive == active);
         if same {
             self.hold(meeting, active)?;
-            return Ok(Flow::Met);
+            return Ok(Flow::Next);
         }
         Ok(Flow::Wait)
     }

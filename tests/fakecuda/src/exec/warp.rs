@@ -35,8 +35,6 @@ pub(super) enum Flow {
     End,
     /// Stay until the others come.
     Wait,
-    /// What the lanes did together is done; in the serial order they part again here.
-    Met,
 }
 
 impl Warp {
@@ -115,7 +113,6 @@ impl Warp {
             }
             at = match flow {
                 Flow::Next => at + 1,
-                Flow::Met if launch.order != Order::Serial => at + 1,
                 Flow::Jump(to) if active == together => to,
                 parting => {
                     self.put(together & !active, at + 1);
@@ -126,7 +123,7 @@ impl Warp {
                             self.put(active, at);
                             self.waiting |= active;
                         }
-                        Flow::Met | Flow::Next => self.put(active, at + 1),
+                        Flow::Next => self.put(active, at + 1),
                     }
                     return Ok(());
                 }

@@ -67,6 +67,8 @@ fn narrow_registers() {
     let rows = [
         ("ld.global.s8 %h1, [%rd30]; cvt.u64.u16 %rd1, %h1;", 0xFF87),
         ("ld.global.u8 %h1, [%rd30+1]; cvt.u64.u16 %rd1, %h1;", 0x86),
+        // Cut when it is written, not only when it is read by something that cuts.
+        ("ld.global.s8 %h1, [%rd30]; mul.wide.u16 %r1, %h1, 1; cvt.u64.u32 %rd1, %r1;", 0xFF87),
         ("ld.global.s16 %r1, [%rd30]; cvt.u64.u32 %rd1, %r1;", 0xFFFF_8687),
         ("ld.global.u16 %h1, [%rd30]; mov.u64 %rd1, 0; cvt.u64.u16 %rd1, %h1;", 0x8687),
         ("ld.global.s32 %r1, [%rd30]; cvt.u64.u32 %rd1, %r1;", 0x8485_8687),

@@ -187,6 +187,14 @@ fn registers_are_packed_without_harm() {
     let inputs: Vec<u64> = (0..32).collect();
     let got = super::run(body, &inputs, crate::exec::Order::Lockstep).unwrap();
     assert!(got.iter().zip(inputs).all(|(got, input)| *got == 4 * input + 3000), "{got:?}");
+    // A guarded write does not end the life of what was there: %r9 and its like must not take the slot of %r2 in the
+    // part of the loop where %r2 is only carried.
+    let carried = "ld.global.u32 %r1, [%rd30]; mov.u32 %r2, 5; mov.u32 %r3, 0; mov.u32 %r4, 0;
+        L: setp.eq.u32 %p1, %r3, 1; @%p1 mov.u32 %r2, %r1; add.u32 %r4, %r4, %r2;
+        mov.u32 %r9, 700; add.u32 %r10, %r9, 1; mov.u32 %r11, %r10; sub.u32 %r12, %r11, 700; add.u32 %r3, %r3, %r12;
+        setp.lt.u32 %p2, %r3, 3; @%p2 bra L; cvt.u64.u32 %rd1, %r4; st.global.u64 [%rd31], %rd1;";
+    let got = super::run(carried, &(0..32).collect::<Vec<u64>>(), crate::exec::Order::Lockstep).unwrap();
+    assert!(got.iter().zip(0..).all(|(got, input)| *got == 5 + 2 * input), "{got:?}");
     let mut module = ptx::parse(&kernel(body)).unwrap();
     let before = module.kernels[0].registers.len();
     ptx::compact(&mut module.kernels[0]);

@@ -198,3 +198,36 @@ fn host_kernels_run_instead() {
     launch(&mut driver, kernel, 5, 1, 0).unwrap();
     assert_eq!(driver.synchronize_context(), Err(crate::error::ILLEGAL_ADDRESS));
 }
+
+#[test]
+fn who_writes_around_an_allocation_is_found_out() {
+    // By a kernel that runs on the host: at the end of its launch. By whatever else: when the memory is freed.
+    for by_kernel in [true, false] {
+        let target = std::sync::Arc::new(std::sync::Mutex::new(None::<std::sync::Arc<crate::memory::Allocation>>));
+        let held = target.clone();
+        let write =
+            move || held.lock().unwrap().iter().for_each(|found| found.store(found.start() + found.length(), 1, 7));
+        let late = write.clone();
+        let kernels = Box::new(move |_: &str, _: [u32; 3], _: &[Vec<u8>]| {
+            if by_kernel {
+                write();
+            }
+            0
+        });
+        let mut driver = Driver::new(super::driver::configured(&LAZY), Some(kernels)).unwrap();
+        driver.init().unwrap();
+        let context = driver.retain(0).unwrap();
+        driver.set_current(context).unwrap();
+        let kernel = function(&mut driver);
+        let memory = driver.allocate(5).unwrap();
+        *target.lock().unwrap() = Some(driver.allocation(memory));
+        launch(&mut driver, kernel, memory, 0, 0).unwrap();
+        if by_kernel {
+            assert_eq!(driver.synchronize_context(), Err(crate::error::ILLEGAL_ADDRESS));
+        } else {
+            assert_eq!(driver.synchronize_context(), Ok(()));
+            late();
+            assert_eq!(driver.free(memory), Err(crate::error::ILLEGAL_ADDRESS));
+        }
+    }
+}
