@@ -47,7 +47,7 @@ struct alignas(16) Run {
 // The work of one block.
 struct alignas(16) Group {
     u32 run;          // chunk_values: the first run; merge_values: the first input value
-    u32 runs_levels;  // number of runs | levels to merge << 24
+    u32 runs_levels;  // number of runs (merge_values: not used) | levels to merge (at most 7) << 24
     u32 out;          // index of the first output value
     u32 used;         // slots, 1 to 128
     u32 starts[4];    // bit s: a subtree starts at slot s
@@ -180,6 +180,7 @@ DEVICE void merge_and_store(u32 values, const Group *group, uint4 head, u32 *out
     store(to + 1, make_uint4(h[4], h[5], h[6], h[7]));
 }
 
+// `in` is read as what no thread writes: it must not overlap `out`.
 extern "C" __global__ void __launch_bounds__(SLOTS) merge_values(const Group *groups, const u32 *in, u32 *out, u32 one) {
     const Group *group = groups + blockIdx.x;
     const uint4 head = load(reinterpret_cast<const uint4 *>(group));

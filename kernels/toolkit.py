@@ -70,12 +70,12 @@ def run(tool, *arguments, cwd=None):
 
 def make_ptx(policy, to, defines=()):
     """PTX of the sources for one add policy. The same bytes on every machine."""
-    raw = Path(to).with_suffix(".raw")
-    # Run in the folder of the sources with names relative to it: then no path of this machine gets into the output.
-    run("nvcc", "-ptx", "-arch=compute_80", "-std=c++17", "-O3", "-Werror", "all-warnings", f"-DADD={ADD[policy]}",
-        *(f"-D{define}" for define in defines), SOURCES[0], "-o", raw.resolve(), cwd=KERNELS)
-    text = raw.read_text()
-    raw.unlink()
+    with tempfile.TemporaryDirectory() as folder:
+        raw = Path(folder, "blake3.ptx")
+        # Run in the folder of the sources with a name relative to it: then no path of this machine gets into the output.
+        run("nvcc", "-ptx", "-arch=compute_80", "-std=c++17", "-O3", "-Werror", "all-warnings", f"-DADD={ADD[policy]}",
+            *(f"-D{define}" for define in defines), SOURCES[0], "-o", raw, cwd=KERNELS)
+        text = raw.read_text()
     text, versions = re.subn(r"(?m)^\.version .*$", f".version {PTX_VERSION}", text)
     if versions != 1:
         raise Failed(f"{versions} .version lines in the PTX, not one")

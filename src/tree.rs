@@ -299,9 +299,16 @@ fn over(subtrees: &[(u8, ChainingValue)], last: ChainingValue) -> ChainingValue 
 
 /// The non-root value of one group: `bytes` starts at byte `at` of its string, a multiple of the group size.
 pub(crate) fn group_value(at: u64, bytes: &[u8]) -> ChainingValue {
+    group_value_of(at, |take| take(bytes))
+}
+
+/// The same of bytes that come in several slices: `each` calls what it is given with one after the other.
+pub(crate) fn group_value_of(at: u64, each: impl FnOnce(&mut dyn FnMut(&[u8]))) -> ChainingValue {
     let mut hasher = blake3::Hasher::new();
     hasher.set_input_offset(at);
-    hasher.update(bytes);
+    each(&mut |bytes| {
+        hasher.update(bytes);
+    });
     hasher.finalize_non_root()
 }
 
@@ -339,6 +346,52 @@ mod tests {
                 assert_eq!(root_by_groups(&data, log), expected, "length {len}, group 2^{log}");
             }
         }
+    }
+
+    #[test]
+    fn an_outboard_proves_itself_and_says_which_ranges_differ() {
+        let group = GroupSize::from_chunk_log(1).unwrap();
+        let mut data = pattern(20_000);
+        let tree = Tree::new(data.len() as u64, group);
+        let span = tree.span().unwrap();
+        assert_eq!((span.first_chunk(), span.len(), span.groups(), span.is_empty()), (0, 20_000, 10, false));
+        let values = |data: &[u8]| -> Vec<_> {
+            data.chunks(2048).enumerate().map(|(i, bytes)| group_value(i as u64 * 2048, bytes)).collect()
+        };
+        let root = Digest::of32(Algorithm::Blake3, *blake3::hash(&data).as_bytes());
+        let outboard = Outboard::proven(tree, values(&data), &root).unwrap();
+        assert_eq!((outboard.tree(), outboard.values().len()), (tree, 10));
+        assert_eq!(outboard.differing(&values(&data)), Some(vec![]));
+        for byte in [0, 2048, 4095, 8192, 19_999] {
+            data[byte] ^= 1;
+        }
+        assert_eq!(outboard.differing(&values(&data)), Some(vec![0..4096, 8192..10_240, 18_432..20_000]));
+        assert_eq!(outboard.differing(&values(&data[..18_000])), None, "another number of groups");
+        assert_eq!(Outboard::proven(tree, values(&data), &root), None, "not that string's");
+        assert_eq!(Tree::new(1024, group).span(), None);
+    }
+
+    #[test]
+    fn subtrees_of_many_sizes_merge_as_groups_do() {
+        let data = pattern(77 * 1024 + 9);
+        let mut frontier = Frontier::default();
+        let mut at = 0;
+        // 77 chunks are 64 + 8 + 4 + 1; the short one comes last. Cutting the first further changes nothing.
+        for log in [4, 4, 5, 3, 2, 0] {
+            let len = 1024 << log;
+            frontier.push_subtree(log, group_value(at as u64, &data[at..at + len]));
+            at += len;
+        }
+        frontier.push_subtree(0, group_value(at as u64, &data[at..]));
+        assert_eq!(frontier.root(), Some(Digest::of32(Algorithm::Blake3, *blake3::hash(&data).as_bytes())));
+        // The same chunks as the right part of a longer string.
+        let first = 1_u64 << 39;
+        let mut part = Frontier::default();
+        assert_eq!((part.value(), part.root()), (None, None));
+        for (index, bytes) in data.chunks(4096).enumerate() {
+            part.push_subtree(2, group_value(first + index as u64 * 4096, bytes));
+        }
+        assert_eq!(part.value(), Some(group_value(first, &data)));
     }
 
     #[test]

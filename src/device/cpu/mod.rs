@@ -8,12 +8,14 @@ mod map;
 mod ordered;
 mod parallel;
 mod pool;
+mod resident;
 mod sequential;
 mod stream;
 
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 
+pub use self::resident::{Memory, Ticket};
 use self::sequential::Sequential;
 use super::{DeviceError, DeviceKind};
 use crate::digest::{Algorithm, Digest};

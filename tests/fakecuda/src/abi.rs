@@ -124,6 +124,12 @@ impl Out<c_char> {
 pub struct Text(*const c_char);
 
 impl Text {
+    /// A string of this process, for tests.
+    #[cfg(test)]
+    pub(crate) fn at(text: *const c_char) -> Self {
+        Self(text)
+    }
+
     /// Its bytes, without the zero.
     pub(crate) fn bytes(&self) -> Result<&[u8], Code> {
         if self.0.is_null() {

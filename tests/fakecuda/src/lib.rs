@@ -5,6 +5,7 @@
 // From the C callers inwards.
 mod abi;
 pub mod exports;
+pub mod harness;
 
 // The driver's objects.
 mod driver;
@@ -17,3 +18,6 @@ mod ptx;
 mod decode;
 
 mod exec;
+
+#[cfg(test)]
+mod tests;

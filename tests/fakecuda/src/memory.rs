@@ -19,6 +19,8 @@ pub(crate) struct Allocation {
     words: Box<[AtomicU32]>,
     /// The first word that belongs to the caller.
     first: usize,
+    /// Its address.
+    start: u64,
     length: u64,
 }
 
@@ -32,7 +34,9 @@ impl Allocation {
         words.resize_with(total, || AtomicU32::new(POISON));
         let words = words.into_boxed_slice();
         let aside = words.as_ptr().addr() / 4 % ZONE;
-        let allocation = Self { words, first: 2 * ZONE - aside, length };
+        let first = 2 * ZONE - aside;
+        let start = words[first..].as_ptr().expose_provenance() as u64;
+        let allocation = Self { words, first, start, length };
         for zone in allocation.zones() {
             zone.iter().for_each(|word| word.store(RED, Relaxed));
         }
@@ -41,12 +45,7 @@ impl Allocation {
 
     /// The device address of the first byte.
     pub(crate) fn start(&self) -> u64 {
-        self.words[self.first..].as_ptr().expose_provenance() as u64
-    }
-
-    /// One past the last byte.
-    pub(crate) fn end(&self) -> u64 {
-        self.start() + self.length
+        self.start
     }
 
     /// Bytes.
@@ -56,8 +55,8 @@ impl Allocation {
 
     /// Does it hold all of `bytes` bytes from `address`?
     pub(crate) fn holds(&self, address: u64, bytes: u64) -> bool {
-        let start = self.start();
-        address >= start && address - start <= self.length && bytes <= self.length - (address - start)
+        let offset = address.wrapping_sub(self.start);
+        offset <= self.length && bytes <= self.length - offset
     }
 
     fn zones(&self) -> [&[AtomicU32]; 2] {

@@ -1,6 +1,6 @@
 //! Logic, shifts, fields of bits, comparisons and selections.
 
-use super::op::{Amount, Binary, Combine, Compare, Comparison, Comparison::*, Count, Funnel, Logic, Op, Shift, Unary};
+use super::op::{Binary, Combine, Compare, Comparison, Comparison::*, Count, Funnel, Logic, Op, Shift, Unary};
 use super::{Decoder, Refused, not_modelled, operands};
 use crate::ptx::Operand;
 
@@ -53,7 +53,9 @@ impl Decoder {
             ("shf.l.clamp.b32", _) => self.funnel(Funnel { left: true, clamp: true }, list)?,
             ("shf.r.wrap.b32", _) => self.funnel(Funnel { left: false, clamp: false }, list)?,
             ("shf.r.clamp.b32", _) => self.funnel(Funnel { left: false, clamp: true }, list)?,
-            ("prmt.b32", [to, a, b, selector]) => self.permute(to, a, b, selector)?,
+            ("prmt.b32", [to, a, b, selector]) => {
+                Op::Permute { to: self.n(to)?, a: self.n(a)?, b: self.n(b)?, selector: self.n(selector)? }
+            }
             ("lop3.b32", [to, a, b, c, Operand::Immediate(table)]) => Op::Lop3 {
                 table: u8::try_from(*table).map_err(|_| operands())?,
                 to: self.n(to)?,
@@ -102,25 +104,6 @@ impl Decoder {
     fn funnel(&mut self, how: Funnel, list: &[Operand]) -> Result<Op, Refused> {
         let [to, low, high, by] = list else { return Err(operands()) };
         Ok(Op::Funnel { how, to: self.n(to)?, low: self.n(low)?, high: self.n(high)?, by: self.amount(by)? })
-    }
-
-    /// Bytes of the pair `b:a`. A rotation by whole bytes, which is what hashes want of it, becomes a funnel shift:
-    /// the same result several times as fast.
-    fn permute(&mut self, to: &Operand, a: &Operand, b: &Operand, selector: &Operand) -> Result<Op, Refused> {
-        let rotation = match selector {
-            Operand::Immediate(0x0321) => Some(8),
-            Operand::Immediate(0x1032) => Some(16),
-            Operand::Immediate(0x2103) => Some(24),
-            _ => None,
-        };
-        let (to, a, b) = (self.n(to)?, self.n(a)?, self.n(b)?);
-        Ok(match rotation {
-            Some(bits) => {
-                let how = Funnel { left: false, clamp: false };
-                Op::Funnel { how, to, low: a, high: a, by: Amount::Same(bits) }
-            }
-            None => Op::Permute { to, a, b, selector: self.n(selector)? },
-        })
     }
 
     /// `CMP.TYPE` or `CMP.BOOL.TYPE` after `setp.`.

@@ -4,7 +4,8 @@ use super::op::{Access, Address, Integer, Op, Slot, Space};
 use super::{Decoder, Refused, not_modelled, operands};
 use crate::ptx::{Base, Operand};
 
-/// The types that loads, stores and conversions know.
+/// The types that loads, stores and conversions know, besides the untyped ones.
+#[cfg(test)]
 pub(crate) const TYPES: [&str; 8] = ["u8", "s8", "u16", "s16", "u32", "s32", "u64", "s64"];
 
 /// What may stand between `ld` or `st` and the type without changing the result: hints, and `.nc`, which promises

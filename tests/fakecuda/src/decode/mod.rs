@@ -11,7 +11,9 @@ use crate::ptx::{Base, Class, Instruction, Kernel, Operand, Special, compact};
 use op::{Amount, N, Op, P, Slot, W};
 use std::collections::HashMap;
 
+#[cfg(test)]
 pub(crate) use bits::COMPARISONS;
+#[cfg(test)]
 pub(crate) use memory::TYPES;
 
 /// A kernel that can run.

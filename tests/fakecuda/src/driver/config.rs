@@ -19,6 +19,8 @@ pub(crate) struct Config {
     pub(crate) skipped: Vec<u64>,
     pub(crate) log: Option<PathBuf>,
     pub(crate) kernels: Option<PathBuf>,
+    /// PTX that is loaded in place of the program's.
+    pub(crate) ptx: Option<PathBuf>,
 }
 
 /// One of `FAKECUDA_DEVICES`.
@@ -89,6 +91,7 @@ impl Config {
                 .collect::<Result<_, _>>()?,
             log: get("FAKECUDA_LOG").filter(|path| !path.is_empty()).map(PathBuf::from),
             kernels: get("FAKECUDA_KERNELS").filter(|path| !path.is_empty()).map(PathBuf::from),
+            ptx: get("FAKECUDA_PTX").filter(|path| !path.is_empty()).map(PathBuf::from),
         })
     }
 }

@@ -114,7 +114,7 @@ impl Device {
     pub(crate) fn attribute(&self, attribute: Attribute) -> i32 {
         let small = |value: u32| value.cast_signed();
         match attribute.0 {
-            1 | 2 | 3 => small(MAX_THREADS),     // threads of a block; of its x and y
+            1..=3 => small(MAX_THREADS),         // threads of a block; of its x and y
             4 => 64,                             // and z
             5 => i32::MAX,                       // blocks of a grid: x
             6 | 7 => 65535,                      // y and z

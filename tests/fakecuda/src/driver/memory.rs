@@ -45,6 +45,9 @@ impl Driver {
         if bytes == 0 {
             return Err(INVALID_VALUE);
         }
+        if bytes > self.devices[device].kind.memory - self.devices[device].used {
+            self.drain(device); // there may be frees among what is queued
+        }
         let device = &mut self.devices[device];
         if bytes > device.kind.memory - device.used {
             return Err(OUT_OF_MEMORY);

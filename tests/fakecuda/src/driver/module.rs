@@ -67,6 +67,12 @@ impl Driver {
     pub(crate) fn load_module(&mut self, text: &[u8]) -> Result<Handle, Code> {
         let device = self.current()?;
         let text = std::str::from_utf8(text).map_err(|_| INVALID_IMAGE)?;
+        let other = self.config.ptx.as_ref().map(std::fs::read_to_string).transpose();
+        let other = other.map_err(|error| {
+            eprintln!("[fakecuda] FAKECUDA_PTX: {error}");
+            INVALID_IMAGE
+        })?;
+        let text = other.as_deref().unwrap_or(text);
         let invalid = |error: String| {
             eprintln!("[fakecuda] PTX refused: {error}");
             INVALID_PTX

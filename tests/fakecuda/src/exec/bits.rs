@@ -133,6 +133,8 @@ impl Registers {
     pub(super) fn funnel(&mut self, active: Mask, how: Funnel, to: N, [low, high]: [N; 2], by: Amount) {
         let [to, low, high] = [to, low, high].map(|slot| usize::from(slot.0));
         let reduced = |by: u32| if how.clamp { by.min(32) } else { by & 31 };
+        let same = |by: N| uniform(self.n(by)).map(Amount::Same);
+        let by = if let Amount::PerLane(slot) = by { same(slot).unwrap_or(by) } else { by };
         match by {
             Amount::Same(by) => {
                 // To 32 bits at a time: `by` is the distance from the end that is kept, 1 to 31, else a plain move.
@@ -160,7 +162,18 @@ impl Registers {
     }
 
     /// Each nibble of the selector names a byte of `b:a`, or with its top bit the sign of that byte, eight times.
+    ///
+    /// A rotation by whole bytes, which is what hashes want of it, is a funnel shift: the same several times as fast.
     pub(super) fn permute(&mut self, active: Mask, to: N, a: N, b: N, selector: N) {
+        let rotation = match uniform(self.n(selector)) {
+            Some(0x0321) => 8,
+            Some(0x1032) => 16,
+            Some(0x2103) => 24,
+            _ => 0,
+        };
+        if rotation > 0 {
+            return self.funnel(active, Funnel { left: false, clamp: false }, to, [a, a], Amount::Same(rotation));
+        }
         let [to, a, b, selector] = [to, a, b, selector].map(|slot| usize::from(slot.0));
         let file = &mut self.narrow;
         each_lane!(file, active, to, |lane| {
@@ -221,6 +234,12 @@ impl Registers {
             self.wide[usize::from(to.0)][lane] = found;
         }
     }
+}
+
+/// The value that all lanes have, if it is one.
+fn uniform(register: &[u32; LANES]) -> Option<u32> {
+    let differing = register.iter().fold(0, |differing, value| differing | (value ^ register[0]));
+    (differing == 0).then_some(register[0])
 }
 
 fn logic(what: Logic, a: Mask, b: Mask) -> Mask {

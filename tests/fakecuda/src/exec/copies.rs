@@ -107,7 +107,7 @@ impl Copy {
             // Looked at when it was issued; allocations do not go while a kernel runs.
             let allocation = room.allocation(self.from, read as u64);
             let gone = || Fault::new(ILLEGAL_ADDRESS, format!("cp.async from {:#x}", self.from));
-            allocation.ok_or_else(gone)?.read(self.from, &mut data[..read]);
+            room.launch.memory[allocation.ok_or_else(gone)?].read(self.from, &mut data[..read]);
         }
         room.shared[self.to..self.to + usize::from(self.bytes)].copy_from_slice(&data[..self.bytes.into()]);
         Ok(())

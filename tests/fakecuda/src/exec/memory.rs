@@ -5,6 +5,7 @@ use super::registers::{Mask, Registers, lanes};
 use super::{Fault, Room, broken};
 use crate::decode::op::{Access, Address, Integer, Slot, Space, W};
 use crate::error::{ILLEGAL_ADDRESS, MISALIGNED_ADDRESS};
+use crate::ptx::SHARED_START;
 
 /// Where shared memory shows in the generic address space: at addresses that no allocation can have.
 pub(super) const SHARED_WINDOW: u64 = 1 << 56;
@@ -31,26 +32,21 @@ impl Registers {
     }
 
     pub(super) fn load(&mut self, active: Mask, room: &mut Room<'_>, access: &Access) -> Result<(), Fault> {
-        let bytes = access.element.bytes;
+        let (bytes, count) = (access.element.bytes, usize::from(access.count));
         for lane in lanes(active) {
             let address = self.address(access.address, lane);
-            let mut values = [0; 4];
-            let values = &mut values[..access.count.into()];
-            match place(room, access, address)? {
-                Place::Shared(at) => {
-                    for (index, value) in values.iter_mut().enumerate() {
-                        *value = load_shared(&room.shared, at + index * usize::from(bytes), bytes);
-                    }
+            let place = place(room, access, address)?;
+            for (index, slot) in access.registers[..count].iter().enumerate() {
+                let step = index * usize::from(bytes);
+                let value = match place {
+                    Place::Shared(at) => load_shared(&room.shared, at + step, bytes),
+                    Place::Global(allocation) => room.launch.memory[allocation].load(address + step as u64, bytes),
+                };
+                match slot {
+                    // As most loads are: words into registers of that size.
+                    Slot::Narrow(slot) if bytes == 4 => self.narrow[usize::from(slot.0)][lane] = value as u32,
+                    slot => self.set_lane(*slot, lane, extend(access.element, value)),
                 }
-                Place::Global => {
-                    let allocation = room.allocation(address, 1).ok_or_else(|| illegal("load", address, access))?;
-                    for (value, step) in values.iter_mut().zip(0..) {
-                        *value = allocation.load(address + step * u64::from(bytes), bytes);
-                    }
-                }
-            }
-            for (slot, value) in access.registers.iter().zip(values) {
-                self.set_lane(*slot, lane, extend(access.element, *value));
             }
         }
         Ok(())
@@ -60,18 +56,16 @@ impl Registers {
         let bytes = access.element.bytes;
         for lane in lanes(active) {
             let address = self.address(access.address, lane);
-            let found = place(room, access, address)?;
-            for (slot, index) in access.registers[..access.count.into()].iter().zip(0_u8..) {
-                let (value, step) = (self.lane(*slot, lane), index * bytes);
-                match found {
+            let place = place(room, access, address)?;
+            for (index, slot) in access.registers[..access.count.into()].iter().enumerate() {
+                let (value, step) = (self.lane(*slot, lane), index * usize::from(bytes));
+                match place {
                     Place::Shared(at) => {
-                        let at = at + usize::from(step);
-                        room.shared[at..at + usize::from(bytes)].copy_from_slice(&value.to_le_bytes()[..bytes.into()]);
+                        let to = &mut room.shared[at + step..at + step + usize::from(bytes)];
+                        to.copy_from_slice(&value.to_le_bytes()[..bytes.into()]);
                     }
-                    Place::Global => {
-                        let allocation = room.allocation(address, 1);
-                        let allocation = allocation.ok_or_else(|| illegal("store", address, access))?;
-                        allocation.store(address + u64::from(step), bytes, value);
+                    Place::Global(allocation) => {
+                        room.launch.memory[allocation].store(address + step as u64, bytes, value);
                     }
                 }
             }
@@ -101,13 +95,16 @@ impl Registers {
     }
 }
 
+#[derive(Clone, Copy)]
 enum Place {
     /// The index into the block's shared memory.
     Shared(usize),
-    Global,
+    /// Which of the launch's allocations.
+    Global(usize),
 }
 
 /// Looks at an access: aligned to all that it moves, and inside.
+#[inline]
 fn place(room: &mut Room<'_>, access: &Access, address: u64) -> Result<Place, Fault> {
     let total = u64::from(access.element.bytes) * u64::from(access.count);
     let shared = match access.space {
@@ -115,28 +112,33 @@ fn place(room: &mut Room<'_>, access: &Access, address: u64) -> Result<Place, Fa
         Space::Global => None,
         Space::Generic => address.checked_sub(SHARED_WINDOW).filter(|offset| *offset < 1 << 32),
     };
-    if !address.is_multiple_of(total) {
+    if address & (total - 1) != 0 {
         return Err(Fault::new(MISALIGNED_ADDRESS, format!("{total} bytes at {address:#x}")));
     }
-    match shared {
-        Some(offset) => match room.in_shared(offset, total) {
-            Some(at) => Ok(Place::Shared(at)),
-            None => {
-                let size = room.shared.len();
-                Err(Fault::new(ILLEGAL_ADDRESS, format!("{total} bytes at {offset:#x} of {size:#x} of shared memory")))
-            }
-        },
-        None if room.allocation(address, total).is_some() => Ok(Place::Global),
-        None => Err(illegal("access", address, access)),
-    }
+    let found = match shared {
+        Some(offset) => room.in_shared(offset, total).map(Place::Shared),
+        None => room.allocation(address, total).map(Place::Global),
+    };
+    found.ok_or_else(|| outside(room, shared, address, total))
 }
 
-fn illegal(what: &str, address: u64, access: &Access) -> Fault {
-    let total = u16::from(access.element.bytes) * u16::from(access.count);
-    Fault::new(ILLEGAL_ADDRESS, format!("{what} of {total} bytes at {address:#x}, which no allocation holds"))
+#[cold]
+fn outside(room: &Room<'_>, shared: Option<u64>, address: u64, total: u64) -> Fault {
+    let message = match shared {
+        Some(offset) => {
+            let end = room.shared.len() as u64 + u64::from(SHARED_START);
+            format!("{total} bytes at {offset:#x} of shared memory, which ends at {end:#x}")
+        }
+        None => format!("{total} bytes at {address:#x}, which no allocation holds"),
+    };
+    Fault::new(ILLEGAL_ADDRESS, message)
 }
 
+#[inline]
 fn load_shared(shared: &[u8], at: usize, bytes: u8) -> u64 {
+    if let (4, Some(word)) = (bytes, shared.get(at..at + 4).and_then(|word| word.try_into().ok())) {
+        return u64::from(u32::from_le_bytes(word));
+    }
     let mut value = [0; 8];
     value[..bytes.into()].copy_from_slice(&shared[at..at + usize::from(bytes)]);
     u64::from_le_bytes(value)

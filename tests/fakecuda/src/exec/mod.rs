@@ -151,15 +151,15 @@ impl Room<'_> {
         (end <= self.shared.len() as u64).then_some(at as usize)
     }
 
-    /// The allocation that holds all of `bytes` bytes from `address`.
+    /// Which of the launch's allocations holds all of `bytes` bytes from `address`.
     #[inline]
-    fn allocation(&mut self, address: u64, bytes: u64) -> Option<&Allocation> {
+    fn allocation(&mut self, address: u64, bytes: u64) -> Option<usize> {
         let all = self.launch.memory;
         if !all.get(self.recent).is_some_and(|recent| recent.holds(address, bytes)) {
             let after = all.partition_point(|allocation| allocation.start() <= address);
             self.recent = after.checked_sub(1).filter(|&at| all[at].holds(address, bytes))?;
         }
-        all.get(self.recent).map(Arc::as_ref)
+        Some(self.recent)
     }
 }
 
