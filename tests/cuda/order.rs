@@ -6,7 +6,7 @@
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 
-use tensorseal::device::cuda::{Buffer, Cuda, Stream};
+use tensorseal::device::cuda::{Buffer, Cuda, Settings, Stream};
 use tensorseal::device::{Backend, DeviceError};
 
 use super::{STREAMS, here, parent, part, pattern, root, scattered, scattered_bytes, upload, whole, write};
@@ -76,12 +76,16 @@ fn an_upload_waits_for_the_jobs_that_read_there() {
     if parent(here!("an_upload_waits_for_the_jobs_that_read_there"), &STREAMS) {
         return;
     }
-    let cuda = Cuda::open(0).unwrap();
+    // One block only: getting it again waits for the copy out of it, and for no job by itself.
+    let mut settings = Settings::default();
+    settings.blocks = 1;
+    let cuda = Cuda::open_with(0, &settings).unwrap();
     let (old, new) = (pattern(60_000, 1), pattern(60_000, 2));
     let mut buffer = upload(&cuda, &old);
     let first = cuda.submit(&[whole(&buffer), scattered(&buffer)], None).unwrap();
     let second = cuda.submit(&[part(&buffer, 100, 2000)], None).unwrap();
     write(&cuda, &new, &mut buffer, 0);
+    drop(cuda.staging().unwrap());
     let third = cuda.submit(&[whole(&buffer)], None).unwrap();
     // Part of what the third reads, and nothing of what the others did not have read before.
     write(&cuda, &old[..1], &mut buffer, 59_999);
@@ -92,6 +96,13 @@ fn an_upload_waits_for_the_jobs_that_read_there() {
     assert_eq!(cuda.wait(second).unwrap(), [root(&old[100..2100])]);
     assert_eq!(cuda.wait(first).unwrap(), [root(&old), root(&scattered_bytes(&old))]);
     assert_eq!(cuda.hash(&[whole(&buffer)]).unwrap(), [root(&last)]);
+    // Of two jobs one is done, and the other is not.
+    let first = cuda.submit(&[whole(&buffer)], None).unwrap();
+    let second = cuda.submit(&[part(&buffer, 0, 9999)], None).unwrap();
+    assert_eq!(cuda.wait(first).unwrap(), [root(&last)]);
+    write(&cuda, &old, &mut buffer, 0);
+    drop(cuda.staging().unwrap());
+    assert_eq!(cuda.wait(second).unwrap(), [root(&last[..9999])]);
 }
 
 #[test]
@@ -164,10 +175,12 @@ fn jobs_come_behind_the_callers_stream() {
     let (mut second, mut third) = (pinned(&texts[1]), pinned(&texts[2]));
     other.copy(&second.as_mut()[..5000], theirs.address());
     let ticket = cuda.submit(&[whole(&lent)], Some(&stream)).unwrap();
+    assert_eq!(cuda.wait(ticket).unwrap(), [root(&texts[1])], "behind the first copy");
+    let ticket = cuda.submit(&[whole(&lent)], None).unwrap();
     ticket.hold_back(&stream).unwrap();
     other.copy(&third.as_mut()[..5000], theirs.address());
     other.synchronize();
-    assert_eq!(cuda.wait(ticket).unwrap(), [root(&texts[1])], "behind the first copy, before the second");
+    assert_eq!(cuda.wait(ticket).unwrap(), [root(&texts[1])], "before the second");
     assert_eq!(cuda.hash(&[whole(&lent)]).unwrap(), [root(&texts[2])]);
 
     // That the test can see: without the stream, a lazy one has not copied yet.

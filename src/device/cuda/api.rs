@@ -119,11 +119,13 @@ impl Api {
     fn load() -> Result<Self, NoCuda> {
         // SAFETY: it loads the driver's library, whose initialisers we trust as all of it.
         if !unsafe { sys::is_culib_present() } {
-            return Err(NoCuda(
+            let why = if cfg!(target_feature = "crt-static") {
+                "the static build of tensorseal cannot load a CUDA driver: use another build, or --device cpu"
+            } else {
                 "no CUDA driver was found (libcuda.so.1): install NVIDIA's driver, in a container start it with \
-                 --gpus all, or use --device cpu; the static build cannot load a driver"
-                    .to_owned(),
-            ));
+                 --gpus all, or use --device cpu"
+            };
+            return Err(NoCuda(why.to_owned()));
         }
         let api = Self::find().map_err(|name| {
             NoCuda(format!("the CUDA driver is too old: it has no {name}; update it to one for CUDA 12 or later"))

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use cudarc::driver::sys::{CUdevice_attribute, CUpointer_attribute};
 
 use super::super::DeviceError;
+use super::super::plan::CELL;
 use super::api::{Address, INVALID_VALUE, NOT_FOUND, OUT_OF_MEMORY};
 use super::context::{Context, Current, Event};
 use crate::layout;
@@ -175,13 +176,14 @@ impl std::fmt::Debug for Keep {
 impl Memory {
     /// New memory.
     pub(super) fn new(context: &Arc<Context>, len: u64, what: &'static str) -> Result<Arc<Self>, DeviceError> {
-        let allocation = Allocation::new(context, len, what)?;
+        // Whole cells, so that no chunk is gathered only because the memory ends within one.
+        let allocation = Allocation::new(context, len.checked_next_multiple_of(CELL).unwrap_or(len), what)?;
         let address = allocation.address();
         Ok(Arc::new(Self {
             context: Arc::clone(context),
             address,
             len,
-            readable: address..address + len,
+            readable: address..address + allocation.len(),
             uploaded: Mutex::new(None),
             _owner: Owner::Ours { _memory: allocation },
         }))
@@ -228,6 +230,8 @@ impl layout::Buffer for Buffer {
 }
 
 const MEMORY_OF_DEVICE: c_int = 2;
+/// Managed memory, which is asked about further.
+const MEMORY_OF_BOTH: c_int = 4;
 
 impl Memory {
     /// Memory of somebody else, if the driver agrees that it is this device's, allocated, and as long as that.
@@ -250,7 +254,7 @@ impl Memory {
         if len > 0 {
             let about = |which| attribute(&current, which, address);
             match about(CUpointer_attribute::CU_POINTER_ATTRIBUTE_MEMORY_TYPE)? {
-                Some(MEMORY_OF_DEVICE) => {}
+                Some(MEMORY_OF_DEVICE | MEMORY_OF_BOTH) => {}
                 None => {
                     let why = "is none that CUDA knows: it is host memory, or was freed; pass memory of the device";
                     return Err(refuse(format!("address {address:#x} {why}")));

@@ -44,7 +44,7 @@ pub struct Settings {
     pub cache: Option<PathBuf>,
     /// Bytes in a block of pinned host memory.
     pub block: usize,
-    /// Blocks at most.
+    /// Blocks at most. Whoever asks for one while all are lent waits until another thread drops one.
     pub blocks: usize,
     /// Bytes hashed in one batch at most. A batch takes about a hundredth of that of device memory, and more where
     /// many values are wanted.
