@@ -91,7 +91,8 @@ fn the_page_lists_the_modules_of_the_crate_in_their_order() {
         .collect();
     let rows = PAGE.lines().filter_map(|line| line.strip_prefix("| `src/")?.split('`').next());
     let listed: Vec<String> = rows
-        .filter(|file| *file != "device/cpu/mod.rs")
+        // Modules of a module have rows, too.
+        .filter(|file| *file == "device/mod.rs" || !file.starts_with("device/"))
         .map(|file| file.trim_end_matches("/mod.rs").trim_end_matches(".rs").to_owned())
         .collect();
     assert_eq!(listed, declared, "the table of docs/architecture.md, and the `mod` lines of src/lib.rs");

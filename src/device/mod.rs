@@ -170,6 +170,7 @@ pub enum DeviceError {
 /// A device that passed its known-answer test.
 #[derive(Debug)]
 #[non_exhaustive]
+#[allow(clippy::large_enum_variant, reason = "a program has one or two, and does not move them about")]
 pub enum Device {
     /// The processor.
     Cpu(Cpu),

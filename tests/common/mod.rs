@@ -2,6 +2,8 @@
 // Each test file is a crate of its own and uses a part of this.
 #![allow(dead_code)]
 
+#[cfg(feature = "cuda")]
+pub(crate) mod fakecuda;
 pub(crate) mod forge;
 
 use std::ffi::OsStr;

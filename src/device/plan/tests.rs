@@ -244,6 +244,18 @@ fn lengths_around_every_edge_are_exact() {
 }
 
 #[test]
+fn strings_side_by_side_in_memory_have_their_own_counters() {
+    let machine = machine();
+    let text = |at, want| Text { regions: vec![plain(0, at, 8192)], want };
+    let part = |first_chunk| Want::Groups { first_chunk, group: GroupSize::from_chunk_log(1).unwrap() };
+    let roots = [text(0, Want::Root), text(8192, Want::Root), text(16_384, Want::Root)];
+    check(&machine, &roots, &CUDA, &[2, 7]);
+    check(&machine, &[text(0, part(8)), text(8192, part(0)), text(16_384, part(1 << 32))], &CUDA, &[2, 7]);
+    let plan = Plan::new(&[text(0, part(8)), text(8192, part(16))], &CUDA).unwrap();
+    assert_eq!(plan.batches[0].runs.len(), 1, "but where counters go on, one run does");
+}
+
+#[test]
 fn chunks_are_gathered_only_where_they_must_be() {
     let gathered = |region: Region| {
         let plan = Plan::new(&[Text { regions: vec![region], want: Want::Root }], &CUDA).unwrap();

@@ -1,0 +1,130 @@
+//! What the environment asks for. README.md has the list.
+
+use crate::error::Code;
+use crate::exec::Order;
+use std::path::PathBuf;
+
+/// All `FAKECUDA_*` variables, read once.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    pub(crate) devices: Vec<DeviceKind>,
+    /// 12040 for 12.4.
+    pub(crate) driver_version: i32,
+    pub(crate) order: Order,
+    pub(crate) eager: bool,
+    pub(crate) failures: Vec<Failure>,
+    /// Launches, counted from 1 in the order of the calls, that fault.
+    pub(crate) faults: Vec<(u64, Code)>,
+    /// Launches that silently do nothing.
+    pub(crate) skipped: Vec<u64>,
+    pub(crate) log: Option<PathBuf>,
+    pub(crate) kernels: Option<PathBuf>,
+    /// PTX that is loaded in place of the program's.
+    pub(crate) ptx: Option<PathBuf>,
+}
+
+/// One of `FAKECUDA_DEVICES`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct DeviceKind {
+    /// Major and minor.
+    pub(crate) capability: (u32, u32),
+    /// Bytes.
+    pub(crate) memory: u64,
+}
+
+/// One of `FAKECUDA_FAIL`: this call returns this code and does nothing else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    /// `None`: a call of any kind.
+    pub(crate) function: Option<String>,
+    /// Which one, from 1.
+    pub(crate) call: u64,
+    pub(crate) code: Code,
+}
+
+impl Config {
+    /// Reads the variables through `get`.
+    ///
+    /// # Errors
+    ///
+    /// A variable with a value that is not understood.
+    pub(crate) fn read(get: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
+        let list = |name: &str| -> Vec<String> {
+            let text = get(name).unwrap_or_default();
+            text.split(';').map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect()
+        };
+        let wrong = |name: &str, text: &str| format!("{name}={text} is not understood");
+        let devices = get("FAKECUDA_DEVICES").unwrap_or_else(|| "9.0".to_owned());
+        let devices = devices
+            .split(',')
+            .map(str::trim)
+            .filter(|part| !part.is_empty())
+            .map(|part| device(part).ok_or_else(|| wrong("FAKECUDA_DEVICES", part)));
+        let driver_version = get("FAKECUDA_DRIVER").unwrap_or_else(|| "12040".to_owned());
+        let order = get("FAKECUDA_ORDER").unwrap_or_default();
+        let streams = get("FAKECUDA_STREAMS").unwrap_or_default();
+        Ok(Self {
+            devices: devices.collect::<Result<_, _>>()?,
+            driver_version: driver_version.parse().map_err(|_| wrong("FAKECUDA_DRIVER", &driver_version))?,
+            order: match order.as_str() {
+                "" | "lockstep" => Order::Lockstep,
+                "serial" => Order::Serial,
+                "adverse" => Order::Adverse,
+                other => return Err(wrong("FAKECUDA_ORDER", other)),
+            },
+            eager: match streams.as_str() {
+                "" | "lazy" => false,
+                "eager" => true,
+                other => return Err(wrong("FAKECUDA_STREAMS", other)),
+            },
+            failures: list("FAKECUDA_FAIL")
+                .iter()
+                .map(|part| failure(part).ok_or_else(|| wrong("FAKECUDA_FAIL", part)))
+                .collect::<Result<_, _>>()?,
+            faults: list("FAKECUDA_FAULT")
+                .iter()
+                .map(|part| fault(part).ok_or_else(|| wrong("FAKECUDA_FAULT", part)))
+                .collect::<Result<_, _>>()?,
+            skipped: list("FAKECUDA_SKIP")
+                .iter()
+                .map(|part| part.parse().map_err(|_| wrong("FAKECUDA_SKIP", part)))
+                .collect::<Result<_, _>>()?,
+            log: get("FAKECUDA_LOG").filter(|path| !path.is_empty()).map(PathBuf::from),
+            kernels: get("FAKECUDA_KERNELS").filter(|path| !path.is_empty()).map(PathBuf::from),
+            ptx: get("FAKECUDA_PTX").filter(|path| !path.is_empty()).map(PathBuf::from),
+        })
+    }
+}
+
+/// `9.0` or `8.0:2GiB`.
+fn device(text: &str) -> Option<DeviceKind> {
+    let (capability, memory) = match text.split_once(':') {
+        None => (text, 8 << 30),
+        Some((capability, size)) => (capability, bytes(size)?),
+    };
+    let (major, minor) = capability.split_once('.')?;
+    Some(DeviceKind { capability: (major.parse().ok()?, minor.parse().ok()?), memory })
+}
+
+fn bytes(text: &str) -> Option<u64> {
+    let (number, shift) = [("GiB", 30), ("MiB", 20), ("KiB", 10)]
+        .into_iter()
+        .find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, shift)))
+        .unwrap_or((text, 0));
+    number.parse::<u64>().ok()?.checked_mul(1 << shift)
+}
+
+/// `cuMemcpyDtoHAsync_v2:3:719` or `*:17:2`.
+fn failure(text: &str) -> Option<Failure> {
+    let mut parts = text.split(':');
+    let function = parts.next().filter(|name| !name.is_empty())?;
+    let (call, code) = (parts.next()?.parse().ok()?, Code(parts.next()?.parse().ok()?));
+    let function = if function == "*" { None } else { Some(function.to_owned()) };
+    parts.next().is_none().then_some(Failure { function, call, code })
+}
+
+/// `2:700`.
+fn fault(text: &str) -> Option<(u64, Code)> {
+    let (launch, code) = text.split_once(':')?;
+    Some((launch.parse().ok()?, Code(code.parse().ok()?)))
+}
