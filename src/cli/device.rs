@@ -54,6 +54,13 @@ fn auto(args: &EngineArgs, work: Work) -> Result<Device, Error> {
         return open_kind(args, DeviceKind::Cpu);
     }
     for listed in in_order(Device::list()) {
+        if listed.usable.is_ok() && listed.is_software() {
+            say::detail(
+                "",
+                format_args!("passed over {}: it is software, which is used only if it is named", listed.kind),
+            );
+            continue;
+        }
         let opened = listed.usable.clone().and_then(|()| Device::open(listed.kind.clone()));
         match opened {
             Ok(device) => {

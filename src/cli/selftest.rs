@@ -38,9 +38,9 @@ pub(super) fn run(args: &SelftestArgs) -> Exit {
         // A wrong digest outweighs a device that could not be asked.
         exit = if exit == Exit::No || ended == Exit::Yes { exit } else { ended };
     }
-    let gpus = chosen.iter().filter(|listed| listed.kind != DeviceKind::Cpu).count();
+    let gpus = chosen.iter().filter(|listed| listed.kind != DeviceKind::Cpu && !listed.is_software()).count();
     if args.device.is_none() {
-        for listed in all.iter().filter(|listed| listed.usable.is_err()) {
+        for listed in all.iter().filter(|listed| listed.usable.is_err() || listed.is_software()) {
             say::detail("not tested", format_args!("{}: {}", listed.kind, tell_why(listed)));
         }
         if gpus == 0 {
@@ -65,14 +65,15 @@ pub(super) fn run(args: &SelftestArgs) -> Exit {
 }
 
 fn tell_why(listed: &Listed) -> String {
-    listed.usable.as_ref().err().map(ToString::to_string).unwrap_or_default()
+    let software = || "it is software, which is tested only if it is named".to_owned();
+    listed.usable.as_ref().err().map_or_else(software, ToString::to_string)
 }
 
 /// All devices, and those to test: the one that was named, or every one that can be used.
 fn choose(args: &SelftestArgs) -> Result<(Vec<Listed>, Vec<Listed>), Error> {
     let all = Device::list();
     let Some(name) = &args.device else {
-        let usable = all.iter().filter(|listed| listed.usable.is_ok()).cloned().collect();
+        let usable = all.iter().filter(|listed| listed.usable.is_ok() && !listed.is_software()).cloned().collect();
         return Ok((all, usable));
     };
     let kind: DeviceKind = name.parse().map_err(Error::UnknownDevice)?;

@@ -254,6 +254,12 @@ pub struct Listed {
 }
 
 impl Listed {
+    /// Whether it is a processor in the part of a GPU, which is used only by who names it.
+    #[must_use]
+    pub fn is_software(&self) -> bool {
+        matches!(self.kind, DeviceKind::Wgpu(_)) && self.capability.as_deref() == Some("software")
+    }
+
     /// An entry for a kind of which there is none.
     #[allow(dead_code, reason = "with all features every kind has its own list")]
     pub(crate) fn absent(kind: DeviceKind, why: DeviceError) -> Self {

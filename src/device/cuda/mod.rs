@@ -210,6 +210,23 @@ impl Backend for Cuda {
         self.engine.context.kind()
     }
 
+    fn variants(&self) -> Vec<String> {
+        let mut policies = Policy::of(self.engine.context.facts.architecture);
+        policies.sort_by_key(|&policy| policy != self.policy);
+        policies.iter().map(ToString::to_string).collect()
+    }
+
+    fn with_variant(&self, name: &str) -> Result<Self, DeviceError> {
+        let refuse = |why| DeviceError::Refused { device: self.kind(), why };
+        let policy: Policy = name.parse().map_err(refuse)?;
+        if !Policy::of(self.engine.context.facts.architecture).contains(&policy) {
+            return Err(refuse(format!("it does not add in the way {policy}")));
+        }
+        let kernels = Arc::new(policy.load(&self.engine.context)?);
+        known::test(&self.engine, std::iter::once(&kernels))?;
+        Ok(Self { engine: Arc::clone(&self.engine), policy, kernels })
+    }
+
     fn staging(&self) -> Result<Staging, DeviceError> {
         self.engine.ring.take()
     }

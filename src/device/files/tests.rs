@@ -251,6 +251,17 @@ fn thousands_of_files_go_in_few_submits() {
 }
 
 #[test]
+fn no_submit_has_more_jobs_than_it_may() {
+    // Three that fill the submit, and a long one that would still find room in the slab.
+    let files = Files::new([5, 5, 5, 20_000, 5, 5, 20_000]);
+    let device = Planted::new(1000);
+    let sizes = Sizes { jobs: 3, ..SMALL };
+    let hashed = hash_files_in(&device, &files.jobs, all(), None, &Silent, sizes).unwrap();
+    files.check(&hashed, all(), None, "few jobs");
+    assert_eq!(device.most_jobs.get(), 3);
+}
+
+#[test]
 fn as_it_is_set_up_for_real_with_several_readers() {
     let files = Files::new([(9 << 20) + 77, 3, (4 << 20) - 1, 0]);
     let cpu = Cpu::open(Settings::default()).unwrap();
