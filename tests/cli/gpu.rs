@@ -1,0 +1,51 @@
+//! The command line with a CUDA device: the driver of `tests/fakecuda`, which can be told to fail.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::common::fakecuda::driver_dir;
+use crate::room::{Ran, Room};
+
+/// Runs a line on the driver.
+fn run(room: &Room, line: &str, envs: &[(&str, &str)]) -> Ran {
+    let mut command = room.command();
+    command.env("LD_LIBRARY_PATH", driver_dir()).env("TENSORSEAL_CUDA_POLICY", "plain");
+    command.env("XDG_CACHE_HOME", "/dev/null/none").envs(envs.iter().copied());
+    Ran::of(command.args(line.split_whitespace()).output().unwrap())
+}
+
+/// Kernels that rotate by a bit too few.
+fn wrong_kernels(room: &Room) -> PathBuf {
+    let right = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels/blake3_plain.ptx");
+    let right = fs::read_to_string(right).unwrap();
+    let (rotation, line) = (", 25;", right.lines().find(|line| line.contains("shf.") && line.ends_with(", 25;")));
+    let line = line.unwrap();
+    room.write("wrong.ptx", right.replacen(line, &line.replace(rotation, ", 24;"), 1));
+    room.path("wrong.ptx")
+}
+
+/// The first thing to run on a machine with a GPU must not say yes because the GPU is wrong, or does not answer.
+#[test]
+fn the_self_test_does_not_pass_over_a_device_that_is_there_and_does_not_work() {
+    let room = Room::new();
+    let kernels = wrong_kernels(&room);
+    let wrong = ("FAKECUDA_PTX", kernels.to_str().unwrap());
+    for line in ["selftest --case vectors/0 --json", "selftest --device cuda --case vectors/0 --json"] {
+        let json = run(&room, line, &[wrong]).ended(1).json();
+        assert_eq!((&json["verdict"], &json["error"]["kind"]), (&"no".into(), &"wrong-digest".into()), "{line}");
+        let devices = json["devices"].as_array().unwrap();
+        let device = devices.iter().find(|device| device["device"].as_str().unwrap().starts_with("cuda")).unwrap();
+        assert_eq!((&device["passed"], &device["available"]), (&false.into(), &false.into()), "{line}");
+        assert_eq!(device["error"]["kind"], "wrong-digest", "{line}");
+    }
+    let json = run(&room, "selftest --case vectors/0 --json", &[("FAKECUDA_SKIP", "1")]).ended(3).json();
+    assert_eq!((&json["verdict"], &json["error"]["kind"]), (&"none".into(), &"device".into()));
+    let ran = run(&room, "selftest --case vectors/0", &[wrong]).ended(1);
+    assert_eq!(ran.stdout, "");
+    assert!(ran.stderr.contains("Self-test failed: cuda:0 computed a wrong blake3 digest"), "{}", ran.stderr);
+    // What is not there, or not for us, is no fault of it.
+    for none in [("FAKECUDA_DEVICES", ""), ("FAKECUDA_DEVICES", "7.5")] {
+        run(&room, "selftest --case vectors/0", &[none]).ended(0);
+    }
+    run(&room, "selftest --case vectors/0", &[]).ended(0);
+}
