@@ -67,7 +67,9 @@ fn auto(args: &EngineArgs, work: Work) -> Result<Device, Error> {
                 say::detail("device", format_args!("{}, {}, the first that can be used", device.kind(), listed.name));
                 return Ok(device);
             }
-            Err(error) => say::detail("", format_args!("passed over {}: {error}", listed.kind)),
+            Err(error) if error.is_absence() => say::detail("", format_args!("passed over {}: {error}", listed.kind)),
+            // It is there, and somebody counts on it: said also where only warnings are.
+            Err(error) => say::warning(format_args!("passed over {}: {error}", listed.kind)),
         }
     }
     say::detail("device", "cpu, since no GPU can be used");

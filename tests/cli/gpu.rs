@@ -49,3 +49,19 @@ fn the_self_test_does_not_pass_over_a_device_that_is_there_and_does_not_work() {
     }
     run(&room, "selftest --case vectors/0", &[]).ended(0);
 }
+
+/// `auto` may take the CPU where there is no GPU. Where there is a broken one somebody has to hear of it.
+#[test]
+fn auto_warns_of_a_device_that_is_there_and_does_not_work() {
+    let room = Room::new();
+    let kernels = wrong_kernels(&room);
+    let line = "digest model --hash blake3 --device auto --log-level WARNING";
+    for env in [("FAKECUDA_PTX", kernels.to_str().unwrap()), ("FAKECUDA_SKIP", "1"), ("FAKECUDA_FAULT", "1:700")] {
+        let ran = run(&room, line, &[env]).ended(0);
+        assert!(ran.stderr.contains("warning: passed over cuda:0: cuda:0"), "{env:?}: {}", ran.stderr);
+    }
+    for none in [("FAKECUDA_DEVICES", ""), ("FAKECUDA_DEVICES", "7.5")] {
+        let ran = run(&room, line, &[none]).ended(0);
+        assert!(!ran.stderr.contains("warning"), "{none:?}: {}", ran.stderr);
+    }
+}
