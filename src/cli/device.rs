@@ -14,6 +14,8 @@ pub(super) enum Work {
     Blake3,
     /// This, which takes a CPU, perhaps with BLAKE3 beside it.
     Sequential(&'static str),
+    /// Whatever was signed, which is not known before the signature is checked; most often it takes a CPU.
+    AsSigned,
 }
 
 impl Work {
@@ -49,9 +51,17 @@ fn open_kind(args: &EngineArgs, kind: DeviceKind) -> Result<Device, Error> {
 
 /// The first of CUDA, hardware through WebGPU, and the CPU that can be used. What is passed over is named.
 fn auto(args: &EngineArgs, work: Work) -> Result<Device, Error> {
-    if let Work::Sequential(algorithm) = work {
-        say::detail("device", format_args!("cpu, chosen since {algorithm} must see the bytes in order"));
-        return open_kind(args, DeviceKind::Cpu);
+    match work {
+        Work::Blake3 => {}
+        Work::Sequential(algorithm) => {
+            say::detail("device", format_args!("cpu, chosen since {algorithm} must see the bytes in order"));
+            return open_kind(args, DeviceKind::Cpu);
+        }
+        Work::AsSigned => {
+            let why = "it can check whatever was signed; a GPU can for --digest blake3";
+            say::detail("device", format_args!("cpu, chosen since {why}"));
+            return open_kind(args, DeviceKind::Cpu);
+        }
     }
     for listed in in_order(Device::list()) {
         if listed.usable.is_ok() && listed.is_software() {

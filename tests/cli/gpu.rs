@@ -65,3 +65,19 @@ fn auto_warns_of_a_device_that_is_there_and_does_not_work() {
         assert!(!ran.stderr.contains("warning"), "{none:?}: {}", ran.stderr);
     }
 }
+
+/// Which digests a bundle has is not known when the device is chosen, so nothing is said of them.
+#[test]
+fn auto_does_not_claim_digests_that_were_not_signed() {
+    let room = Room::new();
+    room.run("keygen --out key.pem").ended(0);
+    room.run("sign key model --private-key key.pem --hash blake3").ended(0);
+    let verify = "verify key model --public-key key.pub --signature model.sig --device";
+    for digests in ["", "--all-digests"] {
+        let ran = run(&room, &format!("{verify} auto {digests}"), &[]).ended(0);
+        assert!(ran.stderr.contains("device       cpu, chosen since "), "{}", ran.stderr);
+        assert!(!ran.stderr.contains("sha256 digest"), "{}", ran.stderr);
+        let ran = run(&room, &format!("{verify} cuda {digests}"), &[]).ended(0);
+        assert!(ran.stderr.contains("by blake3 on cuda:0"), "{}", ran.stderr);
+    }
+}
