@@ -81,3 +81,44 @@ fn auto_does_not_claim_digests_that_were_not_signed() {
         assert!(ran.stderr.contains("by blake3 on cuda:0"), "{}", ran.stderr);
     }
 }
+
+/// Whatever fails on the device, a model that is as signed is never a no, one that is not never a yes, and nothing
+/// is signed.
+#[test]
+fn a_device_that_fails_gives_no_answer() {
+    let room = Room::signed();
+    room.write("model/long", vec![7; 300_000]);
+    room.run("sign key model --private-key key.pem").ended(0);
+    let verify = "verify key model --public-key key.pub --signature model.sig --device cuda";
+    let ran = run(&room, &format!("{verify} --all-digests"), &[]).ended(0);
+    assert!(ran.stderr.contains("by sha256 on cpu and blake3 on cuda:0"), "{}", ran.stderr);
+    let lines = [
+        format!("{verify} --all-digests"),
+        format!("{verify} --digest blake3"),
+        "digest model --hash blake3 --device cuda".to_owned(),
+        "sign key model --private-key key.pem --signature new.sig --device cuda".to_owned(),
+    ];
+    // The last are of the work itself, not of the test at opening, and none comes after the last value.
+    let failures = [
+        ("FAKECUDA_SKIP", "1"),
+        ("FAKECUDA_SKIP", "8"),
+        ("FAKECUDA_FAULT", "8:700"),
+        ("FAKECUDA_FAIL", "cuMemcpyHtoDAsync_v2:5:719"),
+        ("FAKECUDA_FAIL", "cuMemcpyDtoHAsync_v2:11:719"),
+    ];
+    for same in [true, false] {
+        if !same {
+            room.write("model/long", vec![8; 300_000]);
+        }
+        for line in &lines {
+            for failure in failures {
+                let ran = run(&room, line, &[failure]).ended(3);
+                assert_eq!(ran.stdout, "", "{line} {failure:?}");
+                assert!(ran.stderr.contains("cuda:0"), "{line} {failure:?}: {}", ran.stderr);
+            }
+        }
+    }
+    assert!(!room.path("new.sig").exists());
+    let ran = run(&room, &lines[1], &[]).ended(1);
+    assert!(ran.stderr.contains("changed      long  (300.00 kB, as when signed)"), "{}", ran.stderr);
+}
