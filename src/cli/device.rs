@@ -4,7 +4,7 @@ use tensorseal::device::cpu::{Cpu, Io, Settings};
 use tensorseal::device::{DeviceError, DeviceKind, Listed};
 use tensorseal::{Algorithm, Device, Error};
 
-use super::args::{EngineArgs, IoArg};
+use super::args::{CheckArgs, EngineArgs, IoArg};
 use super::say;
 
 /// What will be computed, as far as that is known before the work begins.
@@ -99,14 +99,17 @@ fn in_order(mut list: Vec<Listed>) -> Vec<Listed> {
 }
 
 /// What to do about a device that cannot take what was asked of it, where its message does not say.
-pub(super) fn next(error: &Error, verifying: bool) {
+pub(super) fn next(error: &Error, verifying: Option<&CheckArgs>) {
     if let Error::Device(DeviceError::Algorithm { algorithm, .. }) = error {
-        let advice = if verifying {
-            format!(
+        let advice = match verifying {
+            // All that were signed were asked for, and BLAKE3 is not among them.
+            Some(check) if check.all_digests => {
+                format!("no BLAKE3 digest was signed; check {algorithm} with --device cpu")
+            }
+            Some(_) => format!(
                 "--digest blake3 or --all-digests checks the BLAKE3 digests, if they were signed; {algorithm} alone takes --device cpu"
-            )
-        } else {
-            format!("ask for BLAKE3 with --hash blake3, or for {algorithm} with --device cpu")
+            ),
+            None => format!("ask for BLAKE3 with --hash blake3, or for {algorithm} with --device cpu"),
         };
         say::reason("next", advice);
     }

@@ -42,7 +42,7 @@ pub(super) fn key(args: &VerifyKeyArgs) -> Exit {
                 report.notes.iter().for_each(say::warning);
             }
             tell::next(&error, Some(&args.public_key));
-            device::next(&error, true);
+            device::next(&error, Some(&args.check));
             exit
         }
     }

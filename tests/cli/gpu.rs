@@ -82,6 +82,19 @@ fn auto_does_not_claim_digests_that_were_not_signed() {
     }
 }
 
+/// Who asked for all digests is not told to ask for them.
+#[test]
+fn without_a_blake3_digest_the_remedy_is_the_cpu() {
+    let room = Room::new();
+    room.run("keygen --out key.pem").ended(0);
+    room.run("sign key model --private-key key.pem --no-annotations").ended(0);
+    let verify = "verify key model --public-key key.pub --signature model.sig --device cuda";
+    let ran = run(&room, &format!("{verify} --all-digests"), &[]).ended(3);
+    let remedy = "no BLAKE3 digest was signed; check sha256 with --device cpu";
+    assert!(ran.stderr.contains(remedy) && !ran.stderr.contains("--all-digests"), "{}", ran.stderr);
+    assert!(run(&room, verify, &[]).ended(3).stderr.contains("--all-digests"));
+}
+
 /// Whatever fails on the device, a model that is as signed is never a no, one that is not never a yes, and nothing
 /// is signed.
 #[test]
