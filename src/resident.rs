@@ -4,6 +4,7 @@
 //! which name belongs to which memory is the caller's word, so a result is [`Measured`], which never becomes
 //! [`Verified`](crate::Verified).
 
+use std::collections::HashSet;
 use std::time::{Instant, SystemTime};
 
 use crate::bundle::Bundle;
@@ -12,7 +13,7 @@ use crate::digest::{Algorithm, Digest};
 use crate::envelope::{Envelope, pae};
 use crate::error::{Error, FormatError};
 use crate::layout::Layout;
-use crate::manifest::{Manifest, Method, Resource, ResourceName, Serialization, ShardNaming};
+use crate::manifest::{Manifest, Method, Resource, ResourceName, SINGLE_FILE, Serialization, ShardNaming};
 use crate::report::Note;
 use crate::sign::{self, Signed, Signer};
 use crate::source::IgnoreSet;
@@ -83,7 +84,7 @@ impl Default for ResidentOptions {
 ///
 /// # Errors
 /// [`DeviceError::Algorithm`] for another hash than BLAKE3, [`Error::Statement`] for an empty list, a name that stands
-/// twice or that is ignored, [`Error::Source`] for an ignored path that is none, [`Error::Device`] if the device fails,
+/// twice, that is ignored, or that no file can have beside the others, [`Error::Source`] for an ignored path that is none, [`Error::Device`] if the device fails,
 /// [`Error::Sign`] if the signer does.
 pub fn sign_resident<B: Backend>(
     backend: &B,
@@ -126,6 +127,7 @@ pub fn sign_resident<B: Backend>(
         let (name, path) = (name.to_string(), path.to_owned());
         return Err(Error::Statement(FormatError::SignedAndIgnored { name, path }));
     }
+    one_folder(resources.iter().map(|(name, _)| name.as_str())).map_err(Error::Statement)?;
 
     let layouts: Vec<_> = resources.iter().map(|(_, layout)| layout.clone()).collect();
     let measured = digest_resident(backend, &layouts, after)?;
@@ -146,6 +148,23 @@ pub fn sign_resident<B: Backend>(
         notes: vec![Note::MeasuredInMemory { device: backend.kind(), at }],
     };
     Ok(Signed { bundle: Bundle::new(signer.material(), Envelope { payload, signature }), hashed })
+}
+
+/// Whether there can be files of all these names at once. If not, what is signed could be verified nowhere.
+fn one_folder<'a>(names: impl ExactSizeIterator<Item = &'a str> + Clone) -> Result<(), FormatError> {
+    let all: HashSet<&str> = names.clone().collect();
+    for name in names {
+        if name == SINGLE_FILE && all.len() > 1 {
+            let why = "it names the only file of a model, and there are others";
+            return Err(FormatError::Name { name: name.to_owned(), why });
+        }
+        let mut folders = name.match_indices('/').map(|(at, _)| &name[..at]);
+        if let Some(folder) = folders.find(|folder| all.contains(folder)) {
+            let why = "it is a file, and another name lies below it";
+            return Err(FormatError::Name { name: folder.to_owned(), why });
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -230,6 +249,10 @@ mod tests {
         assert!(matches!(sign(&[], &plain), Error::Statement(FormatError::NoResources)));
         let twice = [(name("a"), whole()), (name("b"), whole()), (name("./a"), whole())];
         assert!(matches!(sign(&twice, &plain), Error::Statement(FormatError::DoubleName { name }) if name == "a"));
+        for names in [["a", "a/b"], ["a/b/c", "a/b"], [".", "a"], ["b", "."]] {
+            let error = sign(&names.map(|text| (name(text), whole())), &plain);
+            assert!(matches!(error, Error::Statement(FormatError::Name { .. })), "{names:?}: {error}");
+        }
         let one = [(name("a/b"), whole())];
         for hash in [Algorithm::Sha256, Algorithm::Blake2b] {
             let error = sign(&one, &ResidentOptions { hash, ..plain.clone() });

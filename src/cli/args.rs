@@ -323,7 +323,7 @@ pub(super) struct DevicesArgs {
 #[derive(Args)]
 #[command(after_help = "Examples:\n  tensorseal selftest\n  tensorseal selftest --device cuda:1 --bench --json")]
 pub(super) struct SelftestArgs {
-    /// The device: cpu, wgpu, wgpu:NAME (also a software adapter), cuda or cuda:N [default: all that can be used]
+    /// The device: cpu, wgpu, wgpu:NAME (also a software adapter), cuda or cuda:N [default: all that are there, but software]
     #[arg(long, value_name = "DEVICE")]
     pub(super) device: Option<String>,
     /// The number from which all cases follow

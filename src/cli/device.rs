@@ -4,7 +4,7 @@ use tensorseal::device::cpu::{Cpu, Io, Settings};
 use tensorseal::device::{DeviceError, DeviceKind, Listed};
 use tensorseal::{Algorithm, Device, Error};
 
-use super::args::{EngineArgs, IoArg};
+use super::args::{CheckArgs, EngineArgs, IoArg};
 use super::say;
 
 /// What will be computed, as far as that is known before the work begins.
@@ -14,6 +14,8 @@ pub(super) enum Work {
     Blake3,
     /// This, which takes a CPU, perhaps with BLAKE3 beside it.
     Sequential(&'static str),
+    /// Whatever was signed, which is not known before the signature is checked; most often it takes a CPU.
+    AsSigned,
 }
 
 impl Work {
@@ -49,9 +51,17 @@ fn open_kind(args: &EngineArgs, kind: DeviceKind) -> Result<Device, Error> {
 
 /// The first of CUDA, hardware through WebGPU, and the CPU that can be used. What is passed over is named.
 fn auto(args: &EngineArgs, work: Work) -> Result<Device, Error> {
-    if let Work::Sequential(algorithm) = work {
-        say::detail("device", format_args!("cpu, chosen since {algorithm} must see the bytes in order"));
-        return open_kind(args, DeviceKind::Cpu);
+    match work {
+        Work::Blake3 => {}
+        Work::Sequential(algorithm) => {
+            say::detail("device", format_args!("cpu, chosen since {algorithm} must see the bytes in order"));
+            return open_kind(args, DeviceKind::Cpu);
+        }
+        Work::AsSigned => {
+            let why = "it can check whatever was signed; a GPU can for --digest blake3";
+            say::detail("device", format_args!("cpu, chosen since {why}"));
+            return open_kind(args, DeviceKind::Cpu);
+        }
     }
     for listed in in_order(Device::list()) {
         if listed.usable.is_ok() && listed.is_software() {
@@ -67,7 +77,9 @@ fn auto(args: &EngineArgs, work: Work) -> Result<Device, Error> {
                 say::detail("device", format_args!("{}, {}, the first that can be used", device.kind(), listed.name));
                 return Ok(device);
             }
-            Err(error) => say::detail("", format_args!("passed over {}: {error}", listed.kind)),
+            Err(error) if error.is_absence() => say::detail("", format_args!("passed over {}: {error}", listed.kind)),
+            // It is there, and somebody counts on it: said also where only warnings are.
+            Err(error) => say::warning(format_args!("passed over {}: {error}", listed.kind)),
         }
     }
     say::detail("device", "cpu, since no GPU can be used");
@@ -87,14 +99,17 @@ fn in_order(mut list: Vec<Listed>) -> Vec<Listed> {
 }
 
 /// What to do about a device that cannot take what was asked of it, where its message does not say.
-pub(super) fn next(error: &Error, verifying: bool) {
+pub(super) fn next(error: &Error, verifying: Option<&CheckArgs>) {
     if let Error::Device(DeviceError::Algorithm { algorithm, .. }) = error {
-        let advice = if verifying {
-            format!(
+        let advice = match verifying {
+            // All that were signed were asked for, and BLAKE3 is not among them.
+            Some(check) if check.all_digests => {
+                format!("no BLAKE3 digest was signed; check {algorithm} with --device cpu")
+            }
+            Some(_) => format!(
                 "--digest blake3 or --all-digests checks the BLAKE3 digests, if they were signed; {algorithm} alone takes --device cpu"
-            )
-        } else {
-            format!("ask for BLAKE3 with --hash blake3, or for {algorithm} with --device cpu")
+            ),
+            None => format!("ask for BLAKE3 with --hash blake3, or for {algorithm} with --device cpu"),
         };
         say::reason("next", advice);
     }

@@ -21,7 +21,7 @@ pub(super) fn run(args: &DigestArgs) -> Exit {
         Ok(hashed) => hashed,
         Err(error) => {
             let exit = failed(&asked, "Computing digest failed:", &error);
-            device::next(&error, false);
+            device::next(&error, None);
             return exit;
         }
     };

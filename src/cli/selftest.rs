@@ -25,12 +25,10 @@ pub(super) fn run(args: &SelftestArgs) -> Exit {
     let threads = Cpu::open(Settings::default()).map_or(1, |cpu| cpu.threads());
     for listed in &chosen {
         say::detail("device", format_args!("{}, {}, seed {}", listed.kind, listed.name, args.seed));
-        let (ended, mut report) = match Device::open(listed.kind.clone()) {
+        let opened = listed.usable.clone().and_then(|()| Device::open(listed.kind.clone()));
+        let (ended, mut report) = match opened {
             Ok(device) => on_device(&device, listed, args),
-            Err(error) => {
-                say::failure("Self-test could not be done:", &error);
-                (Exit::NoAnswer, fault("device", &error.to_string()))
-            }
+            Err(error) => not_opened(&error),
         };
         json::insert(&mut report, devices::entry(listed, threads));
         report.insert("seed".into(), args.seed.into());
@@ -40,7 +38,7 @@ pub(super) fn run(args: &SelftestArgs) -> Exit {
     }
     let gpus = chosen.iter().filter(|listed| listed.kind != DeviceKind::Cpu && !listed.is_software()).count();
     if args.device.is_none() {
-        for listed in all.iter().filter(|listed| listed.usable.is_err() || listed.is_software()) {
+        for listed in all.iter().filter(|listed| !is_tested(listed)) {
             say::detail("not tested", format_args!("{}: {}", listed.kind, tell_why(listed)));
         }
         if gpus == 0 {
@@ -69,16 +67,27 @@ fn tell_why(listed: &Listed) -> String {
     listed.usable.as_ref().err().map_or_else(software, ToString::to_string)
 }
 
-/// All devices, and those to test: the one that was named, or every one that can be used.
+/// Whether it is tested without being named: every device that is there, the more so if it does not work.
+fn is_tested(listed: &Listed) -> bool {
+    !listed.is_software() && !listed.usable.as_ref().is_err_and(DeviceError::is_absence)
+}
+
+/// All devices, and those to test: the one that was named, or every one that is there.
 fn choose(args: &SelftestArgs) -> Result<(Vec<Listed>, Vec<Listed>), Error> {
     let all = Device::list();
     let Some(name) = &args.device else {
-        let usable = all.iter().filter(|listed| listed.usable.is_ok() && !listed.is_software()).cloned().collect();
-        return Ok((all, usable));
+        let tested = all.iter().filter(|listed| is_tested(listed)).cloned().collect();
+        return Ok((all, tested));
     };
     let kind: DeviceKind = name.parse().map_err(Error::UnknownDevice)?;
-    // Opened here, so that a device that is not there is one clear answer.
-    let opened = Device::open(kind.clone())?.kind();
+    // Opened here, so that a device that is not there is one clear answer. One that is wrong is no less clear.
+    let (opened, usable) = match Device::open(kind.clone()) {
+        Ok(device) => (device.kind(), Ok(())),
+        Err(DeviceError::SelfTest { device, algorithm }) => {
+            (device.clone(), Err(DeviceError::SelfTest { device, algorithm }))
+        }
+        Err(error) => return Err(error.into()),
+    };
     let named = |listed: &&Listed| match (&kind, &listed.kind) {
         (DeviceKind::Wgpu(Some(part)), DeviceKind::Wgpu(_)) => {
             listed.name.to_lowercase().contains(&part.to_lowercase())
@@ -91,8 +100,8 @@ fn choose(args: &SelftestArgs) -> Result<(Vec<Listed>, Vec<Listed>), Error> {
         let why = "it opens, and is in no list".to_owned();
         return Err(DeviceError::Absent { device: kind, why }.into());
     };
-    // As it can be named again. A software adapter, which the list refuses, can be used by who names it.
-    (listed.kind, listed.usable) = (kind, Ok(()));
+    // As it can be named again.
+    (listed.kind, listed.usable) = (kind, usable);
     Ok((all, vec![listed]))
 }
 
@@ -147,6 +156,16 @@ fn test<B: Backend + Sync>(backend: &B, listed: &Listed, args: &SelftestArgs) ->
         }
     }
     (Exit::Yes, report)
+}
+
+/// What a device that does not open says of itself: that it is wrong, which is an answer, or nothing.
+fn not_opened(error: &DeviceError) -> (Exit, Map<String, Value>) {
+    let (what, exit, kind) = match error {
+        DeviceError::SelfTest { .. } => ("Self-test failed:", Exit::No, "wrong-digest"),
+        _ => ("Self-test could not be done:", Exit::NoAnswer, "device"),
+    };
+    say::failure(what, error);
+    (exit, fault(kind, &error.to_string()))
 }
 
 fn failed_case(failure: &Failure, listed: &Listed, args: &SelftestArgs) -> (Exit, Map<String, Value>) {

@@ -27,7 +27,7 @@ pub(super) fn key(args: &SignKeyArgs) -> Exit {
         Err(error) => {
             let exit = failed(&asked, "Signing failed with error:", &error);
             tell::next(&error, None);
-            device::next(&error, false);
+            device::next(&error, None);
             return exit;
         }
     };

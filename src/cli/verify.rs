@@ -42,17 +42,16 @@ pub(super) fn key(args: &VerifyKeyArgs) -> Exit {
                 report.notes.iter().for_each(say::warning);
             }
             tell::next(&error, Some(&args.public_key));
-            device::next(&error, true);
+            device::next(&error, Some(&args.check));
             exit
         }
     }
 }
 
 fn verify_key(args: &VerifyKeyArgs) -> Result<Verified<Report>, Error> {
-    // Which digests were signed is not known before the signature is checked; most bundles have SHA-256.
     let work = match (args.check.all_digests, args.check.digest) {
         (false, DigestArg::Blake3) => Work::Blake3,
-        _ => Work::Sequential("a signed sha256 digest"),
+        _ => Work::AsSigned,
     };
     let device = device::open(&args.engine, work)?;
     let pem = read_key(&args.public_key)?;

@@ -166,6 +166,14 @@ pub enum DeviceError {
     Worker(DeviceKind),
 }
 
+impl DeviceError {
+    /// Whether there is no such device, or none that is used: not one that is there and does not work.
+    #[must_use]
+    pub const fn is_absence(&self) -> bool {
+        matches!(self, Self::NotCompiled(_) | Self::Absent { .. } | Self::Refused { .. })
+    }
+}
+
 /// A device that passed its known-answer test.
 #[derive(Debug)]
 #[non_exhaustive]

@@ -5,10 +5,15 @@
 #![cfg(unix)]
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, unreachable_pub)]
 
+#[path = "../common/mod.rs"]
+mod common;
+
 mod checksums;
 mod devices;
 mod failures;
 mod flags;
+#[cfg(feature = "cuda")]
+mod gpu;
 mod json;
 mod passwords;
 mod room;

@@ -100,6 +100,8 @@ impl Room {
         let mut command = Command::new(program);
         command.current_dir(self.dir.path()).env_clear().stdin(Stdio::null());
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        // Without it Mesa, where WebGPU finds it, writes to the standard error that is looked at here.
+        command.env("XDG_RUNTIME_DIR", self.dir.path());
         command
     }
 
