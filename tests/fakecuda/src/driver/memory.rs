@@ -160,7 +160,10 @@ impl Driver {
         }
         let allocation = self.holding(device, from, bytes as u64)?;
         let pinned = self.pinned(to.address(), bytes as u64).is_some();
-        self.enqueue(device, stream.unwrap_or(0), Task::CopyOut { from: allocation, at: from, to })?;
+        self.copies_out += 1;
+        if !self.config.lost.contains(&self.copies_out) {
+            self.enqueue(device, stream.unwrap_or(0), Task::CopyOut { from: allocation, at: from, to })?;
+        }
         match stream {
             None => self.finish_default_stream(device),
             Some(_) if pinned => Ok(()),
