@@ -29,6 +29,10 @@ impl Allocation {
     pub(super) fn new(context: &Arc<Context>, len: u64, what: &'static str) -> Result<Self, DeviceError> {
         let current = context.enter()?;
         let mut address = 0;
+        // What the driver answers to sizes that no device has is not documented, and another error closes the device.
+        if len > context.facts.memory {
+            return Err(context.out_of_memory(what, len));
+        }
         if len > 0 {
             let size = usize::try_from(len).map_err(|_| context.out_of_memory(what, len))?;
             // SAFETY: it writes one address.

@@ -42,7 +42,8 @@ pub(crate) enum PointerFact {
 impl Driver {
     pub(crate) fn allocate(&mut self, bytes: u64) -> Result<u64, Code> {
         let device = self.current()?;
-        if bytes == 0 {
+        // The manual does not say what CUDA answers where no address space is so large: what a program expects less.
+        if bytes == 0 || bytes > 1 << 47 {
             return Err(INVALID_VALUE);
         }
         if bytes > self.devices[device].kind.memory - self.devices[device].used {
