@@ -44,6 +44,25 @@ fn every_policy_gives_the_same_digests() {
 }
 
 #[test]
+fn a_driver_that_does_not_take_machine_code_gets_ptx() {
+    let test = here!("a_driver_that_does_not_take_machine_code_gets_ptx");
+    // What drivers say that are older than the compiler, and what they say to code for another device.
+    let envs: [&[_]; 3] = [
+        &[("FAKECUDA_FAIL", "cuModuleLoadDataEx:1:200")],
+        &[("FAKECUDA_FAIL", "cuModuleLoadDataEx:1:209")],
+        &[("FAKECUDA_FAIL", "cuModuleLoadDataEx:1:200;cuModuleLoadDataEx:2:222")],
+    ];
+    if parent(test, &envs) {
+        return;
+    }
+    if !std::env::var("FAKECUDA_FAIL").unwrap().contains(":2:") {
+        return check(&Cuda::open(0).unwrap());
+    }
+    let Err(DeviceError::Driver { call: "cuModuleLoadDataEx", why, .. }) = Cuda::open(0) else { panic!("it opened") };
+    assert!(why.starts_with("PTX of kernels plain: CUDA_ERROR_UNSUPPORTED_PTX_VERSION"), "{why}");
+}
+
+#[test]
 fn the_environment_pins_a_policy() {
     let test = here!("the_environment_pins_a_policy");
     let envs: [&[_]; 4] = ["plain", "mad", "mad_all", "fastest"].map(|name| match name {

@@ -198,6 +198,39 @@ fn a_launch_that_did_nothing_gives_no_digest() {
 }
 
 #[test]
+fn a_copy_that_did_nothing_gives_no_digest() {
+    let test = here!("a_copy_that_did_nothing_gives_no_digest");
+    if is_child(test) {
+        // Twice the same job with other bytes: what the first left on the host must not become the second's digest.
+        let hash = || {
+            let cuda = Cuda::open(0)?;
+            for seed in [1, 2] {
+                let bytes = pattern(512 << 10, seed);
+                let mut buffer = cuda.alloc(bytes.len() as u64)?;
+                super::write(&cuda, &bytes, &mut buffer, 0);
+                let found = cuda.hash(&[whole(&buffer), scattered(&buffer)])?;
+                assert_eq!(found, [root(&bytes), root(&scattered_bytes(&bytes))], "a digest of other bytes");
+            }
+            Ok::<_, DeviceError>(())
+        };
+        match (hash(), std::env::var_os("FAKECUDA_LOSE")) {
+            (Ok(()), None) | (Err(DeviceError::NoResult { .. }), Some(_)) => {}
+            (other, _) => panic!("{other:?}"),
+        }
+        return;
+    }
+    let room = tempfile::tempdir().unwrap();
+    let log = room.path().join("log");
+    must_pass(test, &[("FAKECUDA_LOG", log.to_str().unwrap())]);
+    let copies = calls(&log).iter().filter(|call| call.name == "cuMemcpyDtoHAsync_v2").count();
+    // Each job brings back values, two that merge_values read, and the end of scratch.
+    assert!(copies > 8, "{copies}");
+    for number in 1..=copies {
+        must_pass(test, &[("FAKECUDA_LOSE", &number.to_string())]);
+    }
+}
+
+#[test]
 fn a_fault_in_a_kernel_closes_the_device() {
     let test = here!("a_fault_in_a_kernel_closes_the_device");
     let faults: Vec<String> = [1, 4, 7].map(|launch| format!("{launch}:700")).into();

@@ -230,6 +230,26 @@ fn pointers_to_other_memory_are_refused() {
 }
 
 #[test]
+fn memory_whose_device_the_driver_does_not_tell_is_refused() {
+    // The questions are what kind of memory it is, whether it is managed, and where it is.
+    let envs: [&[_]; 2] = [&[("FAKECUDA_FAIL", "")], &[("FAKECUDA_FAIL", "cuPointerGetAttribute:3:1")]];
+    if parent(here!("memory_whose_device_the_driver_does_not_tell_is_refused"), &envs) {
+        return;
+    }
+    let (cuda, lender) = (Cuda::open(0).unwrap(), Cuda::open(0).unwrap());
+    let theirs = lender.alloc(1000).unwrap();
+    // SAFETY: `theirs` lives longer.
+    match unsafe { cuda.foreign(theirs.address(), 1000, Box::new(())) } {
+        Ok(_) => assert_eq!(std::env::var("FAKECUDA_FAIL").unwrap(), ""),
+        Err(DeviceError::Refused { why, .. }) => {
+            assert!(why.contains("does not say") && std::env::var("FAKECUDA_FAIL").unwrap() != "", "{why}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(cuda.alloc(1).is_ok(), "the device goes on");
+}
+
+#[test]
 fn buffers_outlive_the_device_that_made_them_and_uploads_their_buffers() {
     if parent(here!("buffers_outlive_the_device_that_made_them_and_uploads_their_buffers"), &STREAMS) {
         return;

@@ -168,7 +168,10 @@ impl Flight {
         let witnesses = part(if between > 0 { 2 * VALUE } else { 0 });
         let tails = part(batch.scratch.saturating_sub(batch.cells));
         let mut pinned = pool.take(end)?;
-        pinned.bytes_mut()[..described.bytes.len()].copy_from_slice(&described.bytes);
+        let (descriptions, results) = pinned.bytes_mut()[..end].split_at_mut(described.bytes.len());
+        descriptions.copy_from_slice(&described.bytes);
+        // What an earlier batch left here must not pass for what comes back of this one.
+        results.fill(POISON);
         let flight = Self { pinned, done: None, values, witnesses, tails, _memory: [scratch, work] };
         Ok((flight, described, placed))
     }

@@ -60,8 +60,10 @@ impl Cuda {
     /// freed, shorter than `len`, or managed where the device cannot read that.
     ///
     /// # Safety
-    /// The `len` bytes from `address` on are allocated until `owner` is dropped. While a job that reads them is under
-    /// way, nothing writes to them; while they are uploaded to, nothing else uses them.
+    /// The `len` bytes from `address` on are allocated until `owner` is dropped, in the device's primary context or where
+    /// its kernels may read them: the driver is not asked which context they are of, and reading those of another ends
+    /// this one. While a job that reads them is under way, nothing writes to them; while they are uploaded to, nothing
+    /// else uses them.
     pub unsafe fn foreign(
         &self,
         address: u64,

@@ -29,6 +29,10 @@ impl Allocation {
     pub(super) fn new(context: &Arc<Context>, len: u64, what: &'static str) -> Result<Self, DeviceError> {
         let current = context.enter()?;
         let mut address = 0;
+        // What the driver answers to sizes that no device has is not documented, and another error closes the device.
+        if len > context.facts.memory {
+            return Err(context.out_of_memory(what, len));
+        }
         if len > 0 {
             let size = usize::try_from(len).map_err(|_| context.out_of_memory(what, len))?;
             // SAFETY: it writes one address.
@@ -270,11 +274,16 @@ impl Memory {
                     return Err(refuse(format!("address {address:#x} {why}")));
                 }
             } else {
-                let ordinal = about(CUpointer_attribute::CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL)?;
-                if ordinal.is_some_and(|ordinal| ordinal != context.facts.ordinal as c_int) {
-                    let other = ordinal.unwrap_or(-1);
-                    let why = format!("address {address:#x} is on cuda:{other}: open that device to hash it");
-                    return Err(refuse(why));
+                match about(CUpointer_attribute::CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL)? {
+                    Some(ordinal) if ordinal == context.facts.ordinal as c_int => {}
+                    Some(other) => {
+                        let why = format!("address {address:#x} is on cuda:{other}: open that device to hash it");
+                        return Err(refuse(why));
+                    }
+                    None => {
+                        let why = "is on a device that the driver does not say: copy it to memory of this device";
+                        return Err(refuse(format!("address {address:#x} {why}")));
+                    }
                 }
             }
             readable = hull(&current, address..end)?.map_err(|known| {

@@ -19,7 +19,8 @@ use super::launch::Kernels;
 use super::memory::Memory;
 use crate::output::{Existing, write_whole};
 
-/// As much is hashed to measure: more than any cache on the device holds.
+/// As much is hashed to measure at most: enough to fill every device. Larger caches may hold it, which is no harm: where
+/// memory is the limit, all ways are equally fast.
 const MOST: u64 = 64 << 20;
 /// Where measuring begins. A device that needs long for so little (an interpreter does) is measured with no more.
 const LEAST: u64 = 256 << 10;

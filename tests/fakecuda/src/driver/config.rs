@@ -17,6 +17,8 @@ pub(crate) struct Config {
     pub(crate) faults: Vec<(u64, Code)>,
     /// Launches that silently do nothing.
     pub(crate) skipped: Vec<u64>,
+    /// Copies to the host, counted from 1 in the order of the calls, that silently do nothing.
+    pub(crate) lost: Vec<u64>,
     pub(crate) log: Option<PathBuf>,
     pub(crate) kernels: Option<PathBuf>,
     /// PTX that is loaded in place of the program's.
@@ -88,6 +90,10 @@ impl Config {
             skipped: list("FAKECUDA_SKIP")
                 .iter()
                 .map(|part| part.parse().map_err(|_| wrong("FAKECUDA_SKIP", part)))
+                .collect::<Result<_, _>>()?,
+            lost: list("FAKECUDA_LOSE")
+                .iter()
+                .map(|part| part.parse().map_err(|_| wrong("FAKECUDA_LOSE", part)))
                 .collect::<Result<_, _>>()?,
             log: get("FAKECUDA_LOG").filter(|path| !path.is_empty()).map(PathBuf::from),
             kernels: get("FAKECUDA_KERNELS").filter(|path| !path.is_empty()).map(PathBuf::from),

@@ -40,6 +40,8 @@ pub(crate) struct Driver {
     pub(crate) stack: Vec<Handle>,
     next_handle: Handle,
     launches: u64,
+    /// Copies to the host, of those that passed their checks.
+    copies_out: u64,
     host_kernels: Option<HostKernels>,
     pub(crate) report: report::Report,
 }
@@ -71,6 +73,7 @@ impl Driver {
             stack: Vec::new(),
             next_handle: 0x5EA1_0000,
             launches: 0,
+            copies_out: 0,
             host_kernels,
             report: report::Report::new(log),
         })

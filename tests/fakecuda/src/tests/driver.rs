@@ -105,6 +105,7 @@ fn the_environment() {
         ("FAKECUDA_FAIL", "cuInit:3:719;*:17:2"),
         ("FAKECUDA_FAULT", "2:700"),
         ("FAKECUDA_SKIP", "4;5"),
+        ("FAKECUDA_LOSE", "6"),
     ]);
     let device = |capability, memory| DeviceKind { capability, memory };
     assert_eq!(config.devices, [device((9, 0), 8 << 30), device((8, 0), 2 << 30), device((12, 0), 512 << 20)]);
@@ -112,6 +113,7 @@ fn the_environment() {
         |function: Option<&str>, call, code| Failure { function: function.map(str::to_owned), call, code: Code(code) };
     assert_eq!(config.failures, [failure(Some("cuInit"), 3, 719), failure(None, 17, 2)]);
     assert_eq!((config.faults, config.skipped, config.eager), (vec![(2, Code(700))], vec![4, 5], false));
+    assert_eq!(config.lost, [6]);
     let wrong = [
         ("FAKECUDA_DEVICES", "9"),
         ("FAKECUDA_DEVICES", "9.0:2TB"),
@@ -121,6 +123,7 @@ fn the_environment() {
         ("FAKECUDA_FAIL", "cuInit:3:1:1"),
         ("FAKECUDA_FAULT", "x:700"),
         ("FAKECUDA_SKIP", "-1"),
+        ("FAKECUDA_LOSE", "last"),
         ("FAKECUDA_DRIVER", "new"),
     ];
     for (name, value) in wrong {
@@ -325,6 +328,17 @@ fn planned_faults_and_launches_that_do_nothing() {
     }
     launch(&mut driver, kernel, memory, 0, 0).unwrap();
     assert_eq!(word(&mut driver, memory), Err(MISALIGNED_ADDRESS));
+}
+
+#[test]
+fn planned_copies_that_do_nothing() {
+    let mut driver = driver(&[("FAKECUDA_LOSE", "2")]);
+    let memory = driver.allocate(4).unwrap();
+    driver.fill(memory, &[7], 4, None).unwrap();
+    // `word` copies to memory that holds zeros.
+    for expected in [0x0707_0707, 0, 0x0707_0707] {
+        assert_eq!(word(&mut driver, memory), Ok(expected));
+    }
 }
 
 #[test]
