@@ -76,6 +76,11 @@ impl Drop for Staging {
 }
 
 impl Staging {
+    /// Whether it comes from there.
+    pub(super) fn is_of(&self, ring: &Arc<Ring>) -> bool {
+        Arc::ptr_eq(&self.ring, ring)
+    }
+
     /// Copies the first `len` bytes to where the device can fetch them.
     ///
     /// # Errors

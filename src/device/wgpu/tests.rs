@@ -377,6 +377,7 @@ fn what_cannot_be_done_is_refused_and_does_no_harm() {
     driver(wgpu.download(&memory, 10..9).err());
     driver(other.wgpu.upload(other.wgpu.staging().unwrap(), 10, &mut memory, 0).err());
     driver(other.wgpu.download(&memory, 0..10).err());
+    driver(wgpu.upload(other.wgpu.staging().unwrap(), 10, &mut memory, 0).err());
     let foreign = || vec![Job { layout: Layout::whole(&memory).unwrap(), want: Want::Root }];
     driver(other.wgpu.hash(&foreign()).err());
     driver(other.wgpu.wait(wgpu.submit(&foreign(), None).unwrap()).err());
