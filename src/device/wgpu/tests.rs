@@ -342,6 +342,21 @@ fn a_launch_that_does_nothing_is_never_a_result() {
 }
 
 #[test]
+fn results_that_a_launch_left_out_are_never_results() {
+    let Some(rig) = Rig::new(Limits::of) else { return };
+    let no_result = Err(DeviceError::NoResult { device: rig.wgpu.kind() });
+    // Values straight from chunks, and from one step of merging. What ran before left its own in the same memory.
+    for (log, last) in [(0, 0), (4, 1)] {
+        let strings = [(vec![Piece::Range(0, 0, 128 << 10)], groups(0, log))];
+        rig.check(&strings);
+        rig.wgpu.idle.store(last, Ordering::Relaxed);
+        assert_eq!(rig.wgpu.hash(&rig.jobs(&strings)), no_result, "{log}");
+        rig.wgpu.idle.store(usize::MAX, Ordering::Relaxed);
+        rig.check(&strings);
+    }
+}
+
+#[test]
 fn a_lost_device_gives_errors_and_nothing_else() {
     let Some(rig) = Rig::new(Limits::of) else { return };
     let strings = [(vec![Piece::Range(0, 0, 100_000)], Want::Root)];
