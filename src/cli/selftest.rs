@@ -28,8 +28,12 @@ pub(super) fn run(args: &SelftestArgs) -> Exit {
         let (ended, mut report) = match Device::open(listed.kind.clone()) {
             Ok(device) => on_device(&device, listed, args),
             Err(error) => {
-                say::failure("Self-test could not be done:", &error);
-                (Exit::NoAnswer, fault("device", &error.to_string()))
+                let (what, exit, kind) = match error {
+                    DeviceError::SelfTest { .. } => ("Self-test failed:", Exit::No, "wrong-digest"),
+                    _ => ("Self-test could not be done:", Exit::NoAnswer, "device"),
+                };
+                say::failure(what, &error);
+                (exit, fault(kind, &error.to_string()))
             }
         };
         json::insert(&mut report, devices::entry(listed, threads));
@@ -40,7 +44,7 @@ pub(super) fn run(args: &SelftestArgs) -> Exit {
     }
     let gpus = chosen.iter().filter(|listed| listed.kind != DeviceKind::Cpu && !listed.is_software()).count();
     if args.device.is_none() {
-        for listed in all.iter().filter(|listed| listed.usable.is_err() || listed.is_software()) {
+        for listed in all.iter().filter(|listed| !is_tested(listed)) {
             say::detail("not tested", format_args!("{}: {}", listed.kind, tell_why(listed)));
         }
         if gpus == 0 {
@@ -69,16 +73,30 @@ fn tell_why(listed: &Listed) -> String {
     listed.usable.as_ref().err().map_or_else(software, ToString::to_string)
 }
 
-/// All devices, and those to test: the one that was named, or every one that can be used.
+/// Whether a device is tested unless another is named: all that can be used, and all that cannot be used since they
+/// computed something wrong, or nothing, when they were opened. That is what a self-test is asked about.
+fn is_tested(listed: &Listed) -> bool {
+    let answered =
+        matches!(listed.usable, Ok(()) | Err(DeviceError::SelfTest { .. } | DeviceError::NoResult { .. }));
+    answered && !listed.is_software()
+}
+
+/// All devices, and those to test: the one that was named, or every one of [`is_tested`].
 fn choose(args: &SelftestArgs) -> Result<(Vec<Listed>, Vec<Listed>), Error> {
     let all = Device::list();
     let Some(name) = &args.device else {
-        let usable = all.iter().filter(|listed| listed.usable.is_ok() && !listed.is_software()).cloned().collect();
-        return Ok((all, usable));
+        let tested = all.iter().filter(|listed| is_tested(listed)).cloned().collect();
+        return Ok((all, tested));
     };
     let kind: DeviceKind = name.parse().map_err(Error::UnknownDevice)?;
     // Opened here, so that a device that is not there is one clear answer.
-    let opened = Device::open(kind.clone())?.kind();
+    let (opened, usable) = match Device::open(kind.clone()) {
+        Ok(device) => (device.kind(), Ok(())),
+        Err(DeviceError::SelfTest { device, algorithm }) => {
+            (device.clone(), Err(DeviceError::SelfTest { device, algorithm }))
+        }
+        Err(error) => return Err(error.into()),
+    };
     let named = |listed: &&Listed| match (&kind, &listed.kind) {
         (DeviceKind::Wgpu(Some(part)), DeviceKind::Wgpu(_)) => {
             listed.name.to_lowercase().contains(&part.to_lowercase())
@@ -92,7 +110,7 @@ fn choose(args: &SelftestArgs) -> Result<(Vec<Listed>, Vec<Listed>), Error> {
         return Err(DeviceError::Absent { device: kind, why }.into());
     };
     // As it can be named again. A software adapter, which the list refuses, can be used by who names it.
-    (listed.kind, listed.usable) = (kind, Ok(()));
+    (listed.kind, listed.usable) = (kind, usable);
     Ok((all, vec![listed]))
 }
 
