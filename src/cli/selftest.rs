@@ -76,8 +76,7 @@ fn tell_why(listed: &Listed) -> String {
 /// Whether a device is tested unless another is named: all that can be used, and all that cannot be used since they
 /// computed something wrong, or nothing, when they were opened. That is what a self-test is asked about.
 fn is_tested(listed: &Listed) -> bool {
-    let answered =
-        matches!(listed.usable, Ok(()) | Err(DeviceError::SelfTest { .. } | DeviceError::NoResult { .. }));
+    let answered = matches!(listed.usable, Ok(()) | Err(DeviceError::SelfTest { .. } | DeviceError::NoResult { .. }));
     answered && !listed.is_software()
 }
 

@@ -21,7 +21,7 @@ struct Rig {
 /// The sizes of a rig's memories.
 const SIZES: [usize; 3] = [200_003, 70_001, 4096];
 
-fn open(limits: impl Fn(&wgpu::Limits) -> Limits) -> Option<Wgpu> {
+pub(super) fn open(limits: impl Fn(&wgpu::Limits) -> Limits) -> Option<Wgpu> {
     let adapters = adapter::all();
     if let Some((adapter, info)) = adapters.first() {
         return Some(Wgpu::of(adapter, info, limits).unwrap());
