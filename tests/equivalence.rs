@@ -148,7 +148,7 @@ mod cuda {
     }
 
     fn host_kernels() -> PathBuf {
-        let dir = super::common::fakecuda::driver_dir().join("host");
+        let dir = common::fakecuda::driver_dir().join("host");
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kernels/build");
         let built = Command::new(script).arg(&dir).output().unwrap();
         assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
