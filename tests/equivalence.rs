@@ -17,8 +17,9 @@ use tensorseal::selftest::{Kind, Options, Report, run};
 /// Random cases a device at least.
 const AT_LEAST: usize = 2000;
 
-/// The kinds that draw lengths, extents, offsets, groups and first chunks at random.
-const RANDOM: [Kind; 5] = [Kind::Splits, Kind::Layouts, Kind::Groups, Kind::Counters, Kind::Many];
+/// The kinds that draw lengths, extents, offsets, groups and first chunks at random. Not the thousands of tiny strings,
+/// which alone would be enough.
+const RANDOM: [Kind; 4] = [Kind::Splits, Kind::Layouts, Kind::Groups, Kind::Counters];
 
 /// Everything, and the random kinds often enough.
 fn all(device: &(impl Backend + Sync)) {
@@ -67,7 +68,7 @@ fn the_cpu_computes_what_the_crate_computes() {
 fn webgpu_computes_what_the_crate_computes() {
     use tensorseal::device::Wgpu;
     let Some(found) = Wgpu::list().into_iter().find(|device| device.memory.is_some() || device.driver.is_some()) else {
-        let required = std::env::var_os("TENSORSEAL_REQUIRE_PEERS").is_some();
+        let required = std::env::var_os("TENSORSEAL_REQUIRE_PEERS").is_some_and(|value| value == "1");
         assert!(!required, "no adapter: install mesa-vulkan-drivers and libvulkan1");
         println!("skipped: there is no Vulkan adapter, not even in software");
         return;

@@ -254,8 +254,9 @@ pub(super) fn case(text: &str) -> Result<(Kind, Option<usize>), String> {
     match text.split_once('/') {
         None => Ok((text.parse()?, None)),
         Some((kind, index)) => {
-            let index = index.parse().map_err(|_| format!("{index:?} is not the number of a case"))?;
-            Ok((kind.parse()?, Some(index)))
+            // A case is made from 32 bits of its number: others would be the same cases again.
+            let number: u32 = index.parse().map_err(|_| format!("{index:?} is not the number of a case"))?;
+            Ok((kind.parse()?, Some(number as usize)))
         }
     }
 }

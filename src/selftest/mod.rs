@@ -131,6 +131,9 @@ pub enum Failure {
         /// Of which length.
         len: u64,
     },
+    /// What was asked for has no case. A test of nothing is not passed.
+    #[error("there was no case to run")]
+    Nothing,
     /// A thread of the test ended by a panic.
     #[error("a thread of the self-test failed; this is a defect of tensorseal, please report it")]
     Worker,
@@ -159,13 +162,19 @@ pub fn run<B: Backend + Sync>(backend: &B, options: &Options, done: &mut dyn FnM
             return Err(Failure::Oracle { len });
         }
     }
+    if options.kinds.is_empty() {
+        return Err(Failure::Nothing);
+    }
     let mut counts = Vec::new();
     for &kind in &options.kinds {
         let begun = Instant::now();
         let indices = match options.only {
-            Some(index) => index..index + 1,
-            None => 0..kind.cases() * options.rounds.get(),
+            Some(index) => index..index.saturating_add(1),
+            None => 0..kind.cases().saturating_mul(options.rounds.get()),
         };
+        if indices.is_empty() {
+            return Err(Failure::Nothing);
+        }
         let threads = if kind == Kind::Threads { options.threads.get() } else { 1 };
         let mut count = Count { kind, cases: indices.len(), strings: 0, bytes: 0, elapsed: Duration::ZERO };
         for (strings, bytes) in run_kind(backend, options.seed, kind, indices, threads)? {

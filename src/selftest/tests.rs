@@ -169,6 +169,22 @@ fn every_lie_is_found_by_the_kind_that_looks_for_it_and_can_be_found_again() {
 }
 
 #[test]
+fn nothing_at_all_is_no_pass() {
+    let nothing = [
+        Options { kinds: Vec::new(), ..Options::default() },
+        // A number that has no next one.
+        Options { only: Some(usize::MAX), ..of(Kind::Vectors) },
+    ];
+    for options in nothing {
+        assert_eq!(run(&liar(Lie::None), &options, &mut |_| {}), Err(Failure::Nothing));
+    }
+    // 4 cases a round: the product would be 0.
+    let rounds = NonZeroUsize::new(1 << (usize::BITS - 2)).unwrap();
+    let failure = run(&liar(Lie::Bit), &Options { rounds, ..of(Kind::Vectors) }, &mut |_| {}).unwrap_err();
+    assert!(matches!(failure, Failure::Wrong { .. }), "{failure}");
+}
+
+#[test]
 fn cases_follow_from_their_numbers_and_nothing_else() {
     for kind in Kind::ALL {
         assert_eq!(kind.case(5, 2), kind.case(5, 2));

@@ -107,7 +107,7 @@ fn the_self_test_counts_what_it_ran_and_can_run_one_case_again() {
     let all = room.run("selftest --case vectors/0").ended(0);
     let gpu = !all.stderr.contains("no GPU was tested");
     assert!(gpu || all.stderr.contains("not tested"), "{}", all.stderr);
-    for wrong in ["nothing", "vectors/x", "vectors/"] {
+    for wrong in ["nothing", "vectors/x", "vectors/", "vectors/18446744073709551615"] {
         room.run(&format!("selftest --case {wrong}")).ended(2);
     }
     room.run("selftest --bench-size 1MiB").ended(2);

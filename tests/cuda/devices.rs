@@ -8,7 +8,7 @@ use std::time::Duration;
 use tensorseal::device::cuda::Cuda;
 use tensorseal::device::{Backend, Device, DeviceError, DeviceKind};
 
-use super::common::fakecuda::{child, finish, is_child, must_pass};
+use super::common::fakecuda::{child, driver_dir, finish, is_child, must_pass};
 use super::{here, parent, pattern, root, upload, whole};
 
 /// Runs `test` with whatever lies in `folder` as the driver.
@@ -197,4 +197,28 @@ fn kernels_that_compute_something_else_are_found_at_opening() {
     let error = Cuda::open(0).unwrap_err();
     assert!(matches!(error, DeviceError::SelfTest { device: DeviceKind::Cuda(0), .. }), "{error:?}");
     assert!(matches!(Cuda::list()[0].usable, Err(DeviceError::SelfTest { .. })));
+}
+
+#[test]
+fn a_self_test_does_not_pass_over_a_device_that_computed_something_wrong_when_it_was_opened() {
+    let room = tempfile::tempdir().unwrap();
+    let ptx = room.path().join("wrong.ptx");
+    let kernels = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels/blake3_plain.ptx")).unwrap();
+    // The first word of BLAKE3's initial value.
+    let wrong = kernels.replace("1779033703", "1779033702");
+    assert_ne!(wrong, kernels);
+    fs::write(&ptx, wrong).unwrap();
+    for named in [None, Some("cuda")] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tensorseal"));
+        command.args(["selftest", "--case", "vectors/0", "--json"]).args(named.map(|name| format!("--device={name}")));
+        command.env("LD_LIBRARY_PATH", driver_dir()).env("FAKECUDA_PTX", &ptx).env("TENSORSEAL_CUDA_POLICY", "plain");
+        command.env("XDG_CACHE_HOME", room.path());
+        let run = finish(command, Duration::from_secs(120));
+        assert_eq!(run.code, Some(1), "{named:?}: {run:#?}");
+        let json = run.json();
+        assert_eq!(json["verdict"], "no", "{json}");
+        let wrong = |device: &&serde_json::Value| device["error"]["kind"] == "wrong-digest";
+        let device = json["devices"].as_array().unwrap().iter().find(wrong).unwrap();
+        assert!(device["device"].as_str().unwrap().starts_with("cuda") && device["passed"] == false, "{device}");
+    }
 }

@@ -124,6 +124,8 @@ impl Wgpu {
         let sizes: Vec<u64> = spaces.iter().map(wgpu::Buffer::size).collect();
         let mut launches = Launches::of(batch, &sizes, &self.limits)
             .map_err(|_| gpu.fail("planning", &"a chunk that is longer than a binding"))?;
+        #[cfg(test)]
+        launches.hinder(self.idle.load(Ordering::Relaxed));
         let number = work.batches.fetch_add(1, Ordering::Relaxed);
         let receipt = [launches.groups(), number, !number, u32::from_le_bytes([POISON; 4])];
         let opening = launches.orders.len() as u64 * 4;
@@ -206,6 +208,8 @@ impl Wgpu {
             let resource = BindingResource::Buffer(BufferBinding { buffer, offset: range.start, size });
             wgpu::BindGroupEntry { binding: number, resource }
         };
+        #[cfg(test)]
+        launches.check(&self.limits);
         let device = &self.gpu.device;
         let encoded = self.gpu.checked("encoding", || {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());

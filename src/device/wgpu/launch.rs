@@ -94,6 +94,41 @@ impl Launches {
         self.list.iter().fold(0, |sum, launch| sum.wrapping_add(launch.groups.0 * launch.groups.1))
     }
 
+    /// Asserts what a device may insist on and a software adapter, whose limits are wide, does not: sizes and alignments of
+    /// bindings, grids, and that no two threads of a launch write one word.
+    #[cfg(test)]
+    pub(super) fn check(&self, limits: &Limits) {
+        for launch in &self.list {
+            for binding in [&launch.window, &launch.target, &launch.orders] {
+                let len = binding.end - binding.start;
+                assert!(len > 0 && len <= limits.binding && len.is_multiple_of(4), "{launch:?} {limits:?}");
+                assert!(binding.start.is_multiple_of(limits.align), "{launch:?} {limits:?}");
+            }
+            let (across, down) = launch.groups;
+            assert!((1..=limits.groups).contains(&across) && (1..=limits.groups).contains(&down), "{launch:?}");
+            let orders = &self.orders[(launch.orders.start / 4) as usize..(launch.orders.end / 4) as usize];
+            let (header, records) = orders.split_at(4);
+            let blocks = if launch.kernel == Kernel::Merge { 1 } else { THREADS };
+            assert!(u64::from(across) * u64::from(down) * blocks >= u64::from(header[1]), "{launch:?}");
+            let (mut next, mut threads) = (0, 0);
+            for record in records.chunks(8).filter(|_| launch.kernel == Kernel::Gather) {
+                let (thread, end, word) = (record[0], record[1] + record[2], record[3]);
+                // The words of the one before end before those of this one.
+                assert!(word >= next && thread >= threads, "{launch:?} {record:?}");
+                (next, threads) = (end.div_ceil(4).max(word), thread + (end.div_ceil(4).max(word) - word));
+            }
+            assert!(threads <= header[1], "{launch:?}");
+        }
+    }
+
+    /// Makes all threads of one launch too many: its workgroups run, and write nothing.
+    #[cfg(test)]
+    pub(super) fn hinder(&mut self, launch: usize) {
+        if let Some(launch) = self.list.get(launch) {
+            self.orders[(launch.orders.start / 4) as usize + 1] = 0;
+        }
+    }
+
     fn gather(&mut self, batch: &Batch, sizes: &[u64], limits: &Limits) -> Result<(), TooLong> {
         let mut spaces: BTreeMap<u32, Vec<Part>> = BTreeMap::new();
         for piece in &batch.pieces {

@@ -114,6 +114,10 @@ impl Wgpu {
         at: u64,
     ) -> Result<(), DeviceError> {
         self.owns(memory)?;
+        // Another instance of WebGPU numbers its buffers as it likes: a block of it would be taken for one of these.
+        if !staging.is_of(&self.ring) {
+            return Err(self.misused("a block of another device"));
+        }
         let total = len as u64;
         if !memory.holds(at, total) || total > self.limits.block {
             return Err(self.misused("an upload that does not fit"));

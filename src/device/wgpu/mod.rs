@@ -109,6 +109,8 @@ pub struct Wgpu {
     ring: Arc<Ring>,
     #[cfg(test)]
     skip: std::sync::atomic::AtomicUsize,
+    #[cfg(test)]
+    idle: std::sync::atomic::AtomicUsize,
 }
 
 /// Jobs under way on a [`Wgpu`].
@@ -182,6 +184,8 @@ impl Wgpu {
             ring: Arc::default(),
             #[cfg(test)]
             skip: usize::MAX.into(),
+            #[cfg(test)]
+            idle: usize::MAX.into(),
         };
         known::answers(&wgpu)?;
         Ok(wgpu)

@@ -76,6 +76,11 @@ impl Drop for Staging {
 }
 
 impl Staging {
+    /// Whether it comes from there.
+    pub(super) fn is_of(&self, ring: &Arc<Ring>) -> bool {
+        Arc::ptr_eq(&self.ring, ring)
+    }
+
     /// Copies the first `len` bytes to where the device can fetch them.
     ///
     /// # Errors
@@ -157,8 +162,10 @@ impl Ring {
                 if state.total >= MOST {
                     return Err(DeviceError::OutOfMemory { device: gpu.kind.clone(), what: "staging", bytes: len });
                 }
+                // Counted before it is there: others who come meanwhile make theirs, too.
+                state.total += 1;
                 drop(state);
-                return self.make(gpu, len);
+                return self.make(gpu, len).inspect_err(|_| self.lock().total -= 1);
             };
             drop(state);
             gpu.wait(&first)?;
@@ -174,8 +181,26 @@ impl Ring {
         let usage = BufferUsages::MAP_WRITE | BufferUsages::COPY_SRC;
         let mapped = gpu.mapped("staging", len, usage)?;
         let bytes = vec![0; len as usize].into_boxed_slice();
-        self.lock().total += 1;
         let block = Block { bytes, mapped, ring: Arc::downgrade(self) };
         Ok(Staging { block: Some(block), ring: Arc::clone(self) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Limits;
+    use super::super::tests::open;
+    use super::*;
+
+    #[test]
+    fn blocks_are_as_few_when_all_threads_ask_at_once() {
+        let Some(wgpu) = open(|limits| Limits { block: 1 << 20, ..Limits::of(limits) }) else { return };
+        let all = std::sync::Barrier::new(200);
+        let take = || (all.wait(), wgpu.ring.take(&wgpu.gpu, 1 << 20)).1;
+        let held: Vec<Staging> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..200).map(|_| scope.spawn(take)).collect();
+            threads.into_iter().filter_map(|thread| thread.join().unwrap().ok()).collect()
+        });
+        assert_eq!(held.len(), 64);
     }
 }

@@ -21,7 +21,7 @@ struct Rig {
 /// The sizes of a rig's memories.
 const SIZES: [usize; 3] = [200_003, 70_001, 4096];
 
-fn open(limits: impl Fn(&wgpu::Limits) -> Limits) -> Option<Wgpu> {
+pub(super) fn open(limits: impl Fn(&wgpu::Limits) -> Limits) -> Option<Wgpu> {
     let adapters = adapter::all();
     if let Some((adapter, info)) = adapters.first() {
         return Some(Wgpu::of(adapter, info, limits).unwrap());
@@ -228,6 +228,13 @@ fn lengths_around_every_edge_are_exact() {
 }
 
 #[test]
+fn launches_with_two_rows_of_workgroups_are_whole() {
+    let Some(rig) = Rig::new(|_| Limits::new(64 << 10, 256, 4, 1 << 20, 4000)) else { return };
+    // Five blocks of the tree, where four are a row.
+    rig.check(&[([0, 16, 32].map(|at| Piece::Range(0, at, 195 << 10)).to_vec(), Want::Root)]);
+}
+
+#[test]
 fn counters_pass_every_edge() {
     for rig in Rig::all() {
         let firsts = [0, (1 << 32) - 128, (1_u64 << 32) - 1, 1 << 32, (1 << 32) + 1, (1 << 40) - 5, 1 << 53];
@@ -342,6 +349,20 @@ fn a_launch_that_does_nothing_is_never_a_result() {
 }
 
 #[test]
+fn results_that_a_launch_left_out_are_never_results() {
+    let Some(rig) = Rig::new(Limits::of) else { return };
+    let no_result = Err(DeviceError::NoResult { device: rig.wgpu.kind() });
+    // Values straight from chunks, and from one step of merging. What ran before left its own in the same memory.
+    for (log, last) in [(0, 0), (4, 1)] {
+        let strings = [(vec![Piece::Range(0, 0, 128 << 10)], groups(0, log))];
+        rig.check(&strings);
+        rig.wgpu.idle.store(last, Ordering::Relaxed);
+        assert_eq!(rig.wgpu.hash(&rig.jobs(&strings)), no_result, "{log}");
+        rig.wgpu.idle.store(usize::MAX, Ordering::Relaxed);
+    }
+}
+
+#[test]
 fn a_lost_device_gives_errors_and_nothing_else() {
     let Some(rig) = Rig::new(Limits::of) else { return };
     let strings = [(vec![Piece::Range(0, 0, 100_000)], Want::Root)];
@@ -377,6 +398,7 @@ fn what_cannot_be_done_is_refused_and_does_no_harm() {
     driver(wgpu.download(&memory, 10..9).err());
     driver(other.wgpu.upload(other.wgpu.staging().unwrap(), 10, &mut memory, 0).err());
     driver(other.wgpu.download(&memory, 0..10).err());
+    driver(wgpu.upload(other.wgpu.staging().unwrap(), 10, &mut memory, 0).err());
     let foreign = || vec![Job { layout: Layout::whole(&memory).unwrap(), want: Want::Root }];
     driver(other.wgpu.hash(&foreign()).err());
     driver(other.wgpu.wait(wgpu.submit(&foreign(), None).unwrap()).err());
