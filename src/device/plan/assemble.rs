@@ -113,7 +113,7 @@ impl Shape {
     ) -> Option<()> {
         let full = full_chunks(self.want, self.len);
         let mut values = values.iter();
-        for (chunk, level) in split(first_chunk, full, self.level) {
+        for (chunk, level) in split(full, self.level) {
             push(chunk, level, (*values.next()?)?);
         }
         if !tail.is_empty() {

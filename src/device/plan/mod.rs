@@ -198,7 +198,7 @@ impl Plan {
             let first = subtrees.len();
             let full = full_chunks(text.want, len);
             let level = largest(text.want, len, rules.levels)?;
-            for (chunk, level) in split(first_chunk(text.want), full, level) {
+            for (chunk, level) in split(full, level) {
                 subtrees.push(Subtree { text: index, chunk, level, ordinal: subtrees.len() });
             }
             shapes.push(Shape { want: text.want, len, level, subtrees: first..subtrees.len() });
@@ -310,14 +310,14 @@ fn largest(want: Want, len: u64, most: u8) -> Result<u8, DeviceError> {
     }
 }
 
-/// Cuts the full chunks of a text, which begins at chunk `first` of its string, into complete aligned subtrees of at
-/// most `most` levels: for each the chunk in the text, and the level.
-fn split(first: u64, full: u64, most: u8) -> impl Iterator<Item = (u64, u8)> {
-    let mut chunk = 0;
+/// Cuts the full chunks of a text into complete aligned subtrees of at most `most` levels: for each the chunk in the
+/// text, and the level. A text begins where a group begins, and no subtree is larger than a group: so what is aligned in
+/// the text is aligned in the whole string, where siblings are.
+fn split(full: u64, most: u8) -> impl Iterator<Item = (u64, u8)> {
+    let mut chunk = 0_u64;
     std::iter::from_fn(move || {
         let left = (full - chunk).checked_ilog2()?;
-        // Aligned by the place in the whole string: that is where siblings are.
-        let level = u32::from(most).min(left).min((first + chunk).trailing_zeros());
+        let level = u32::from(most).min(left).min(chunk.trailing_zeros());
         let at = chunk;
         chunk += 1 << level;
         Some((at, level as u8))

@@ -208,7 +208,7 @@ proptest! {
     #[test]
     fn steps_of_any_size_merge_the_same(mut levels in prop::collection::vec(0..10_u8, 1..60)) {
         levels.sort_by_key(|level| Reverse(*level));
-        for steps in [&[2_u8, 7][..], &[7, 2], &[0, 7, 2], &[1, 1, 7], &[3, 3, 3]] {
+        for steps in [&[2_u8, 7][..], &[7, 2], &[0, 7, 2], &[1, 1, 7], &[3, 3, 3], &[6, 3], &[5, 4], &[4, 5]] {
             let mut inputs: u32 = levels.iter().map(|level| 1 << level).sum();
             let mut done = 0;
             for &step in steps {
