@@ -311,13 +311,12 @@ fn largest(want: Want, len: u64, most: u8) -> Result<u8, DeviceError> {
 }
 
 /// Cuts the full chunks of a text into complete aligned subtrees of at most `most` levels: for each the chunk in the
-/// text, and the level. A text begins where a group begins, and no subtree is larger than a group: so what is aligned in
-/// the text is aligned in the whole string, where siblings are.
+/// text, and the level. They never grow, so each is aligned in the text; the text begins where a group begins and no
+/// subtree is larger than a group, so each is aligned in the whole string, which is where siblings are.
 fn split(full: u64, most: u8) -> impl Iterator<Item = (u64, u8)> {
     let mut chunk = 0_u64;
     std::iter::from_fn(move || {
-        let left = (full - chunk).checked_ilog2()?;
-        let level = u32::from(most).min(left).min(chunk.trailing_zeros());
+        let level = u32::from(most).min((full - chunk).checked_ilog2()?);
         let at = chunk;
         chunk += 1 << level;
         Some((at, level as u8))
