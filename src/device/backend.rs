@@ -2,10 +2,12 @@
 
 use std::ops::Range;
 
+use blake3::hazmat::HasherExt;
+
 use super::{DeviceError, DeviceKind};
-use crate::digest::Digest;
+use crate::digest::{Algorithm, Digest};
 use crate::layout::{Buffer, Layout};
-use crate::tree::{ChainingValue, GroupSize};
+use crate::tree::{CHUNK_LEN, ChainingValue, GroupSize};
 
 /// What is wanted of a string.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +21,25 @@ pub enum Want {
         /// The size of groups.
         group: GroupSize,
     },
+}
+
+impl Want {
+    /// What the `blake3` crate says of a string on the host: what a device has to agree with. It uses nothing of ours.
+    #[must_use]
+    pub fn of(self, bytes: &[u8]) -> Hashed {
+        match self {
+            Self::Root => Hashed::Root(Digest::of32(Algorithm::Blake3, *blake3::hash(bytes).as_bytes())),
+            Self::Groups { first_chunk, group } => {
+                let value = |(index, part): (usize, &[u8])| {
+                    let mut hasher = blake3::Hasher::new();
+                    hasher.set_input_offset(first_chunk * CHUNK_LEN + index as u64 * group.bytes());
+                    hasher.update(part).finalize_non_root()
+                };
+                let size = usize::try_from(group.bytes()).unwrap_or(usize::MAX);
+                Hashed::Groups(bytes.chunks(size).enumerate().map(value).collect())
+            }
+        }
+    }
 }
 
 /// One string to hash.

@@ -4,11 +4,8 @@
 
 use std::fmt;
 
-use blake3::hazmat::HasherExt;
-
 use crate::device::{Hashed, Want};
-use crate::digest::{Algorithm, Digest, hex};
-use crate::tree::CHUNK_LEN;
+use crate::digest::hex;
 
 /// Bytes that both sides can make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -175,18 +172,7 @@ pub(super) fn part(bytes: &[u8], at: u64, len: u64) -> &[u8] {
 /// What the `blake3` crate says of a string.
 #[must_use]
 pub fn oracle(bytes: &[u8], want: Want) -> Hashed {
-    match want {
-        Want::Root => Hashed::Root(Digest::of32(Algorithm::Blake3, *blake3::hash(bytes).as_bytes())),
-        Want::Groups { first_chunk, group } => {
-            let value = |(index, part): (usize, &[u8])| {
-                let mut hasher = blake3::Hasher::new();
-                hasher.set_input_offset(first_chunk * CHUNK_LEN + index as u64 * group.bytes());
-                hasher.update(part).finalize_non_root()
-            };
-            let size = usize::try_from(group.bytes()).unwrap_or(usize::MAX);
-            Hashed::Groups(bytes.chunks(size).enumerate().map(value).collect())
-        }
-    }
+    want.of(bytes)
 }
 
 /// A result, as a failure shows it: the digest, or the number of values and the first that is another in `other`.

@@ -7,9 +7,9 @@ use super::describe::STEPS;
 use super::engine::Engine;
 use super::launch::Kernels;
 use super::memory::{Buffer, Memory};
-use crate::digest::{Algorithm, Digest};
+use crate::digest::Algorithm;
 use crate::layout::{Extent, Layout};
-use crate::tree::{CHUNK_LEN, GroupSize, group_value};
+use crate::tree::{CHUNK_LEN, GroupSize};
 
 /// Bytes that the test has in device memory: enough for a subtree of the most levels, and a half.
 const LEN: usize = 768 << 10;
@@ -97,16 +97,6 @@ impl Text {
     }
 }
 
-fn expected(text: &[u8], want: Want) -> Hashed {
-    match want {
-        Want::Root => Hashed::Root(Digest::of32(Algorithm::Blake3, *blake3::hash(text).as_bytes())),
-        Want::Groups { first_chunk, group } => {
-            let value = |(nth, bytes)| group_value(first_chunk * CHUNK_LEN + nth as u64 * group.bytes(), bytes);
-            Hashed::Groups(text.chunks(group.bytes() as usize).enumerate().map(value).collect())
-        }
-    }
-}
-
 /// Runs the test with each of `variants`.
 ///
 /// # Errors
@@ -124,7 +114,7 @@ pub(super) fn test<'a>(
     }
     let buffer = Buffer { memory };
     let cases = cases();
-    let answers: Vec<Hashed> = cases.iter().map(|(text, want, _)| expected(&text.bytes(&bytes), *want)).collect();
+    let answers: Vec<Hashed> = cases.iter().map(|(text, want, _)| want.of(&text.bytes(&bytes))).collect();
     for kernels in variants {
         for (nth, steps) in STEPS.into_iter().enumerate() {
             let mine = cases.iter().zip(&answers).filter(|((_, _, steps), _)| *steps == nth);

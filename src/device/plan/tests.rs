@@ -3,8 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::device::{DeviceKind, Hashed};
-use crate::digest::{Algorithm, Digest};
+use crate::device::DeviceKind;
 use crate::tree::{ChainingValue, GroupSize, group_value};
 use blake3::hazmat::{Mode, merge_subtrees_non_root};
 
@@ -120,16 +119,6 @@ impl Machine {
     }
 }
 
-fn expected(text: &[u8], want: Want) -> Hashed {
-    match want {
-        Want::Root => Hashed::Root(Digest::of32(Algorithm::Blake3, *blake3::hash(text).as_bytes())),
-        Want::Groups { first_chunk, group } => {
-            let value = |(i, bytes)| group_value(first_chunk * 1024 + i as u64 * group.bytes(), bytes);
-            Hashed::Groups(text.chunks(group.bytes() as usize).enumerate().map(value).collect())
-        }
-    }
-}
-
 /// Plans, runs and checks.
 fn check(machine: &Machine, texts: &[Text], rules: &Rules, steps: &[u8]) {
     let readable: Vec<Range<u64>> = machine.spaces.iter().map(|space| BASE..BASE + space.len() as u64).collect();
@@ -146,7 +135,7 @@ fn check(machine: &Machine, texts: &[Text], rules: &Rules, steps: &[u8]) {
     assert_eq!(hashed.len(), texts.len());
     for (text, hashed) in texts.iter().zip(hashed) {
         let bytes: Vec<u8> = text.regions.iter().flat_map(|region| machine.text(region)).collect();
-        assert_eq!(hashed, expected(&bytes, text.want), "{text:?}");
+        assert_eq!(hashed, text.want.of(&bytes), "{text:?}");
     }
 }
 

@@ -3,9 +3,9 @@
 use super::super::{Backend, DeviceError, Hashed, Job, Want};
 use super::Wgpu;
 use super::memory::DeviceMemory;
-use crate::digest::{Algorithm, Digest};
+use crate::digest::Algorithm;
 use crate::layout::{Extent, Layout};
-use crate::tree::{CHUNK_LEN, GroupSize, group_value};
+use crate::tree::{CHUNK_LEN, GroupSize};
 
 /// Bytes on the device.
 const LEN: u64 = 96 << 10;
@@ -80,12 +80,5 @@ fn answer(bytes: &[u8], extents: &[Extent<'_, DeviceMemory>], want: Want) -> Has
             }
         }
     }
-    match want {
-        Want::Root => Hashed::Root(Digest::of32(Algorithm::Blake3, *blake3::hash(&text).as_bytes())),
-        Want::Groups { first_chunk, group } => {
-            let at = |index: usize| (first_chunk + index as u64 * group.chunks()) * CHUNK_LEN;
-            let groups = text.chunks(group.bytes() as usize).enumerate();
-            Hashed::Groups(groups.map(|(index, bytes)| group_value(at(index), bytes)).collect())
-        }
-    }
+    want.of(&text)
 }

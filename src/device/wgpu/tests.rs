@@ -7,9 +7,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::device::Want;
-use crate::digest::{Algorithm, Digest};
 use crate::layout::{Extent, Layout};
-use crate::tree::{GroupSize, group_value};
+use crate::tree::GroupSize;
 
 /// An open device with some memory on it, and what is in that.
 struct Rig {
@@ -124,17 +123,7 @@ impl Rig {
         let hashed = self.wgpu.hash(&self.jobs(strings)).unwrap();
         assert_eq!(hashed.len(), strings.len());
         for ((pieces, want), hashed) in strings.iter().zip(hashed) {
-            assert_eq!(hashed, expected(&self.text(pieces), *want), "{pieces:?} {want:?} {:?}", self.wgpu.limits);
-        }
-    }
-}
-
-fn expected(text: &[u8], want: Want) -> Hashed {
-    match want {
-        Want::Root => Hashed::Root(Digest::of32(Algorithm::Blake3, *blake3::hash(text).as_bytes())),
-        Want::Groups { first_chunk, group } => {
-            let value = |(i, bytes)| group_value(first_chunk * 1024 + i as u64 * group.bytes(), bytes);
-            Hashed::Groups(text.chunks(group.bytes() as usize).enumerate().map(value).collect())
+            assert_eq!(hashed, want.of(&self.text(pieces)), "{pieces:?} {want:?} {:?}", self.wgpu.limits);
         }
     }
 }
@@ -267,7 +256,7 @@ fn large_strings_take_several_batches_and_all_levels() {
     for at in [0, 7] {
         let extent = Extent::Range { buffer: &memory, at, len: bytes.len() as u64 - at };
         let job = Job { layout: Layout::new(vec![extent]).unwrap(), want: Want::Root };
-        assert_eq!(rig.wgpu.hash(&[job]).unwrap(), [expected(&bytes[at as usize..], Want::Root)]);
+        assert_eq!(rig.wgpu.hash(&[job]).unwrap(), [Want::Root.of(&bytes[at as usize..])]);
     }
 }
 
@@ -314,7 +303,7 @@ fn jobs_see_the_uploads_before_them_and_tickets_wait_in_any_order() {
             .collect();
         drop(tickets.remove(3));
         for (ticket, i) in tickets.into_iter().rev() {
-            assert_eq!(wgpu.wait(ticket).unwrap(), [expected(&texts[i as usize], Want::Root)], "{i}");
+            assert_eq!(wgpu.wait(ticket).unwrap(), [Want::Root.of(&texts[i as usize])], "{i}");
         }
     }
 }
