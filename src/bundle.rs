@@ -7,8 +7,8 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
-use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use crate::envelope::{Envelope, PAYLOAD_TYPE};
 use crate::error::{Error, FormatError, VerifyError};
@@ -51,13 +51,49 @@ impl VerificationMaterial {
     }
 }
 
+/// One of a Sigstore bundle's `tlogEntries`: a JSON object, kept as it was written.
+#[derive(Debug, Clone)]
+pub struct LogEntry(Box<RawValue>);
+
+impl LogEntry {
+    /// Its text.
+    #[must_use]
+    pub fn as_json(&self) -> &str {
+        self.0.get()
+    }
+}
+
+impl PartialEq for LogEntry {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_json() == other.as_json()
+    }
+}
+
+impl Eq for LogEntry {}
+
+impl TryFrom<Box<RawValue>> for LogEntry {
+    type Error = FormatError;
+
+    fn try_from(entry: Box<RawValue>) -> Result<Self, FormatError> {
+        if entry.get().starts_with('{') { Ok(Self(entry)) } else { Err(FormatError::LogEntry) }
+    }
+}
+
+/// What third parties say of a signature. Nothing in it has been checked.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Evidence {
+    /// Transparency log entries.
+    pub log_entries: Vec<LogEntry>,
+    /// RFC 3161 timestamps of the signature, in DER.
+    pub timestamps: Vec<Vec<u8>>,
+}
+
 /// A parsed bundle, of which nothing has been verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bundle {
     material: VerificationMaterial,
     envelope: Envelope,
-    log_entries: usize,
-    timestamps: usize,
+    evidence: Evidence,
 }
 
 #[derive(Deserialize)]
@@ -75,7 +111,7 @@ struct WireMaterial {
     public_key: Option<Object<WireKey>>,
     certificate: Option<Object<WireCertificate>>,
     x509_certificate_chain: Option<Object<WireChain>>,
-    tlog_entries: Option<Vec<IgnoredAny>>,
+    tlog_entries: Option<Few<Box<RawValue>>>,
     timestamp_verification_data: Option<Object<WireTimestamps>>,
 }
 
@@ -100,7 +136,13 @@ struct WireChain {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct WireTimestamps {
-    rfc3161_timestamps: Option<Vec<IgnoredAny>>,
+    rfc3161_timestamps: Option<Few<Object<WireTimestamp>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WireTimestamp {
+    signed_timestamp: String,
 }
 
 #[derive(Deserialize)]
@@ -122,8 +164,8 @@ struct WireSignature {
 
 impl Bundle {
     /// A bundle ready to be written.
-    pub(crate) const fn new(material: VerificationMaterial, envelope: Envelope) -> Self {
-        Self { material, envelope, log_entries: 0, timestamps: 0 }
+    pub(crate) const fn new(material: VerificationMaterial, envelope: Envelope, evidence: Evidence) -> Self {
+        Self { material, envelope, evidence }
     }
 
     /// Reads a bundle file of at most `limit` bytes.
@@ -172,10 +214,9 @@ impl Bundle {
             signature: base64("dsseEnvelope.signatures[0].sig", &signature.sig)?,
         };
         let Object(material) = wire.verification_material;
-        let log_entries = material.tlog_entries.as_ref().map_or(0, Vec::len);
-        let stamps = material.timestamp_verification_data.as_ref().and_then(|data| data.0.rfc3161_timestamps.as_ref());
-        let timestamps = stamps.map_or(0, Vec::len);
-        Ok(Self { material: material.try_into()?, envelope, log_entries, timestamps })
+        let evidence = Evidence::read(material.tlog_entries, material.timestamp_verification_data)?;
+        let material = material_of(material.public_key, material.certificate, material.x509_certificate_chain)?;
+        Ok(Self { material, envelope, evidence })
     }
 
     /// What the bundle offers to verify with.
@@ -190,21 +231,20 @@ impl Bundle {
         &self.envelope
     }
 
-    /// How many transparency log entries and RFC 3161 timestamps it carries.
+    /// Its transparency log entries and RFC 3161 timestamps.
     #[must_use]
-    pub const fn log_entries_and_timestamps(&self) -> (usize, usize) {
-        (self.log_entries, self.timestamps)
+    pub const fn evidence(&self) -> &Evidence {
+        &self.evidence
     }
 
-    /// The bundle as compact JSON, without a line end, as the Python implementation writes it. Log entries and
-    /// timestamps of a bundle that was read are not kept, and so not written.
+    /// The bundle as compact JSON, without a line end, as the Python implementation writes it.
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
         struct Out<'a> {
             media_type: &'static str,
-            verification_material: OutMaterial,
+            verification_material: OutMaterial<'a>,
             dsse_envelope: OutEnvelope<'a>,
         }
         #[derive(Serialize)]
@@ -221,7 +261,7 @@ impl Bundle {
         }
         let out = Out {
             media_type: MEDIA_TYPE,
-            verification_material: OutMaterial::from(&self.material),
+            verification_material: OutMaterial::new(&self.material, &self.evidence),
             dsse_envelope: OutEnvelope {
                 payload: STANDARD.encode(&self.envelope.payload),
                 payload_type: PAYLOAD_TYPE,
@@ -270,48 +310,84 @@ impl Bundle {
     }
 }
 
-impl TryFrom<WireMaterial> for VerificationMaterial {
-    type Error = FormatError;
+impl Evidence {
+    fn read(entries: Option<Few<Box<RawValue>>>, stamps: Option<Object<WireTimestamps>>) -> Result<Self, FormatError> {
+        let too_many = |what, count, limit| FormatError::MuchEvidence { what, count, limit };
+        let mut evidence = Self::default();
+        if let Some(entries) = entries {
+            if entries.count > entries.kept.len() {
+                return Err(too_many("log entries", entries.count, entries.kept.len()));
+            }
+            evidence.log_entries = entries.kept.into_iter().map(LogEntry::try_from).collect::<Result<_, _>>()?;
+        }
+        if let Some(stamps) = stamps.and_then(|data| data.0.rfc3161_timestamps) {
+            if stamps.count > stamps.kept.len() {
+                return Err(too_many("timestamps", stamps.count, stamps.kept.len()));
+            }
+            let der = |stamp: &Object<WireTimestamp>| base64("signedTimestamp", &stamp.0.signed_timestamp);
+            evidence.timestamps = stamps.kept.iter().map(der).collect::<Result<_, _>>()?;
+        }
+        Ok(evidence)
+    }
+}
 
-    fn try_from(wire: WireMaterial) -> Result<Self, FormatError> {
-        const RAW_BYTES: &str = "certificate.rawBytes";
-        match (wire.public_key, wire.certificate, wire.x509_certificate_chain) {
-            (Some(Object(key)), None, None) => {
-                let hint = key.hint.filter(|hint| !hint.is_empty());
-                Ok(Self::PublicKey { old: hint.is_none() && key.raw_bytes.is_some(), hint })
+/// The one kind of material that there may be.
+fn material_of(
+    key: Option<Object<WireKey>>,
+    certificate: Option<Object<WireCertificate>>,
+    chain: Option<Object<WireChain>>,
+) -> Result<VerificationMaterial, FormatError> {
+    const RAW_BYTES: &str = "certificate.rawBytes";
+    match (key, certificate, chain) {
+        (Some(Object(key)), None, None) => {
+            let hint = key.hint.filter(|hint| !hint.is_empty());
+            Ok(VerificationMaterial::PublicKey { old: hint.is_none() && key.raw_bytes.is_some(), hint })
+        }
+        (None, Some(Object(certificate)), None) => {
+            Ok(VerificationMaterial::Certificate(base64(RAW_BYTES, &certificate.raw_bytes)?))
+        }
+        (None, None, Some(Object(chain))) if chain.certificates.count > 0 => {
+            let chain = chain.certificates;
+            if chain.kept.len() < chain.count {
+                return Err(FormatError::LongChain { found: chain.count, limit: chain.kept.len() });
             }
-            (None, Some(Object(certificate)), None) => {
-                Ok(Self::Certificate(base64(RAW_BYTES, &certificate.raw_bytes)?))
-            }
-            (None, None, Some(Object(chain))) if chain.certificates.count > 0 => {
-                let chain = chain.certificates;
-                if chain.kept.len() < chain.count {
-                    return Err(FormatError::LongChain { found: chain.count, limit: chain.kept.len() });
-                }
-                let certificates = chain.kept.iter().map(|certificate| base64(RAW_BYTES, &certificate.0.raw_bytes));
-                Ok(Self::CertificateChain(certificates.collect::<Result<_, _>>()?))
-            }
-            (key, certificate, chain) => {
-                // An empty chain beside nothing else is no material at all; beside a key it is one kind too many.
-                let chain =
-                    chain.is_some_and(|chain| chain.0.certificates.count > 0 || key.is_some() || certificate.is_some());
-                let kinds = [key.is_some(), certificate.is_some(), chain];
-                Err(FormatError::Material(kinds.into_iter().filter(|&kind| kind).count()))
-            }
+            let certificates = chain.kept.iter().map(|certificate| base64(RAW_BYTES, &certificate.0.raw_bytes));
+            Ok(VerificationMaterial::CertificateChain(certificates.collect::<Result<_, _>>()?))
+        }
+        (key, certificate, chain) => {
+            // An empty chain beside nothing else is no material at all; beside a key it is one kind too many.
+            let chain =
+                chain.is_some_and(|chain| chain.0.certificates.count > 0 || key.is_some() || certificate.is_some());
+            let kinds = [key.is_some(), certificate.is_some(), chain];
+            Err(FormatError::Material(kinds.into_iter().filter(|&kind| kind).count()))
         }
     }
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct OutMaterial {
+struct OutMaterial<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     public_key: Option<OutKey>,
     #[serde(skip_serializing_if = "Option::is_none")]
     x509_certificate_chain: Option<OutChain>,
     #[serde(skip_serializing_if = "Option::is_none")]
     certificate: Option<OutCertificate>,
-    tlog_entries: [(); 0],
+    tlog_entries: Vec<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timestamp_verification_data: Option<OutTimestamps>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct OutTimestamps {
+    rfc3161_timestamps: Vec<OutTimestamp>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct OutTimestamp {
+    signed_timestamp: String,
 }
 
 #[derive(Serialize)]
@@ -330,9 +406,17 @@ struct OutCertificate {
     raw_bytes: String,
 }
 
-impl From<&VerificationMaterial> for OutMaterial {
-    fn from(material: &VerificationMaterial) -> Self {
-        let mut out = Self { public_key: None, x509_certificate_chain: None, certificate: None, tlog_entries: [] };
+impl<'a> OutMaterial<'a> {
+    fn new(material: &VerificationMaterial, evidence: &'a Evidence) -> Self {
+        let stamp = |der: &Vec<u8>| OutTimestamp { signed_timestamp: STANDARD.encode(der) };
+        let stamps: Vec<_> = evidence.timestamps.iter().map(stamp).collect();
+        let mut out = Self {
+            public_key: None,
+            x509_certificate_chain: None,
+            certificate: None,
+            tlog_entries: evidence.log_entries.iter().map(|entry| &*entry.0).collect(),
+            timestamp_verification_data: (!stamps.is_empty()).then_some(OutTimestamps { rfc3161_timestamps: stamps }),
+        };
         let certificate = |der: &Vec<u8>| OutCertificate { raw_bytes: STANDARD.encode(der) };
         match material {
             VerificationMaterial::PublicKey { hint, .. } => {

@@ -8,6 +8,7 @@ use crate::digest::{Algorithm, Digest};
 use crate::key::KeyError;
 use crate::manifest::Differences;
 use crate::report::Report;
+use crate::sign::SignError;
 use crate::source::SourceError;
 use crate::verify::SignatureError;
 
@@ -75,7 +76,7 @@ pub enum Error {
     },
     /// The signer failed.
     #[error("cannot sign: {0}")]
-    Sign(KeyError),
+    Sign(#[from] SignError),
     /// A device was named that does not exist.
     #[error("{0}")]
     UnknownDevice(String),
@@ -203,6 +204,19 @@ pub enum FormatError {
     LongChain {
         /// How many.
         found: usize,
+        /// How many are accepted.
+        limit: usize,
+    },
+    /// A log entry that is no JSON object.
+    #[error("the bundle's tlogEntries must be objects")]
+    LogEntry,
+    /// More log entries or timestamps than any signer writes.
+    #[error("the bundle has {count} {what}; at most {limit} are accepted")]
+    MuchEvidence {
+        /// Of what.
+        what: &'static str,
+        /// How many.
+        count: usize,
         /// How many are accepted.
         limit: usize,
     },

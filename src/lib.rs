@@ -19,6 +19,8 @@ mod json;
 pub mod manifest;
 pub mod statement;
 
+pub mod time;
+
 pub mod key;
 pub mod report;
 pub mod resident;

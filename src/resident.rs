@@ -10,7 +10,7 @@ use std::time::{Instant, SystemTime};
 use crate::bundle::Bundle;
 use crate::device::{Backend, DeviceError, DeviceKind, Hashed, Job, Want};
 use crate::digest::{Algorithm, Digest};
-use crate::envelope::{Envelope, pae};
+
 use crate::error::{Error, FormatError};
 use crate::layout::Layout;
 use crate::manifest::{Manifest, Method, Resource, ResourceName, SINGLE_FILE, Serialization, ShardNaming};
@@ -135,7 +135,6 @@ pub fn sign_resident<B: Backend>(
     let at = measured.iter().map(|measured| measured.at).max().unwrap_or(SystemTime::UNIX_EPOCH);
     let manifest = manifest(&mut measured.into_iter().map(|measured| measured.digest))?;
     let payload = statement::write(&manifest);
-    let signature = signer.sign(&pae(&payload)).map_err(Error::Sign)?;
     let hashed = sign::Hashed {
         manifest,
         algorithms: vec![options.hash],
@@ -147,7 +146,7 @@ pub fn sign_resident<B: Backend>(
         followed: Vec::new(),
         notes: vec![Note::MeasuredInMemory { device: backend.kind(), at }],
     };
-    Ok(Signed { bundle: Bundle::new(signer.material(), Envelope { payload, signature }), hashed })
+    Ok(Signed { bundle: Bundle::sign(payload, signer)?, hashed })
 }
 
 /// Whether there can be files of all these names at once. If not, what is signed could be verified nowhere.

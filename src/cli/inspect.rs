@@ -37,7 +37,8 @@ fn looks_like_a_bundle(path: &Path) -> bool {
 fn bundle(args: &InspectArgs) -> Result<String, Error> {
     let bundle = Bundle::read(&args.model.model, args.max_bundle_size.get())?;
     let manifest = bundle.unverified_manifest().map_err(VerifyError::Format)?;
-    let (entries, timestamps) = bundle.log_entries_and_timestamps();
+    let evidence = bundle.evidence();
+    let (entries, timestamps) = (evidence.log_entries.len(), evidence.timestamps.len());
     let hint = match bundle.material() {
         VerificationMaterial::PublicKey { hint, .. } => hint.as_deref(),
         _ => None,
@@ -80,7 +81,8 @@ fn bundle_text(bundle: &Bundle, manifest: &Manifest, hint: Option<&str>) -> Stri
     };
     line("method", bundle.material().method().to_owned());
     line("key hint", hint.unwrap_or("none").to_owned());
-    let (entries, timestamps) = bundle.log_entries_and_timestamps();
+    let evidence = bundle.evidence();
+    let (entries, timestamps) = (evidence.log_entries.len(), evidence.timestamps.len());
     line("log entries", entries.to_string());
     line("timestamps", timestamps.to_string());
     line("statement", manifest.version().predicate_type().to_owned());

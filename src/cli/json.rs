@@ -5,7 +5,7 @@ use tensorseal::manifest::{Difference, Differences, Method, Serialization};
 use tensorseal::report::Report;
 use tensorseal::sign::Hashed;
 use tensorseal::source::{FollowedLink, IgnoredFile, IgnoredKind};
-use tensorseal::verify::Identity;
+use tensorseal::verify::{Identity, SigningTime};
 use tensorseal::{Algorithm, DeviceKind, Error, VerifyError};
 
 use super::Asked;
@@ -163,8 +163,31 @@ fn differences(differences: &Differences) -> Value {
 fn identity(identity: &Identity) -> Value {
     match identity {
         Identity::Key { curve, fingerprint } => json!({"curve": curve.name(), "fingerprint": fingerprint}),
+        Identity::Certificate(of) => json!({
+            "subject": of.subject,
+            "names": of.names,
+            "fingerprint": of.fingerprint,
+            "root": of.root,
+            "root_fingerprint": of.root_fingerprint,
+            "judged_at": time(of.judged_at),
+        }),
+        Identity::Sigstore(of) => {
+            json!({"identity": of.identity, "issuer": of.issuer, "signed_at": time(of.signed_at)})
+        }
         _ => Value::Null,
     }
+}
+
+/// A moment, and who vouches for it.
+fn time(time: SigningTime) -> Value {
+    let (by, at) = match time {
+        SigningTime::Timestamp(at) => ("timestamp-authority", at),
+        SigningTime::Log(at) => ("transparency-log", at),
+        SigningTime::Now(at) => ("now", at),
+        SigningTime::NotBefore(at) => ("not-before", at),
+        _ => return Value::Null,
+    };
+    json!({"time": at.to_string(), "by": by})
 }
 
 pub(super) fn serialization(serialization: &Serialization) -> Value {

@@ -1,6 +1,5 @@
 //! What came of a command, as a person reads it.
 
-use std::path::Path;
 use std::time::Duration;
 
 use tensorseal::key::{KeyError, PasswordError};
@@ -97,8 +96,8 @@ fn sizes(signed: Option<u64>, found: u64) -> String {
 }
 
 /// What to do about a failure, where its message does not say.
-pub(super) fn next(error: &Error, key: Option<&Path>) {
-    let key = || key.map_or_else(|| "the key".to_owned(), say::path);
+pub(super) fn next(error: &Error, trusted: Option<&str>) {
+    let key = || trusted.unwrap_or("the key");
     let advice = match error {
         Error::Key { source: KeyError::Password(PasswordError::NotGiven), .. } => {
             "pass --password-file or --password-env, or run it in a terminal to be asked".to_owned()

@@ -1,8 +1,9 @@
 //! The key method: an elliptic-curve key of the signer's own.
 
-use super::Signer;
-use crate::bundle::VerificationMaterial;
-use crate::key::{KeyError, PrivateKey};
+use super::{SignError, Signature, Signer};
+use crate::bundle::{Evidence, VerificationMaterial};
+use crate::envelope::pae;
+use crate::key::PrivateKey;
 
 /// Signs with a private key. The bundle names the key by the hash of its public half.
 #[derive(Debug)]
@@ -19,11 +20,9 @@ impl KeySigner {
 }
 
 impl Signer for KeySigner {
-    fn material(&self) -> VerificationMaterial {
-        VerificationMaterial::PublicKey { hint: Some(self.key.public_key().hint()), old: false }
-    }
-
-    fn sign(&self, pae: &[u8]) -> Result<Vec<u8>, KeyError> {
-        self.key.sign(pae)
+    fn sign(&self, payload: &[u8]) -> Result<Signature, SignError> {
+        let bytes = self.key.sign(&pae(payload))?;
+        let material = VerificationMaterial::PublicKey { hint: Some(self.key.public_key().hint()), old: false };
+        Ok(Signature { bytes, material, evidence: Evidence::default() })
     }
 }

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 pub use key::KeySigner;
 
-use crate::bundle::{Bundle, VerificationMaterial};
+use crate::bundle::{Bundle, Evidence, VerificationMaterial};
 use crate::device::cpu::{Algorithms, Progress};
 use crate::device::{Device, DeviceKind};
 use crate::digest::Algorithm;
-use crate::envelope::{Envelope, pae};
+use crate::envelope::Envelope;
 use crate::error::Error;
 use crate::key::KeyError;
 use crate::manifest::{Manifest, Method, Resource, SINGLE_FILE, Serialization, ShardNaming};
@@ -23,16 +23,44 @@ use crate::source::{FollowedLink, IgnoreSet, IgnoredFile, Model, ModelKind, Rela
 use crate::statement;
 use crate::verify::{GitFiles, ignore_more};
 
+/// A signature over a statement, and all that a verifier will need beside the statement.
+#[derive(Debug, Clone)]
+pub struct Signature {
+    /// The signature itself; for ECDSA in DER.
+    pub bytes: Vec<u8>,
+    /// Whom it is from.
+    pub material: VerificationMaterial,
+    /// What third parties say of it.
+    pub evidence: Evidence,
+}
+
 /// Who signs. One implementation a method.
 pub trait Signer {
-    /// What a verifier will need, as it will stand in the bundle.
-    fn material(&self) -> VerificationMaterial;
-
-    /// Signs `pae`, the DSSE pre-authentication encoding.
+    /// Signs `payload`, a statement, under DSSE: the signature is over [`pae`](crate::envelope::pae) of it.
     ///
     /// # Errors
-    /// [`KeyError`] if the key cannot be used.
-    fn sign(&self, pae: &[u8]) -> Result<Vec<u8>, KeyError>;
+    /// [`SignError`] if there is no signature.
+    fn sign(&self, payload: &[u8]) -> Result<Signature, SignError>;
+}
+
+/// Why there is no signature. Each message says what to do about it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SignError {
+    /// The key cannot be used.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+}
+
+impl Bundle {
+    /// Has `payload` signed.
+    ///
+    /// # Errors
+    /// [`SignError`] if the signer fails.
+    pub(crate) fn sign(payload: Vec<u8>, signer: &dyn Signer) -> Result<Self, SignError> {
+        let Signature { bytes, material, evidence } = signer.sign(&payload)?;
+        Ok(Self::new(material, Envelope { payload, signature: bytes }, evidence))
+    }
 }
 
 /// Whether a BLAKE3 digest and the size are signed beside each OMS digest.
@@ -258,8 +286,7 @@ pub fn sign(
     Bundle::check_target(signature)?;
     let hashed = hash(model, Some(signature), options, device, progress)?;
     let payload = statement::write(&hashed.manifest);
-    let signature = signer.sign(&pae(&payload)).map_err(Error::Sign)?;
-    Ok(Signed { bundle: Bundle::new(signer.material(), Envelope { payload, signature }), hashed })
+    Ok(Signed { bundle: Bundle::sign(payload, signer)?, hashed })
 }
 
 /// Who cannot verify what these options make. The Python rows are held by `tests/interop.rs`; those of Go come from

@@ -1,6 +1,6 @@
 //! The key method: the verifier already has the signer's public key.
 
-use super::{Identity, SignatureError, Verifier};
+use super::{Claim, Identity, SignatureError, Verifier};
 use crate::bundle::VerificationMaterial;
 use crate::key::PublicKey;
 
@@ -21,14 +21,9 @@ impl KeyVerifier {
 }
 
 impl Verifier for KeyVerifier {
-    fn verify(
-        &self,
-        pae: &[u8],
-        signature: &[u8],
-        material: &VerificationMaterial,
-    ) -> Result<Identity, SignatureError> {
-        let VerificationMaterial::PublicKey { hint, .. } = material else {
-            return Err(SignatureError::OtherMethod { expected: "key", found: material.method() });
+    fn verify(&self, claim: &Claim<'_>) -> Result<Identity, SignatureError> {
+        let VerificationMaterial::PublicKey { hint, .. } = claim.material() else {
+            return Err(SignatureError::OtherMethod { expected: "key", found: claim.material().method() });
         };
         // The hint is not signed and proves nothing. It tells early, and more clearly than a bad signature could, that
         // somebody else signed.
@@ -37,7 +32,7 @@ impl Verifier for KeyVerifier {
         {
             return Err(SignatureError::OtherKey { named: named.clone(), given: self.hint.clone() });
         }
-        self.key.verify(pae, signature)?;
+        self.key.verify(&claim.signed_bytes(), claim.signature())?;
         Ok(Identity::Key { curve: self.key.curve(), fingerprint: self.hint.clone() })
     }
 }

@@ -21,6 +21,7 @@ use crate::manifest::Manifest;
 use crate::report::Report;
 use crate::source::SymlinkPolicy;
 use crate::statement::{self, StatementVersion};
+use crate::time::UnixTime;
 
 /// Who signed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,12 +34,105 @@ pub enum Identity {
         /// Lower-case hexadecimal SHA-256 of the public key's PEM text, as `sha256sum key.pub` prints it.
         fingerprint: String,
     },
+    /// The holder of a certificate's private key.
+    Certificate(Box<CertificateIdentity>),
+    /// Whoever could log in as this identity when the signature was made.
+    Sigstore(Box<SigstoreIdentity>),
+}
+
+/// The holder of a certificate, as the certificate names them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CertificateIdentity {
+    /// The subject's distinguished name (RFC 4514); may be empty.
+    pub subject: String,
+    /// The subject's alternative names, such as `email:a@example.com`, `dns:example.com` or `uri:https://example.com/a`.
+    pub names: Vec<String>,
+    /// Lower-case hexadecimal SHA-256 of the certificate in DER.
+    pub fingerprint: String,
+    /// The distinguished name of the root that it chains to.
+    pub root: String,
+    /// Lower-case hexadecimal SHA-256 of the root in DER.
+    pub root_fingerprint: String,
+    /// When the certificates had to be valid, and who says so.
+    pub judged_at: SigningTime,
+}
+
+/// A Sigstore identity, as Fulcio put it into the certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SigstoreIdentity {
+    /// The one alternative name: an e-mail address or a URI.
+    pub identity: String,
+    /// The OpenID Connect issuer that vouched for it.
+    pub issuer: String,
+    /// When it was signed.
+    pub signed_at: SigningTime,
+}
+
+/// A moment at which a signature existed or its certificate was judged, and who says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SigningTime {
+    /// A trusted RFC 3161 timestamp authority.
+    Timestamp(UnixTime),
+    /// A trusted transparency log.
+    Log(UnixTime),
+    /// Nobody: the certificate was judged now, by this machine's clock.
+    Now(UnixTime),
+    /// Nobody: the certificate was judged at its own beginning, because the caller asked for that.
+    NotBefore(UnixTime),
+}
+
+impl SigningTime {
+    /// The moment, if somebody trusted says that the signature existed by then.
+    #[must_use]
+    pub const fn trusted(self) -> Option<UnixTime> {
+        match self {
+            Self::Timestamp(at) | Self::Log(at) => Some(at),
+            Self::Now(_) | Self::NotBefore(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for SigningTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Timestamp(at) => write!(f, "{at}, by a timestamp authority"),
+            Self::Log(at) => write!(f, "{at}, by a transparency log"),
+            Self::Now(at) => write!(f, "{at}, the time of this check"),
+            Self::NotBefore(at) => write!(f, "{at}, the beginning of the certificate"),
+        }
+    }
+}
+
+impl Identity {
+    /// When the signature was made at the latest, if somebody trusted says so.
+    #[must_use]
+    pub fn signed_at(&self) -> Option<UnixTime> {
+        match self {
+            Self::Key { .. } => None,
+            Self::Certificate(identity) => identity.judged_at.trusted(),
+            Self::Sigstore(identity) => identity.signed_at.trusted(),
+        }
+    }
 }
 
 impl fmt::Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Key { curve, fingerprint } => write!(f, "key {fingerprint} ({curve})"),
+            Self::Certificate(of) => {
+                write!(
+                    f,
+                    "{} ({}), under {} ({})",
+                    quoted(&of.subject),
+                    of.fingerprint,
+                    quoted(&of.root),
+                    of.root_fingerprint
+                )
+            }
+            Self::Sigstore(of) => write!(f, "{} (issuer {})", quoted(&of.identity), quoted(&of.issuer)),
         }
     }
 }
@@ -105,14 +199,65 @@ impl From<BadSignature> for SignatureError {
     }
 }
 
+/// A bundle's word that somebody signed certain bytes, to be checked.
+#[derive(Debug)]
+pub struct Claim<'a> {
+    bundle: &'a Bundle,
+    encoding: Encoding,
+}
+
+/// Which bytes a signature is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encoding {
+    /// DSSE v1.
+    Dsse,
+    /// What model-signing 0.2 signed by mistake, with SHA-256 whatever the curve where a certificate goes with it.
+    Old,
+}
+
+impl Claim<'_> {
+    /// What the bundle offers to verify with.
+    #[must_use]
+    pub const fn material(&self) -> &VerificationMaterial {
+        self.bundle.material()
+    }
+
+    /// The bundle: its payload has not been verified, and what it means is no business of a [`Verifier`].
+    #[must_use]
+    pub const fn bundle(&self) -> &Bundle {
+        self.bundle
+    }
+
+    /// Which bytes the signature is said to be over.
+    #[must_use]
+    pub const fn encoding(&self) -> Encoding {
+        self.encoding
+    }
+
+    /// Those bytes.
+    #[must_use]
+    pub fn signed_bytes(&self) -> Vec<u8> {
+        match self.encoding {
+            Encoding::Dsse => self.bundle.envelope().pae(),
+            Encoding::Old => self.bundle.envelope().old_pae(),
+        }
+    }
+
+    /// The signature over them.
+    #[must_use]
+    pub fn signature(&self) -> &[u8] {
+        &self.bundle.envelope().signature
+    }
+}
+
 /// Whom a caller trusts. One implementation a method.
 pub trait Verifier {
-    /// Checks `signature` over `pae`, the DSSE pre-authentication encoding, and says who made it.
+    /// Checks the signature, and says who made it.
     ///
     /// # Errors
-    /// [`SignatureError`] if it is not from whom this verifier trusts.
-    fn verify(&self, pae: &[u8], signature: &[u8], material: &VerificationMaterial)
-    -> Result<Identity, SignatureError>;
+    /// [`SignatureError`] if it is not from whom this verifier trusts; [`SignatureError::Invalid`] only if it is not over
+    /// these bytes.
+    fn verify(&self, claim: &Claim<'_>) -> Result<Identity, SignatureError>;
 }
 
 impl Bundle {
@@ -121,13 +266,13 @@ impl Bundle {
     /// # Errors
     /// [`VerifyError::Signature`], or [`VerifyError::Format`] for a signed text that is not a statement of OMS.
     pub fn verify(&self, verifier: &dyn Verifier) -> Result<Verified<Manifest>, VerifyError> {
-        let (envelope, material) = (self.envelope(), self.material());
-        let check = |pae: &[u8]| verifier.verify(pae, &envelope.signature, material);
-        let (identity, old_encoding) = match check(&envelope.pae()) {
+        let envelope = self.envelope();
+        let check = |encoding| verifier.verify(&Claim { bundle: self, encoding });
+        let (identity, old_encoding) = match check(Encoding::Dsse) {
             Ok(identity) => (identity, false),
             // model-signing 0.2 signed another encoding. A glance, which trusts nothing, spares other bundles the second
             // try; the encoding is then accepted for that release's statements alone.
-            Err(SignatureError::Invalid) if envelope.looks_old() => (check(&envelope.old_pae())?, true),
+            Err(SignatureError::Invalid) if envelope.looks_old() => (check(Encoding::Old)?, true),
             Err(error) => return Err(error.into()),
         };
         let value = statement::parse(&envelope.payload)?;
@@ -252,6 +397,7 @@ pub fn verify(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bundle::Evidence;
     use crate::envelope::{Envelope, pae};
     use crate::key::PrivateKey;
 
@@ -283,7 +429,7 @@ mod tests {
         let mut envelope = Envelope { payload, signature: vec![] };
         envelope.signature = key.sign(&if old_encoding { envelope.old_pae() } else { pae(&envelope.payload) }).unwrap();
         let material = VerificationMaterial::PublicKey { hint: None, old: true };
-        Bundle::new(material, envelope).verify(&KeyVerifier::new(key.public_key()))
+        Bundle::new(material, envelope, Evidence::default()).verify(&KeyVerifier::new(key.public_key()))
     }
 
     #[test]
@@ -310,7 +456,8 @@ mod tests {
         assert!(matches!(verified("no json", false), Err(VerifyError::Format(FormatError::Json { .. }))));
         let key = PrivateKey::generate(Curve::P256).unwrap();
         let envelope = Envelope { payload: b"no json".to_vec(), signature: key.sign(b"something else").unwrap() };
-        let bundle = Bundle::new(VerificationMaterial::PublicKey { hint: None, old: false }, envelope);
+        let bundle =
+            Bundle::new(VerificationMaterial::PublicKey { hint: None, old: false }, envelope, Evidence::default());
         let answer = bundle.verify(&KeyVerifier::new(key.public_key()));
         assert!(matches!(answer, Err(VerifyError::Signature(SignatureError::Invalid))));
     }
@@ -322,14 +469,17 @@ mod tests {
         let payload = statement().into_bytes();
         let envelope = Envelope { signature: key.sign(&pae(&payload)).unwrap(), payload };
         let hint = Some(key.public_key().hint().to_uppercase());
-        let bundle = Bundle::new(VerificationMaterial::PublicKey { hint, old: false }, envelope.clone());
+        let bundle =
+            Bundle::new(VerificationMaterial::PublicKey { hint, old: false }, envelope.clone(), Evidence::default());
         assert!(bundle.verify(&KeyVerifier::new(key.public_key())).is_ok(), "the case of the hint does not matter");
         let answer = bundle.verify(&KeyVerifier::new(other.clone()));
         assert!(matches!(answer, Err(VerifyError::Signature(SignatureError::OtherKey { .. }))));
         let unnamed = VerificationMaterial::PublicKey { hint: None, old: false };
-        let answer = Bundle::new(unnamed, envelope.clone()).verify(&KeyVerifier::new(other.clone()));
+        let answer =
+            Bundle::new(unnamed, envelope.clone(), Evidence::default()).verify(&KeyVerifier::new(other.clone()));
         assert!(matches!(answer, Err(VerifyError::Signature(SignatureError::Invalid))));
-        let answer = Bundle::new(VerificationMaterial::Certificate(vec![]), envelope).verify(&KeyVerifier::new(other));
+        let answer = Bundle::new(VerificationMaterial::Certificate(vec![]), envelope, Evidence::default())
+            .verify(&KeyVerifier::new(other));
         assert!(matches!(answer, Err(VerifyError::Signature(SignatureError::OtherMethod { found: "sigstore", .. }))));
     }
 }

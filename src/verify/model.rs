@@ -77,7 +77,8 @@ impl Check<'_> {
             } else if hint.is_none() {
                 notes.push(Note::NoKeyHint);
             }
-            let (entries, timestamps) = self.bundle.log_entries_and_timestamps();
+            let evidence = self.bundle.evidence();
+            let (entries, timestamps) = (evidence.log_entries.len(), evidence.timestamps.len());
             if entries + timestamps > 0 {
                 notes.push(Note::LogNotChecked { entries, timestamps });
             }

@@ -1,10 +1,16 @@
 //! The command line, as clap is told of it.
 
+mod sign;
+mod verify;
+
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tensorseal::selftest::Kind;
+
+pub(super) use sign::{SignArgs, SignKeyArgs, SignMethod, SingleFileArg};
+pub(super) use verify::{CheckArgs, DigestArg, VerifyArgs, VerifyKeyArgs, VerifyMethod};
 
 use crate::EXIT_CODES;
 
@@ -26,7 +32,7 @@ const OUTPUT: &str = "Output";
     args_override_self = true,
     subcommand_required = true
 )]
-pub(super) struct Cli {
+pub(in crate::cli) struct Cli {
     /// How much to say on standard error: CRITICAL, ERROR, WARNING, INFO or DEBUG
     #[arg(
         long,
@@ -38,15 +44,15 @@ pub(super) struct Cli {
         hide_possible_values = true,
         help_heading = OUTPUT
     )]
-    pub(super) log_level: LogLevel,
+    pub(in crate::cli) log_level: LogLevel,
     #[command(subcommand)]
-    pub(super) command: Command,
+    pub(in crate::cli) command: Command,
 }
 
 // The names are Python's. No text for each: that would make `--help` long and unlike `-h`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 #[value(rename_all = "UPPER")]
-pub(super) enum LogLevel {
+pub(in crate::cli) enum LogLevel {
     Critical,
     Error,
     Warning,
@@ -55,7 +61,7 @@ pub(super) enum LogLevel {
 }
 
 #[derive(Subcommand)]
-pub(super) enum Command {
+pub(in crate::cli) enum Command {
     /// Sign a model
     #[command(
         subcommand,
@@ -89,186 +95,86 @@ pub(super) enum Command {
     Man,
 }
 
-#[derive(Subcommand)]
-pub(super) enum SignMethod {
-    /// Sign with a private key (EC P-256, P-384 or P-521)
-    Key(SignKeyArgs),
-}
-
-#[derive(Subcommand)]
-pub(super) enum VerifyMethod {
-    /// Verify with the signer's public key
-    Key(VerifyKeyArgs),
-}
-
 #[derive(Args)]
-pub(super) struct ModelArgs {
+pub(in crate::cli) struct ModelArgs {
     /// The model: a folder, or a single file
     #[arg(value_name = "MODEL_PATH")]
-    pub(super) model: PathBuf,
+    pub(in crate::cli) model: PathBuf,
     /// Leave out this file or folder (relative to the current folder); repeat for more
     #[arg(long, value_name = "PATH", help_heading = FILES)]
-    pub(super) ignore_paths: Vec<PathBuf>,
+    pub(in crate::cli) ignore_paths: Vec<PathBuf>,
     /// Leave out .git, .gitattributes, .github and .gitignore at the model's root [default when signing]
     #[arg(long, overrides_with = "no_ignore_git_paths", help_heading = FILES)]
-    pub(super) ignore_git_paths: bool,
+    pub(in crate::cli) ignore_git_paths: bool,
     /// Count those as part of the model
     #[arg(long, help_heading = FILES)]
-    pub(super) no_ignore_git_paths: bool,
+    pub(in crate::cli) no_ignore_git_paths: bool,
     /// Follow symlinks to files and folders inside the model
     #[arg(long, help_heading = FILES)]
-    pub(super) allow_symlinks: bool,
+    pub(in crate::cli) allow_symlinks: bool,
     /// Follow symlinks that leave the model too, as in a Hugging Face cache (implies --allow-symlinks)
     #[arg(long, help_heading = FILES)]
-    pub(super) allow_external_symlinks: bool,
+    pub(in crate::cli) allow_external_symlinks: bool,
 }
 
 #[derive(Args)]
-pub(super) struct EngineArgs {
+pub(in crate::cli) struct EngineArgs {
     /// Where to compute BLAKE3: cpu, wgpu, wgpu:NAME, cuda, cuda:N, or auto, which says what it chose. Other digests take
     /// the CPU, and files that are on disk anyway are hashed faster there
     #[arg(long, default_value = "cpu", value_name = "DEVICE", help_heading = ENGINE)]
-    pub(super) device: String,
+    pub(in crate::cli) device: String,
     /// Worker threads [default: all processors]
     #[arg(long, value_name = "N", value_parser = threads, help_heading = ENGINE)]
-    pub(super) threads: Option<NonZeroUsize>,
+    pub(in crate::cli) threads: Option<NonZeroUsize>,
     /// How to fetch bytes: auto maps large files under a read lease where it can, read only reads
     #[arg(long, value_enum, default_value = "auto", value_name = "HOW", help_heading = ENGINE)]
-    pub(super) io: IoArg,
+    pub(in crate::cli) io: IoArg,
     /// Print a report in JSON on standard output instead
     #[arg(long, help_heading = OUTPUT)]
-    pub(super) json: bool,
+    pub(in crate::cli) json: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-pub(super) enum IoArg {
+pub(in crate::cli) enum IoArg {
     Auto,
     Read,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-pub(super) enum HashArg {
+pub(in crate::cli) enum HashArg {
     Sha256,
     Blake2b,
     Blake3,
 }
 
 #[derive(Args)]
-pub(super) struct PasswordArgs {
+pub(in crate::cli) struct PasswordArgs {
     /// Password of the key; others can see it in the process list: prefer the options below, or the prompt
     #[arg(long, value_name = "PASSWORD", group = "secret")]
-    pub(super) password: Option<String>,
+    pub(in crate::cli) password: Option<String>,
     /// File whose first line is the password
     #[arg(long, value_name = "FILE", group = "secret")]
-    pub(super) password_file: Option<PathBuf>,
+    pub(in crate::cli) password_file: Option<PathBuf>,
     /// Environment variable that holds the password
     #[arg(long, value_name = "NAME", group = "secret")]
-    pub(super) password_env: Option<String>,
-}
-
-#[derive(Args)]
-#[command(after_help = "Example: tensorseal sign key ./model --private-key key.pem --signature ./model/model.sig")]
-pub(super) struct SignKeyArgs {
-    /// Where to write the signature
-    #[arg(long, value_name = "PATH", default_value = "model.sig")]
-    pub(super) signature: PathBuf,
-    /// The private key, in PEM
-    #[arg(long, value_name = "PATH")]
-    pub(super) private_key: PathBuf,
-    #[command(flatten)]
-    pub(super) password: PasswordArgs,
-    #[command(flatten)]
-    pub(super) model: ModelArgs,
-    /// The OMS digest; only sha256 is verified by every implementation
-    #[arg(long, value_enum, default_value = "sha256", value_name = "HASH", help_heading = SIGNED)]
-    pub(super) hash: HashArg,
-    /// Sign ranges of SIZE bytes (such as 64MiB or 1GB) instead of whole files
-    #[arg(long, value_name = "SIZE", value_parser = size, help_heading = SIGNED)]
-    pub(super) shards: Option<NonZeroU64>,
-    /// Name the algorithm of shards as the Python and Go implementations need it, against the specification
-    #[arg(long, requires = "shards", help_heading = SIGNED)]
-    pub(super) shards_compat: bool,
-    /// Do not sign BLAKE3 digests and sizes beside the OMS digests; a GPU can then not verify in place
-    #[arg(long, help_heading = SIGNED)]
-    pub(super) no_annotations: bool,
-    /// How to name the file of a single-file model: "." is verified by all, the basename is the specification's form
-    #[arg(long, value_enum, default_value = "dot", value_name = "FORM", help_heading = SIGNED)]
-    pub(super) single_file_name: SingleFileArg,
-    #[command(flatten)]
-    pub(super) engine: EngineArgs,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-pub(super) enum SingleFileArg {
-    Dot,
-    Basename,
-}
-
-#[derive(Args)]
-#[command(
-    after_help = "Example: tensorseal verify key ./model --public-key key.pub --signature ./model/model.sig --strict"
-)]
-pub(super) struct VerifyKeyArgs {
-    /// The signature
-    #[arg(long, value_name = "PATH")]
-    pub(super) signature: PathBuf,
-    /// The signer's public key, in PEM
-    #[arg(long, value_name = "PATH")]
-    pub(super) public_key: PathBuf,
-    #[command(flatten)]
-    pub(super) model: ModelArgs,
-    #[command(flatten)]
-    pub(super) check: CheckArgs,
-    #[command(flatten)]
-    pub(super) engine: EngineArgs,
-}
-
-#[derive(Args)]
-pub(super) struct CheckArgs {
-    /// Tolerate files that are not signed; they are listed
-    #[arg(long, overrides_with = "no_ignore_unsigned_files", conflicts_with = "strict", help_heading = CHECKED)]
-    pub(super) ignore_unsigned_files: bool,
-    /// Refuse files that are not signed [default]
-    #[arg(long, help_heading = CHECKED)]
-    pub(super) no_ignore_unsigned_files: bool,
-    /// Refuse files under ignored paths too, but for the signature and --allow-ignored
-    #[arg(long, help_heading = CHECKED)]
-    pub(super) strict: bool,
-    /// With --strict, let this path stay unsigned; repeat for more
-    #[arg(long, value_name = "PATH", requires = "strict", help_heading = CHECKED)]
-    pub(super) allow_ignored: Vec<PathBuf>,
-    /// Which signed digest to check: that of OMS, or the BLAKE3 one beside it, which is several times faster
-    #[arg(long, value_enum, default_value = "oms", value_name = "DIGEST", conflicts_with = "all_digests", help_heading = CHECKED)]
-    pub(super) digest: DigestArg,
-    /// Check every signed digest; if they disagree, the signer is at fault and the answer is no
-    #[arg(long, help_heading = CHECKED)]
-    pub(super) all_digests: bool,
-    /// The longest bundle to accept
-    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "256MiB", help_heading = CHECKED)]
-    pub(super) max_bundle_size: NonZeroU64,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-pub(super) enum DigestArg {
-    Oms,
-    Blake3,
+    pub(in crate::cli) password_env: Option<String>,
 }
 
 #[derive(Args)]
 #[command(
     after_help = "Examples:\n  tensorseal digest ./model\n  tensorseal digest ./model --files --hash blake3 | b3sum --check"
 )]
-pub(super) struct DigestArgs {
+pub(in crate::cli) struct DigestArgs {
     #[command(flatten)]
-    pub(super) model: ModelArgs,
+    pub(in crate::cli) model: ModelArgs,
     /// Digest of each file; the root digest over all of them is SHA-256 whatever this is
     #[arg(long, value_enum, default_value = "sha256", value_name = "HASH")]
-    pub(super) hash: HashArg,
+    pub(in crate::cli) hash: HashArg,
     /// Print a line for each file, for `sha256sum --check`, `b2sum --check` or `b3sum --check`
     #[arg(long, help_heading = OUTPUT)]
-    pub(super) files: bool,
+    pub(in crate::cli) files: bool,
     #[command(flatten)]
-    pub(super) engine: EngineArgs,
+    pub(in crate::cli) engine: EngineArgs,
 }
 
 #[derive(Args)]
@@ -276,82 +182,82 @@ pub(super) struct DigestArgs {
     after_help = "Examples:\n  tensorseal inspect model.sig\n  tensorseal inspect ./model",
     mut_arg("model", |path| path.value_name("PATH").help("A bundle; or a model: a folder, or a single file"))
 )]
-pub(super) struct InspectArgs {
+pub(in crate::cli) struct InspectArgs {
     #[command(flatten)]
-    pub(super) model: ModelArgs,
+    pub(in crate::cli) model: ModelArgs,
     /// Print a report in JSON instead
     #[arg(long, help_heading = OUTPUT)]
-    pub(super) json: bool,
+    pub(in crate::cli) json: bool,
     /// The longest bundle to accept
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "256MiB")]
-    pub(super) max_bundle_size: NonZeroU64,
+    pub(in crate::cli) max_bundle_size: NonZeroU64,
 }
 
 #[derive(Args)]
 #[command(after_help = "Example: tensorseal keygen --out key.pem   (writes key.pem and key.pub)")]
-pub(super) struct KeygenArgs {
+pub(in crate::cli) struct KeygenArgs {
     /// P-256, P-384 or P-521
     #[arg(long, default_value = "P-256", value_name = "CURVE")]
-    pub(super) curve: String,
+    pub(in crate::cli) curve: String,
     /// Where to write the private key, readable by its owner alone
     #[arg(long, value_name = "PATH")]
-    pub(super) out: PathBuf,
+    pub(in crate::cli) out: PathBuf,
     /// Where to write the public key [default: the private key's path with .pub]
     #[arg(long, value_name = "PATH")]
-    pub(super) public: Option<PathBuf>,
+    pub(in crate::cli) public: Option<PathBuf>,
     /// Encrypt the private key with a password that is asked for
     #[arg(long, group = "secret")]
-    pub(super) encrypt: bool,
+    pub(in crate::cli) encrypt: bool,
     #[command(flatten)]
-    pub(super) password: PasswordArgs,
+    pub(in crate::cli) password: PasswordArgs,
     /// Replace files that exist
     #[arg(long)]
-    pub(super) force: bool,
+    pub(in crate::cli) force: bool,
     /// Print a report in JSON instead
     #[arg(long, help_heading = OUTPUT)]
-    pub(super) json: bool,
+    pub(in crate::cli) json: bool,
 }
 
 #[derive(Args)]
 #[command(after_help = "Example: tensorseal devices --json")]
-pub(super) struct DevicesArgs {
+pub(in crate::cli) struct DevicesArgs {
     /// Print a report in JSON instead
     #[arg(long, help_heading = OUTPUT)]
-    pub(super) json: bool,
+    pub(in crate::cli) json: bool,
 }
 
 #[derive(Args)]
 #[command(after_help = "Examples:\n  tensorseal selftest\n  tensorseal selftest --device cuda:1 --bench --json")]
-pub(super) struct SelftestArgs {
+pub(in crate::cli) struct SelftestArgs {
     /// The device: cpu, wgpu, wgpu:NAME (also a software adapter), cuda or cuda:N [default: all that are there, but software]
     #[arg(long, value_name = "DEVICE")]
-    pub(super) device: Option<String>,
+    pub(in crate::cli) device: Option<String>,
     /// The number from which all cases follow
     #[arg(long, value_name = "N", default_value = "1")]
-    pub(super) seed: u64,
+    pub(in crate::cli) seed: u64,
     /// Run so many times as many cases
     #[arg(long, value_name = "N", default_value = "1")]
-    pub(super) rounds: NonZeroUsize,
+    pub(in crate::cli) rounds: NonZeroUsize,
     /// Run one kind of case alone (such as layouts), or one case of it (such as layouts/17)
     #[arg(long, value_name = "KIND[/N]", value_parser = super::selftest::case)]
-    pub(super) case: Option<(Kind, Option<usize>)>,
+    pub(in crate::cli) case: Option<(Kind, Option<usize>)>,
     /// Then measure how fast it hashes what lies in its memory; each digest is checked
     #[arg(long)]
-    pub(super) bench: bool,
+    pub(in crate::cli) bench: bool,
     /// Memory to measure in at most [default: a quarter of the device's, up to 8GiB]
     #[arg(long, value_name = "SIZE", value_parser = size, requires = "bench")]
-    pub(super) bench_size: Option<NonZeroU64>,
+    pub(in crate::cli) bench_size: Option<NonZeroU64>,
     /// Measure so often each
     #[arg(long, value_name = "N", default_value = "5", requires = "bench")]
-    pub(super) repeats: NonZeroUsize,
+    pub(in crate::cli) repeats: NonZeroUsize,
     /// Print a report in JSON instead
     #[arg(long, help_heading = OUTPUT)]
-    pub(super) json: bool,
+    pub(in crate::cli) json: bool,
 }
 
 impl PasswordArgs {
     /// Whether a password was given in any way.
-    pub(super) fn any(&self) -> bool {
+    pub(in crate::cli) fn any(&self) -> bool {
         self.password.is_some() || self.password_file.is_some() || self.password_env.is_some()
     }
 }

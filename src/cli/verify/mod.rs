@@ -1,23 +1,28 @@
 //! `verify`.
 
-use tensorseal::key::PublicKey;
-use tensorseal::verify::{DigestChoice, KeyVerifier, UncoveredFiles, UnsignedFiles};
+mod key;
+
+use tensorseal::verify::{DigestChoice, UncoveredFiles, UnsignedFiles, Verifier};
 use tensorseal::{Error, Report, Verified, VerifyError, VerifyOptions, verify};
 
-use super::args::{CheckArgs, DigestArg, ModelArgs, VerifyKeyArgs};
+pub(super) use key::key;
+
+use super::args::{CheckArgs, DigestArg, ModelArgs, VerifyArgs};
 use super::device::{self, Work};
 use super::exit::Exit;
 use super::progress::Bar;
-use super::{Asked, failed, json, printed, read_key, say, tell};
+use super::{Asked, failed, json, printed, say, tell};
 
-pub(super) fn key(args: &VerifyKeyArgs) -> Exit {
+/// Verifies by what `verifier` makes of the method's own options, and tells what came of it. `trusted` is whom the user
+/// said to trust, such as the path of a key.
+fn run(args: &VerifyArgs, trusted: &str, verifier: impl FnOnce() -> Result<Box<dyn Verifier>, Error>) -> Exit {
     let asked = Asked {
         command: "verify",
         model: Some(&args.model.model),
         signature: Some(&args.signature),
         json: args.engine.json,
     };
-    match verify_key(args) {
+    match verified(args, verifier) {
         Ok(report) => {
             let exit = if args.engine.json {
                 let mut out = json::head(&asked, Exit::Yes);
@@ -41,24 +46,26 @@ pub(super) fn key(args: &VerifyKeyArgs) -> Exit {
                 tell::report(report);
                 report.notes.iter().for_each(say::warning);
             }
-            tell::next(&error, Some(&args.public_key));
+            tell::next(&error, Some(trusted));
             device::next(&error, Some(&args.check));
             exit
         }
     }
 }
 
-fn verify_key(args: &VerifyKeyArgs) -> Result<Verified<Report>, Error> {
+fn verified(
+    args: &VerifyArgs,
+    verifier: impl FnOnce() -> Result<Box<dyn Verifier>, Error>,
+) -> Result<Verified<Report>, Error> {
     let work = match (args.check.all_digests, args.check.digest) {
         (false, DigestArg::Blake3) => Work::Blake3,
         _ => Work::AsSigned,
     };
     let device = device::open(&args.engine, work)?;
-    let pem = read_key(&args.public_key)?;
-    let key = PublicKey::from_pem(&pem).map_err(|source| Error::Key { path: args.public_key.clone(), source })?;
+    let verifier = verifier()?;
     let options = options(&args.model, &args.check);
     let bar = Bar::new(!args.engine.json);
-    verify(&args.model.model, &args.signature, &KeyVerifier::new(key), &options, &device, &bar)
+    verify(&args.model.model, &args.signature, &*verifier, &options, &device, &bar)
 }
 
 fn options(model: &ModelArgs, check: &CheckArgs) -> VerifyOptions {

@@ -1,20 +1,21 @@
 //! `sign`.
 
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+mod key;
 
-use tensorseal::key::PrivateKey;
 use tensorseal::manifest::{Method, ShardNaming};
-use tensorseal::sign::{Annotations, KeySigner, SignOptions, Signed, SingleFileName, who_cannot_verify};
+use tensorseal::sign::{Annotations, SignOptions, Signed, Signer, SingleFileName, who_cannot_verify};
 use tensorseal::{Algorithm, Error, sign};
 
-use super::args::{HashArg, SignKeyArgs, SingleFileArg};
+pub(super) use key::key;
+
+use super::args::{HashArg, SignArgs, SingleFileArg};
 use super::device::{self, Work};
 use super::exit::Exit;
 use super::progress::Bar;
-use super::{Asked, can_write, failed, json, password, printed, read_key, say, tell};
+use super::{Asked, can_write, failed, json, printed, say, tell};
 
-pub(super) fn key(args: &SignKeyArgs) -> Exit {
+/// Signs with what `signer` makes of the method's own options, and tells what came of it.
+fn run(args: &SignArgs, signer: impl FnOnce() -> Result<Box<dyn Signer>, Error>) -> Exit {
     let asked = Asked {
         command: "sign",
         model: Some(&args.model.model),
@@ -22,7 +23,7 @@ pub(super) fn key(args: &SignKeyArgs) -> Exit {
         json: args.engine.json,
     };
     let options = options(args);
-    let signed = match sign_key(args, &options) {
+    let signed = match signed(args, &options, signer) {
         Ok(signed) => signed,
         Err(error) => {
             let exit = failed(&asked, "Signing failed with error:", &error);
@@ -48,40 +49,22 @@ pub(super) fn key(args: &SignKeyArgs) -> Exit {
     exit
 }
 
-fn sign_key(args: &SignKeyArgs, options: &SignOptions) -> Result<Signed, Error> {
+fn signed(
+    args: &SignArgs,
+    options: &SignOptions,
+    signer: impl FnOnce() -> Result<Box<dyn Signer>, Error>,
+) -> Result<Signed, Error> {
     let device = device::open(&args.engine, Work::of([options.hash]))?;
-    let path = &args.private_key;
-    let pem = read_key(path)?;
-    password::protest(&args.password);
-    let mut password_used = false;
-    let key = PrivateKey::from_pem(&pem, &mut || {
-        password_used = true;
-        password::for_key(path, &args.password)
-    })
-    .map_err(|source| Error::Key { path: path.clone(), source })?;
-    warn_if_others_can_read(path);
-    if !password_used && args.password.any() {
-        say::warning(format_args!("the key {} is not encrypted; the password was not used", say::path(path)));
-    }
+    let signer = signer()?;
     can_write("write signature", &args.signature)?;
     let bar = Bar::new(!args.engine.json);
-    let signed = sign(&args.model.model, &args.signature, &KeySigner::new(key), options, &device, &bar)?;
+    let signed = sign(&args.model.model, &args.signature, &*signer, options, &device, &bar)?;
     drop(bar);
     signed.write(&args.signature)?;
     Ok(signed)
 }
 
-fn warn_if_others_can_read(path: &Path) {
-    const OTHERS_READ: u32 = 0o044;
-    if std::fs::metadata(path).is_ok_and(|meta| meta.mode() & OTHERS_READ != 0) {
-        say::warning(format_args!(
-            "other users can read the private key {}; make it yours alone with `chmod 600`",
-            say::path(path)
-        ));
-    }
-}
-
-fn options(args: &SignKeyArgs) -> SignOptions {
+fn options(args: &SignArgs) -> SignOptions {
     SignOptions {
         method: args.shards.map_or(Method::Files, |size| Method::Shards { size }),
         hash: args.hash.into(),
