@@ -22,6 +22,8 @@ pub mod statement;
 pub mod time;
 
 pub mod key;
+pub mod x509;
+
 pub mod report;
 pub mod resident;
 pub mod sign;
