@@ -351,6 +351,9 @@ impl Verifier for CertificateVerifier {
         if path.leaf_is_ca {
             notes.push(Note::CaSigned);
         }
+        if path.eku_waived {
+            notes.push(Note::OtherPurpose);
+        }
         let entries = claim.bundle().evidence().log_entries.len();
         if entries > 0 {
             notes.push(Note::LogEntriesNotChecked { entries });

@@ -5,6 +5,7 @@
 #[cfg(feature = "cuda")]
 pub(crate) mod fakecuda;
 pub(crate) mod forge;
+pub(crate) mod pki;
 
 use std::ffi::OsStr;
 use std::fs;
