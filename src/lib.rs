@@ -24,6 +24,9 @@ pub mod time;
 pub mod key;
 pub mod x509;
 
+#[cfg(feature = "sigstore-verify")]
+pub mod timestamp;
+
 pub mod report;
 pub mod resident;
 pub mod sign;

@@ -23,7 +23,7 @@ use x509_cert::spki::AlgorithmIdentifierOwned;
 
 pub use error::{CertificateFault, PathError};
 pub use name::SubjectName;
-pub use path::{EkuRule, MAX_CHECKS, MAX_OTHERS, MAX_PATH, Path, PathOptions, validate};
+pub use path::{EkuRule, MAX_CHECKS, MAX_OTHERS, MAX_PATH, Path, PathOptions, check_leaf, validate};
 pub use signature::{LeafSignatureError, SignatureFault, SignatureHash, verify_signature};
 
 use crate::digest::hex;

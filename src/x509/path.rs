@@ -89,7 +89,7 @@ pub fn validate<'a>(
     if others.len() > MAX_OTHERS {
         return Err(PathError::TooMany { found: others.len(), limit: MAX_OTHERS });
     }
-    leaf_is_good(leaf, options)?;
+    check_leaf(leaf, options)?;
     let mut search = Search { others, roots, options, checks: 0, exhausted: false, failure: None };
     let mut path = vec![leaf];
     let root = if leaf.is_self_issued() && roots.contains(leaf) && search.is_anchor(leaf, 1) {
@@ -109,8 +109,11 @@ pub fn validate<'a>(
     })
 }
 
-/// What can be said of the leaf alone.
-fn leaf_is_good(leaf: &Certificate, options: &PathOptions) -> Result<(), PathError> {
+/// What can be said of the leaf alone, whatever its issuer.
+///
+/// # Errors
+/// Why no path from it could be good at that time.
+pub fn check_leaf(leaf: &Certificate, options: &PathOptions) -> Result<(), PathError> {
     let certificate = || leaf.subject();
     understood(leaf)?;
     leaf.public_key().map_err(|fault| PathError::LeafKey { certificate: certificate(), fault })?;

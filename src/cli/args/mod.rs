@@ -1,5 +1,6 @@
 //! The command line, as clap is told of it.
 
+mod certificate;
 mod sign;
 mod verify;
 
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tensorseal::selftest::Kind;
 
+pub(super) use certificate::{SignCertificateArgs, SigningCertificateArgs, TimestampArgs, VerifyCertificateArgs};
 pub(super) use sign::{SignArgs, SignKeyArgs, SignMethod, SingleFileArg};
 pub(super) use verify::{CheckArgs, DigestArg, VerifyArgs, VerifyKeyArgs, VerifyMethod};
 
@@ -17,6 +19,7 @@ use crate::EXIT_CODES;
 // Headings of `--help`, in the order in which they are shown.
 const FILES: &str = "Which files";
 const SIGNED: &str = "What is signed";
+const TRUSTED: &str = "Who is trusted";
 const CHECKED: &str = "What is checked";
 const ENGINE: &str = "How digests are computed";
 const OUTPUT: &str = "Output";

@@ -5,12 +5,14 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{EngineArgs, HashArg, ModelArgs, PasswordArgs, SIGNED, size};
+use super::{EngineArgs, HashArg, ModelArgs, PasswordArgs, SIGNED, SignCertificateArgs, TimestampArgs, size};
 
 #[derive(Subcommand)]
 pub(in crate::cli) enum SignMethod {
     /// Sign with a private key (EC P-256, P-384 or P-521)
     Key(SignKeyArgs),
+    /// Sign with a private key and its X.509 certificate
+    Certificate(SignCertificateArgs),
 }
 
 /// What every method takes.
@@ -54,6 +56,8 @@ pub(in crate::cli) struct SignKeyArgs {
     pub(in crate::cli) private_key: PathBuf,
     #[command(flatten)]
     pub(in crate::cli) password: PasswordArgs,
+    #[command(flatten)]
+    pub(in crate::cli) timestamp: TimestampArgs,
     #[command(flatten)]
     pub(in crate::cli) common: SignArgs,
 }

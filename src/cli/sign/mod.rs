@@ -1,11 +1,14 @@
 //! `sign`.
 
+mod certificate;
 mod key;
+mod timestamp;
 
 use tensorseal::manifest::{Method, ShardNaming};
 use tensorseal::sign::{Annotations, SignOptions, Signed, Signer, SingleFileName, who_cannot_verify};
 use tensorseal::{Algorithm, Error, sign};
 
+pub(super) use certificate::certificate;
 pub(super) use key::key;
 
 use super::args::{HashArg, SignArgs, SingleFileArg};
