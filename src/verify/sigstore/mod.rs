@@ -182,6 +182,15 @@ impl SigstoreVerifier {
             Error::Certificate(CertificateError::NotYetValid { time, .. } | CertificateError::Expired { time, .. }) => {
                 expired(time.as_second())
             }
+            // The path is judged first, and its fault is a text. Only the words hang on it: whatever it is, the answer is no.
+            Error::Certificate(CertificateError::ChainInvalid(why)) => {
+                let judged_at =
+                    why.split_once("{ time: UnixTime(").and_then(|(_, rest)| rest.split(')').next()?.parse().ok());
+                match judged_at {
+                    Some(at) if !(not_before..=not_after).contains(&at) => expired(at),
+                    _ => SigstoreError::of(error, &self.source),
+                }
+            }
             Error::Certificate(CertificateError::Sct(_)) => match leaf.ct_log() {
                 Some(log) if !self.root.ctlogs.iter().any(|known| known.log_id.key_id.as_bytes() == log) => {
                     SigstoreError::UnknownCtLog { log: hex(&log), trust: self.source.clone() }
