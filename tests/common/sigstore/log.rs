@@ -93,6 +93,12 @@ impl State {
         }
     }
 
+    /// Puts another entry in the place of this one.
+    pub(crate) fn exchange(&mut self) {
+        self.leaves[self.index] = sha256(b"another");
+        self.root = root(&self.leaves);
+    }
+
     pub(crate) fn hashes(&self) -> Vec<[u8; 32]> {
         path(self.index, &self.leaves)
     }
