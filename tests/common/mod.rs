@@ -5,6 +5,8 @@
 #[cfg(feature = "cuda")]
 pub(crate) mod fakecuda;
 pub(crate) mod forge;
+#[cfg(feature = "sigstore-verify")]
+pub(crate) mod sigstore;
 
 use std::ffi::OsStr;
 use std::fs;

@@ -1,6 +1,8 @@
 //! What Fulcio wrote into a signing certificate (sigstore/fulcio, docs/certificate-specification.md and oid-info.md), read
 //! more strictly than the crate does: one name, one issuer, no extension twice.
 
+use std::ops::Range;
+
 use sigstore_verify::crypto::x509::FulcioCiClaims;
 use x509_cert::Certificate;
 use x509_cert::der::asn1::{ObjectIdentifier, OctetStringRef, Utf8StringRef};
@@ -9,6 +11,7 @@ use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::ext::pkix::{KeyUsage, SubjectAltName};
 
 use crate::error::tame;
+use crate::time::UnixTime;
 use crate::verify::BuildClaims;
 
 const KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.15");
@@ -90,9 +93,18 @@ impl Leaf {
     /// The log that its first SCT names, in hexadecimal: a list of SCTs, each a version and the log's id to begin with
     /// (RFC 6962, sections 3.2 and 3.3).
     pub(super) fn ct_log(&self) -> Option<[u8; 32]> {
-        let list = self.extension(SCT_LIST).ok()??;
-        let list = OctetStringRef::from_der(list).ok()?;
-        list.as_bytes().get(5..37)?.try_into().ok()
+        self.first_sct(5..37)?.try_into().ok()
+    }
+
+    /// When that log signed, which its first SCT has in milliseconds after the id.
+    pub(super) fn ct_time(&self) -> Option<UnixTime> {
+        let milliseconds = u64::from_be_bytes(self.first_sct(37..45)?.try_into().ok()?);
+        i64::try_from(milliseconds / 1000).ok().map(UnixTime)
+    }
+
+    fn first_sct(&self, part: Range<usize>) -> Option<&[u8]> {
+        let list = OctetStringRef::from_der(self.extension(SCT_LIST).ok()??).ok()?;
+        list.as_bytes().get(part)
     }
 
     /// When it is good, in seconds since 1970.

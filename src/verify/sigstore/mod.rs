@@ -5,6 +5,7 @@
 //! it names, that the certificate has one name, and who that is. `docs/sigstore.md` lists all checks in order.
 
 mod certificate;
+mod entry;
 mod error;
 mod pattern;
 
@@ -109,7 +110,11 @@ impl SigstoreVerifier {
                 return Err(SigstoreError::Unchecked { what });
             }
         }
+        for (entry, text) in entries.iter().zip(&bundle.evidence().log_entries) {
+            entry::check(entry, text.as_json(), &self.source)?;
+        }
         let log_entries = entries.iter().map(|entry| self.record(entry)).collect::<Result<_, _>>()?;
+        self.timely(&leaf, &result, entries)?;
         let identity = SigstoreIdentity {
             identity: subject.identity,
             issuer: subject.issuer,
@@ -131,6 +136,35 @@ impl SigstoreVerifier {
         if !issuer.matches(&found.issuer) {
             let (expected, found, identity) = (issuer.to_string(), found.issuer.clone(), found.identity.clone());
             return Err(SigstoreError::Issuer { expected, found, identity });
+        }
+        Ok(())
+    }
+
+    /// Whether the times fit that the crate does not compare: those of keys of logs, and now.
+    fn timely(
+        &self,
+        leaf: &Leaf,
+        result: &VerificationResult,
+        entries: &[TransparencyLogEntry],
+    ) -> Result<(), SigstoreError> {
+        let (times, now) = (result.verified_timestamps(), UnixTime::now());
+        if let Some(at) = times.iter().map(|at| UnixTime(at.as_second())).find(|at| *at > now) {
+            let why = format!("it is of {at}, and this machine's clock says {now}");
+            return Err(SigstoreError::Timestamp { why, trust: self.source.clone() });
+        }
+        // RFC 6962, section 5.2.
+        if let Some(at) = leaf.ct_time().filter(|at| *at > now) {
+            return Err(SigstoreError::Sct { why: format!("it is of {at}, and this machine's clock says {now}") });
+        }
+        for entry in entries {
+            let id = &entry.log_id.key_id;
+            let log = self.root.tlogs.iter().find(|log| log.log_id.key_id == *id);
+            let valid = log.and_then(|log| log.public_key.valid_for);
+            // Whoever finds the key of a log that was given up must not be able to add to it.
+            if valid.is_some_and(|valid| !times.iter().any(|at| valid.contains(*at))) {
+                let why = format!("the key of the log {} was not valid when it was signed", hex(id.as_bytes()));
+                return Err(SigstoreError::Checkpoint { why, trust: self.source.clone() });
+            }
         }
         Ok(())
     }
