@@ -29,6 +29,9 @@ use crate::error::tame;
 use crate::time::UnixTime;
 use crate::trust::{TrustError, TrustRoot, TrustSource};
 
+/// By how many seconds an authority's clock may be ahead of this machine's: a signature may be verified as soon as it is made.
+const SKEW: i64 = 300;
+
 /// Trusts signatures of certain identities under a trust root.
 pub struct SigstoreVerifier {
     checker: Checker,
@@ -148,12 +151,13 @@ impl SigstoreVerifier {
         entries: &[TransparencyLogEntry],
     ) -> Result<(), SigstoreError> {
         let (times, now) = (result.verified_timestamps(), UnixTime::now());
-        if let Some(at) = times.iter().map(|at| UnixTime(at.as_second())).find(|at| *at > now) {
+        let to_come = |at: &UnixTime| at.0 > now.0.saturating_add(SKEW);
+        if let Some(at) = times.iter().map(|at| UnixTime(at.as_second())).find(to_come) {
             let why = format!("it is of {at}, and this machine's clock says {now}");
             return Err(SigstoreError::Timestamp { why, trust: self.source.clone() });
         }
         // RFC 6962, section 5.2.
-        if let Some(at) = leaf.ct_time().filter(|at| *at > now) {
+        if let Some(at) = leaf.ct_time().filter(to_come) {
             return Err(SigstoreError::Sct { why: format!("it is of {at}, and this machine's clock says {now}") });
         }
         for entry in entries {
@@ -219,6 +223,15 @@ impl SigstoreVerifier {
             },
             Error::Certificate(CertificateError::NotYetValid { time, .. } | CertificateError::Expired { time, .. }) => {
                 expired(time.as_second())
+            }
+            // The path is judged first, and its fault is a text. Only the words hang on it: whatever it is, the answer is no.
+            Error::Certificate(CertificateError::ChainInvalid(why)) => {
+                let judged_at =
+                    why.split_once("{ time: UnixTime(").and_then(|(_, rest)| rest.split(')').next()?.parse().ok());
+                match judged_at {
+                    Some(at) if !(not_before..=not_after).contains(&at) => expired(at),
+                    _ => SigstoreError::of(error, &self.source),
+                }
             }
             Error::Certificate(CertificateError::Sct(_)) => match leaf.ct_log() {
                 Some(log) if !self.root.ctlogs.iter().any(|known| known.log_id.key_id.as_bytes() == log) => {
