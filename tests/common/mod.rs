@@ -34,13 +34,19 @@ impl Run {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("no JSON ({error}): {self:?}"))
     }
 
+    /// Whether what was printed contains `words`. Columns are a matter of layout, which the snapshots of tests/cli hold.
+    pub(crate) fn said(&self, words: &str) -> bool {
+        let plain = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        [&self.stdout, &self.stderr].iter().any(|text| plain(text).contains(&plain(words)))
+    }
+
     /// Panics unless the exit code is `code` and what was printed contains `words`.
     #[track_caller]
     pub(crate) fn expect(&self, code: i32, words: &str, about: &str) {
-        // Columns are a matter of layout, which the snapshots of tests/cli hold.
-        let plain = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
-        let said = [&self.stdout, &self.stderr].iter().any(|text| plain(text).contains(&plain(words)));
-        assert!(self.code == Some(code) && said, "{about}: wanted exit {code} and {words:?}, got {self:#?}");
+        assert!(
+            self.code == Some(code) && self.said(words),
+            "{about}: wanted exit {code} and {words:?}, got {self:#?}"
+        );
     }
 }
 

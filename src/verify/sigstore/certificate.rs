@@ -8,13 +8,15 @@ use x509_cert::Certificate;
 use x509_cert::der::asn1::{ObjectIdentifier, OctetStringRef, Utf8StringRef};
 use x509_cert::der::{Decode, Encode};
 use x509_cert::ext::pkix::name::GeneralName;
-use x509_cert::ext::pkix::{KeyUsage, SubjectAltName};
+use x509_cert::ext::pkix::{ExtendedKeyUsage, KeyUsage, SubjectAltName};
 
 use crate::error::tame;
 use crate::time::UnixTime;
 use crate::verify::BuildClaims;
 
 const KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.15");
+const EXTENDED_KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.37");
+const CODE_SIGNING: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.3");
 const ALTERNATIVE_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.17");
 /// The issuer as bare text, in certificates of old.
 const ISSUER_OLD: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.57264.1.1");
@@ -87,7 +89,17 @@ impl Leaf {
     pub(super) fn may_sign(&self) -> Result<(), String> {
         let usage = self.extension(KEY_USAGE)?.ok_or("it has no key usage")?;
         let usage = KeyUsage::from_der(usage).map_err(|_| "its key usage is malformed")?;
-        if usage.digital_signature() { Ok(()) } else { Err("its key usage is not digitalSignature".to_owned()) }
+        if !usage.digital_signature() {
+            return Err("its key usage is not digitalSignature".to_owned());
+        }
+        let purposes = self.extension(EXTENDED_KEY_USAGE)?.ok_or("it has no extended key usage")?;
+        let ExtendedKeyUsage(purposes) =
+            ExtendedKeyUsage::from_der(purposes).map_err(|_| "its extended key usage is malformed")?;
+        if purposes.contains(&CODE_SIGNING) {
+            Ok(())
+        } else {
+            Err("its extended key usage is not codeSigning".to_owned())
+        }
     }
 
     /// The log that its first SCT names, in hexadecimal: a list of SCTs, each a version and the log's id to begin with

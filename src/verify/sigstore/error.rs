@@ -191,6 +191,8 @@ impl SigstoreError {
         let tame = |text: String| tame(&text);
         match error {
             Error::SignatureInvalid(_) => Self::Signature,
+            // The statement is its own artifact here, so that only a log entry can be about another.
+            Error::ArtifactMismatch(why) => Self::EntryMismatch { why: tame(why) },
             Error::Certificate(error) => Self::of_certificate(error, trust()),
             Error::TransparencyLog(error) => Self::of_log(error, trust()),
             Error::Timestamp(TimestampError::NoVerifiedTimestamp(why)) => {

@@ -90,12 +90,12 @@ impl SigstoreVerifier {
             }
         }
         let leaf = Leaf::parse(der).map_err(|why| SigstoreError::Certificate { why })?;
+        let profile = |why| SigstoreError::Certificate { why };
+        leaf.may_sign().map_err(profile)?;
         let result = self
             .checker
             .verify(Sha256Hash::new(subject), &wire, &VerificationPolicy::any_identity())
             .map_err(|error| self.explain(error, &leaf))?;
-        let profile = |why| SigstoreError::Certificate { why };
-        leaf.may_sign().map_err(profile)?;
         let subject = leaf.subject().map_err(profile)?;
         // The crate read the same certificate; it knows two of the three kinds of names.
         if result.identity().is_some_and(|name| name.as_str() != subject.identity)
@@ -217,6 +217,10 @@ impl SigstoreVerifier {
             not_after: UnixTime(not_after),
         };
         match &error {
+            Error::Certificate(CertificateError::ChainInvalid(why)) => match out_of_time(why) {
+                Some(at) => expired(at),
+                None => SigstoreError::of(error, &self.source),
+            },
             Error::Certificate(CertificateError::NotYetValid { time, .. } | CertificateError::Expired { time, .. }) => {
                 expired(time.as_second())
             }
@@ -252,6 +256,13 @@ impl Verifier for SigstoreVerifier {
         let identity = self.check(claim.bundle(), der).map_err(Box::new)?;
         Ok(Identity::Sigstore(Box::new(identity)))
     }
+}
+
+/// The time at which the certificate was not good, if that is the fault: the crate finds it while it follows the chain, and
+/// has it in its text alone. The authorities themselves are not judged by time there.
+fn out_of_time(why: &str) -> Option<i64> {
+    let of_time = why.contains("CertExpired") || why.contains("CertNotValidYet");
+    of_time.then(|| why.split_once("time: UnixTime(")?.1.split_once(')')?.0.parse().ok())?
 }
 
 /// The earliest time that anybody trusted vouches for: by then the signature existed. That is the most it proves, and the
