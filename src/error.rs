@@ -12,6 +12,10 @@ use crate::sign::SignError;
 use crate::source::SourceError;
 #[cfg(feature = "sigstore-verify")]
 use crate::timestamp::NoTimestampRoot;
+#[cfg(feature = "sigstore-verify")]
+use crate::trust::TrustError;
+#[cfg(feature = "sigstore-verify")]
+use crate::verify::PatternError;
 use crate::verify::SignatureError;
 use crate::x509::CertificateFault;
 
@@ -97,6 +101,18 @@ pub enum Error {
         /// Why.
         source: NoTimestampRoot,
     },
+    /// There is no trust root of Sigstore to verify by.
+    #[cfg(feature = "sigstore-verify")]
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    /// A trust root could not be fetched.
+    #[cfg(feature = "sigstore-sign")]
+    #[error(transparent)]
+    Update(#[from] crate::trust::UpdateError),
+    /// A regular expression of names cannot be used.
+    #[cfg(feature = "sigstore-verify")]
+    #[error(transparent)]
+    Pattern(#[from] PatternError),
     /// This build has not what was asked for.
     #[error(
         "this build of tensorseal cannot {what}: it was made without the feature {feature}. Build it with `--features {feature}`"

@@ -14,9 +14,12 @@ mod man;
 mod password;
 mod progress;
 mod say;
+#[cfg(feature = "sigstore-sign")]
+mod secret;
 mod selftest;
 mod sign;
 mod tell;
+mod trust;
 mod verify;
 
 use std::ffi::OsString;
@@ -28,7 +31,7 @@ use tensorseal::source::SymlinkPolicy;
 use tensorseal::verify::GitFiles;
 use tensorseal::{Error, VerifyError};
 
-use args::{Cli, Command, ModelArgs, SignMethod, VerifyMethod};
+use args::{Cli, Command, ModelArgs, SignMethod, TrustCommand, VerifyMethod};
 use argv::CommandLine;
 use exit::Exit;
 
@@ -48,6 +51,10 @@ pub(crate) fn run() -> ExitCode {
         Command::Sign(SignMethod::Certificate(args)) => sign::certificate(args),
         Command::Verify(VerifyMethod::Key(args)) => verify::key(args),
         Command::Verify(VerifyMethod::Certificate(args)) => verify::certificate(args),
+        Command::Sign(SignMethod::Sigstore(args)) => sign::sigstore(args),
+        Command::Verify(VerifyMethod::Sigstore(args)) => verify::sigstore(args),
+        Command::Trust(TrustCommand::Update(args)) => trust::update(args),
+        Command::Trust(TrustCommand::Show(args)) => trust::show(args),
         Command::Digest(args) => digest::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Keygen(args) => keygen::run(args),

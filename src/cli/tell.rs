@@ -7,7 +7,7 @@ use tensorseal::manifest::Differences;
 use tensorseal::report::Report;
 use tensorseal::sign::Hashed;
 use tensorseal::source::FollowedLink;
-use tensorseal::verify::{CertificateError, Identity, SignatureError, SigningTime};
+use tensorseal::verify::{CertificateError, Identity, SignatureError, SigningTime, SigstoreIdentity};
 use tensorseal::x509::PathError;
 use tensorseal::{Algorithm, DeviceKind, Difference, Error, VerifyError};
 
@@ -15,6 +15,16 @@ use super::say::{self, detail, reason};
 
 /// At most this many names of a list are shown; `--json` has all.
 const SHOWN: usize = 20;
+
+/// What came of a signature by Sigstore, after it was verified.
+#[cfg(feature = "sigstore-sign")]
+pub(super) fn receipt(receipt: &tensorseal::sign::sigstore::Receipt) {
+    detail("signed by", &receipt.identity);
+    if let Identity::Sigstore(of) = &receipt.identity {
+        sigstore(of);
+    }
+    detail("certificate", format_args!("from {} to {}", receipt.not_before, receipt.not_after));
+}
 
 /// The report of a verification, whether it ended in a yes or in differences.
 pub(super) fn report(report: &Report) {
@@ -43,7 +53,14 @@ pub(super) fn report(report: &Report) {
 
 /// Who signed. What a certificate says stands in lines of its own: it is long.
 fn identity(identity: &Identity) {
-    let Identity::Certificate(of) = identity else { return detail("signed by", identity) };
+    let of = match identity {
+        Identity::Certificate(of) => of,
+        Identity::Sigstore(of) => {
+            detail("signed by", identity);
+            return sigstore(of);
+        }
+        _ => return detail("signed by", identity),
+    };
     detail("signed by", quoted_or(&of.subject, "a certificate without a subject"));
     for (i, name) in of.names.iter().take(SHOWN).enumerate() {
         detail(if i == 0 { "names" } else { "" }, say::name(name));
@@ -57,6 +74,28 @@ fn identity(identity: &Identity) {
 
 fn quoted_or(name: &str, none: &str) -> String {
     if name.is_empty() { none.to_owned() } else { say::name(name) }
+}
+
+/// What Sigstore adds to a name.
+fn sigstore(of: &SigstoreIdentity) {
+    detail("signed at", of.signed_at);
+    if let Some(build) = &of.build {
+        let parts = [
+            ("", &build.repository),
+            (" at ", &build.reference),
+            (", commit ", &build.commit),
+            (", on ", &build.trigger),
+            (", runner ", &build.runner),
+        ];
+        let said = parts
+            .iter()
+            .filter_map(|(before, part)| part.as_deref().map(|part| format!("{before}{}", say::name(part))));
+        detail("built in", said.collect::<String>());
+    }
+    for entry in &of.log_entries {
+        detail("logged", format_args!("entry {} of {} ({})", entry.index, say::name(&entry.log), entry.kind));
+    }
+    detail("judged by", &of.trust_root);
 }
 
 /// What was hashed for a signature.

@@ -3,10 +3,13 @@
 mod certificate;
 mod key;
 #[cfg(feature = "sigstore-sign")]
+pub mod sigstore;
+#[cfg(feature = "sigstore-sign")]
 mod timestamp;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 pub use certificate::{CertificateSigner, SigningCertificate, SigningCertificateError};
@@ -63,6 +66,16 @@ pub enum SignError {
     #[cfg(feature = "sigstore-sign")]
     #[error(transparent)]
     Timestamp(#[from] StampingError),
+    /// Sigstore gave no signature.
+    #[cfg(feature = "sigstore-sign")]
+    #[error(transparent)]
+    Sigstore(#[from] Box<sigstore::SigstoreSignError>),
+}
+
+impl<S: Signer + ?Sized> Signer for Rc<S> {
+    fn sign(&self, payload: &[u8]) -> Result<Signature, SignError> {
+        (**self).sign(payload)
+    }
 }
 
 impl Bundle {
