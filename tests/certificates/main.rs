@@ -5,4 +5,5 @@
 mod common;
 
 mod forged;
+mod peers;
 mod vectors;
