@@ -429,7 +429,7 @@ fn a_bundle_with_other_certificates_is_refused_or_means_the_same() {
     house.verify(&good, "--certificate-chain foreign.pem").expect(1, "the path ends in \"CN=root\"", "its own root");
     let bare = house.sign("signer", "--certificate-chain inter.pem");
     house.verify(&bare, "--certificate-chain inter.pem").expect(1, "not self-signed", "an intermediate");
-    house.verify(&bare, "--certificate-chain signer.pem").expect(1, "\"CN=inter\"", "the leaf");
+    house.verify(&bare, "--certificate-chain signer.pem").expect(1, "not self-signed", "the leaf");
 }
 
 #[test]
