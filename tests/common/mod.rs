@@ -6,6 +6,7 @@
 pub(crate) mod fakecuda;
 pub(crate) mod forge;
 pub(crate) mod pki;
+pub(crate) mod x509;
 
 use std::ffi::OsStr;
 use std::fs;
