@@ -186,6 +186,12 @@ fn one_wrong_property_refuses_the_path() {
             |t| t.spki = Authority::root("x").key.public_key().to_spki_der(),
             |e| matches!(e, PathError::Signature { fault: SignatureFault::Invalid, .. }),
         ),
+        (
+            "inter leaf",
+            "its issuer in capitals",
+            |t| t.issuer = t.issuer.to_ascii_uppercase(),
+            |e| matches!(e, PathError::NoIssuer { .. }),
+        ),
         ("root", "no root", |t| t.issuer = name("above"), |e| matches!(e, PathError::NotARoot { .. })),
         (
             "leaf",

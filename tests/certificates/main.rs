@@ -5,5 +5,6 @@
 mod common;
 
 mod forged;
+mod openssl;
 mod peers;
 mod vectors;
