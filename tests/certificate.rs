@@ -680,6 +680,33 @@ mod stamps {
         run.expect(3, "no certificate here is self-signed", "an authority is no root");
     }
 
+    /// Every byte of a stamp, changed: what is accepted says the same time, and is none that anything rests on (version
+    /// numbers, the unsigned list of digest algorithms, the status that the answer came with).
+    #[test]
+    fn no_byte_that_matters_can_be_changed_in_a_stamp() {
+        use tensorseal::timestamp::TimestampAuthorities;
+        use tensorseal::x509::Certificate;
+        let stamped = Stamped::new();
+        let root = fs::read(stamped.house.path().join("tsa-root.pem")).unwrap();
+        let authorities = TimestampAuthorities::new(&Certificate::all_from_pem(&root).unwrap()).unwrap();
+        let good = stamped.tsa.stamp(b"signature", true);
+        let time = authorities.verify(&good, b"signature").unwrap();
+        let mut accepted = Vec::new();
+        for at in 0..good.len() {
+            for bit in [0x01, 0x80] {
+                let mut stamp = good.clone();
+                stamp[at] ^= bit;
+                if let Ok(found) = authorities.verify(&stamp, b"signature") {
+                    assert_eq!(found, time, "byte {at}");
+                    accepted.push(at);
+                }
+            }
+            assert!(authorities.verify(&good[..at], b"signature").is_err(), "cut at {at}");
+        }
+        accepted.dedup();
+        assert!(accepted.len() < 40, "{} of {} bytes: {accepted:?}", accepted.len(), good.len());
+    }
+
     #[test]
     fn python_does_not_mind_stamps() {
         let stamped = Stamped::new();
@@ -784,6 +811,39 @@ mod stamps {
         let run = stamped.house.try_sign("signer", "--tsa-certificate-chain tsa-root.pem");
         run.expect(2, "--tsa-url", "roots without an authority");
     }
+}
+
+#[test]
+fn an_encrypted_key_signs_with_its_password() {
+    let house = House::new();
+    let at = house.path();
+    program(at, "openssl", &["pkcs8", "-topk8", "-in", "signer.key", "-out", "enc.key", "-passout", "pass:secret"]);
+    write(at.join("password"), "secret\n");
+    let line = "sign certificate m --private-key enc.key --signing-certificate signer.pem --signature s.sig";
+    seal(at, &format!("{line} --password-file password")).expect(0, "Signing succeeded", "encrypted");
+    seal(at, line).expect(3, "the private key is encrypted", "no password");
+}
+
+/// No step of a verification opens a connection: there is no network to open one in.
+#[test]
+fn verifying_needs_no_network() {
+    let house = House::new();
+    house.sign("signer", "--certificate-chain inter.pem");
+    let args = ["-rn", env!("CARGO_BIN_EXE_tensorseal"), "verify", "certificate", "m", "--signature", "s.sig"];
+    let run = program(house.path(), "unshare", &[&args[..], &["--certificate-chain", "root.pem"]].concat());
+    assert_eq!(run.stdout, "Verification succeeded\n");
+}
+
+#[test]
+fn a_certificate_that_is_trusted_itself_is_one_signer() {
+    let house = House::new();
+    let at = house.path();
+    wanted("self", Key::P256).signer(&[]).by(at, None);
+    let bundle = house.sign("self", "");
+    let run = house.verify(&bundle, "--certificate-chain self.pem");
+    run.expect(0, "root CN=self", "self-signed");
+    assert!(!run.stderr.contains("warning"), "{run:?}");
+    house.verify(&bundle, "--certificate-chain root.pem").expect(1, "not among the trusted roots", "not trusted");
 }
 
 #[test]
