@@ -61,9 +61,9 @@ pub(in crate::cli) struct SignKeyArgs {
     #[command(flatten)]
     pub(in crate::cli) password: PasswordArgs,
     #[command(flatten)]
-    pub(in crate::cli) timestamp: TimestampArgs,
-    #[command(flatten)]
     pub(in crate::cli) common: SignArgs,
+    #[command(flatten)]
+    pub(in crate::cli) timestamp: TimestampArgs,
 }
 
 #[derive(Args)]
