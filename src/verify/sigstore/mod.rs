@@ -217,10 +217,6 @@ impl SigstoreVerifier {
             not_after: UnixTime(not_after),
         };
         match &error {
-            Error::Certificate(CertificateError::ChainInvalid(why)) => match out_of_time(why) {
-                Some(at) => expired(at),
-                None => SigstoreError::of(error, &self.source),
-            },
             Error::Certificate(CertificateError::NotYetValid { time, .. } | CertificateError::Expired { time, .. }) => {
                 expired(time.as_second())
             }
@@ -256,13 +252,6 @@ impl Verifier for SigstoreVerifier {
         let identity = self.check(claim.bundle(), der).map_err(Box::new)?;
         Ok(Identity::Sigstore(Box::new(identity)))
     }
-}
-
-/// The time at which the certificate was not good, if that is the fault: the crate finds it while it follows the chain, and
-/// has it in its text alone. The authorities themselves are not judged by time there.
-fn out_of_time(why: &str) -> Option<i64> {
-    let of_time = why.contains("CertExpired") || why.contains("CertNotValidYet");
-    of_time.then(|| why.split_once("time: UnixTime(")?.1.split_once(')')?.0.parse().ok())?
 }
 
 /// The earliest time that anybody trusted vouches for: by then the signature existed. That is the most it proves, and the
