@@ -119,7 +119,7 @@ fn no_value_can_be_changed_but_those_that_mean_nothing() {
                         change("another number", &|bundle| *bundle.pointer_mut(at).unwrap() = other.to_string().into());
                     }
                     change("with a zero before", &|bundle| {
-                        *bundle.pointer_mut(at).unwrap() = format!("0{text}").into()
+                        *bundle.pointer_mut(at).unwrap() = format!("0{text}").into();
                     });
                 }
             }
