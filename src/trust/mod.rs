@@ -5,6 +5,9 @@
 //! of the two. A file, such as a private instance's, stands for itself alone.
 
 mod cache;
+mod contents;
+#[cfg(feature = "sigstore-sign")]
+mod update;
 
 use std::fmt;
 use std::fs::OpenOptions;
@@ -13,9 +16,12 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 pub use cache::{Fetched, cache_path, store};
+pub use contents::{Role, Trusted};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use sigstore_trust_root::{SigstoreInstance, TrustedRoot};
+#[cfg(feature = "sigstore-sign")]
+pub use update::{Repository, Update, UpdateError};
 
 use crate::error::{FormatError, quoted, tame};
 use crate::json::{self, Object};

@@ -222,6 +222,15 @@ pub(crate) fn trust(table: &mut Table) {
     table.trusted(&LOGS, "the certificate log's id has another key", "SCT signature verification failed", |root| {
         root["ctlogs"][0]["publicKey"]["rawBytes"] = other["ctlogs"][0]["publicKey"]["rawBytes"].clone();
     });
+    for (when, years) in [("was over", [YEARS[0], TIME - 1]), ("had not begun", [TIME + 60, YEARS[1]])] {
+        let sigstore = PrivateSigstore::with_authority("good", years);
+        for kind in LOGS {
+            let bundle = sigstore.sign(table.world.statement.as_bytes(), ME, ISSUER, &kind.request());
+            let case = Case { root: sigstore.trusted_root().to_string(), ..table.world.case(&bundle) };
+            let words = "the authority's own certificate was not valid when it was signed";
+            table.row(kind, &format!("the authority's certificate {when}"), words, case);
+        }
+    }
     table.trusted(
         &LOGS,
         "the intermediate authority is missing",
