@@ -111,10 +111,10 @@ pub(crate) fn bodies(table: &mut Table) {
         r.body = edit(|body: &mut Value| drop(body.as_object_mut().unwrap().remove("kind")));
     });
     table.signed(&LOGS, "a body that is no JSON", "EOF while parsing a string", |r| {
-        r.body_text = edit(|text: &mut String| text.truncate(9))
+        r.body_text = edit(|text: &mut String| text.truncate(9));
     });
     table.signed(&LOGS, "a body with more after it", "failed to parse dsse v0.0.1 body: trailing characters // failed to parse hashedrekord v0.0.2 body: trailing characters", |r| {
-        r.body_text = edit(|text: &mut String| text.push_str("{}"))
+        r.body_text = edit(|text: &mut String| text.push_str("{}"));
     });
     table.signed(v1, "a hash twice in the body", "duplicate field `payloadHash` // duplicate field `data`", |r| {
         r.body_text = edit(|text: &mut String| {
@@ -234,7 +234,7 @@ pub(crate) fn proofs(table: &mut Table) {
         |bundle| hashes(bundle).reverse(),
     );
     table.changed(&ALL, "a short hash", "SHA-256 hash must be 32 bytes, got 31", |bundle| {
-        hashes(bundle)[0] = STANDARD.encode([0; 31]).into()
+        hashes(bundle)[0] = STANDARD.encode([0; 31]).into();
     });
     table.changed(
         &ALL,
@@ -335,7 +335,7 @@ pub(crate) fn checkpoints(table: &mut Table) {
         *note(bundle) = format!("{}\n\n", text.split_once("\n\n").unwrap().0).into();
     });
     table.changed(&ALL, "no text", "the log's checkpoint is not good: there is none", |bundle| {
-        *note(bundle) = "".into()
+        *note(bundle) = "".into();
     });
     table.changed(&ALL, "none", "the log's checkpoint is not good: there is none", |bundle| {
         drop(at(bundle, "/inclusionProof").as_object_mut().unwrap().remove("checkpoint"));
@@ -366,10 +366,10 @@ pub(crate) fn checkpoints(table: &mut Table) {
     );
     // By somebody who has everything but the key.
     table.signed(&ALL, "signed by another key", "No valid Rekor signature found on checkpoint", |r| {
-        r.log_key = Some(Key::p256("forger"))
+        r.log_key = Some(Key::p256("forger"));
     });
     table.signed(&ALL, "signed by another key of its kind", "No valid Rekor signature found on checkpoint", |r| {
-        r.log_key = Some(Key::ed25519("forger"))
+        r.log_key = Some(Key::ed25519("forger"));
     });
     table.signed(
         &ALL,
@@ -385,10 +385,10 @@ pub(crate) fn checkpoints(table: &mut Table) {
         r.state = edit(|state: &mut State| state.origin = "evil.test".to_owned());
     });
     table.signed(&ALL, "the log signs another size", "it is for a tree of 7, and the checkpoint is of 8", |r| {
-        r.state = edit(|state: &mut State| state.size = 8)
+        r.state = edit(|state: &mut State| state.size = 8);
     });
     table.signed(&ALL, "the log signs another root", "inclusion proof verification failed: root hash mismatch", |r| {
-        r.state = edit(|state: &mut State| state.root[0] ^= 1)
+        r.state = edit(|state: &mut State| state.root[0] ^= 1);
     });
     table.signed(
         &ALL,
@@ -405,7 +405,7 @@ pub(crate) fn promises(table: &mut Table) {
     table.section = "promise";
     let v1 = &[Kind::V1];
     table.signed(v1, "promised by another key", "SET verification failed", |r| {
-        r.promise_key = Some(Key::p256("forger"))
+        r.promise_key = Some(Key::p256("forger"));
     });
     for field in ["integratedTime", "logIndex"] {
         table.signed(v1, &format!("promised for another {field}"), "SET verification failed", move |r| {
@@ -440,7 +440,7 @@ pub(crate) fn promises(table: &mut Table) {
     }
     table.signed(v1, "from the future", "the log entry's time is not good", |r| r.time = 2_051_222_400);
     table.signed(v1, "from before the log", "the log entry's promise (SET) is not good: No log key valid at", |r| {
-        r.time = 1_500_000_000
+        r.time = 1_500_000_000;
     });
     table.signed(&[Kind::V2], "a promise with a timestamp, of another key", "SET verification failed", |r| {
         r.promise = true;
@@ -461,10 +461,10 @@ pub(crate) fn several(table: &mut Table) {
     };
     flawed("a bad proof", "root hash mismatch", &|entry| flip(&mut entry["inclusionProof"]["hashes"][1]));
     flawed("no proof", "inclusion proof is not good: there is none", &|entry| {
-        drop(entry.as_object_mut().unwrap().remove("inclusionProof"))
+        drop(entry.as_object_mut().unwrap().remove("inclusionProof"));
     });
     flawed("an unknown kind", "unsupported Rekor entry format: rpm", &|entry| {
-        entry["kindVersion"]["kind"] = "rpm".into()
+        entry["kindVersion"]["kind"] = "rpm".into();
     });
     flawed("nothing", "missing field `logId`", &|entry| *entry = json!({}));
     let other_key = Request { key: Key::p256("another"), ..Kind::V2.request() };

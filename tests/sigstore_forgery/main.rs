@@ -10,6 +10,7 @@ mod common;
 mod logs;
 mod rest;
 mod signer;
+mod sweep;
 mod table;
 
 use std::path::Path;

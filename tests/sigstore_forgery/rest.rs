@@ -20,10 +20,10 @@ fn stamps(bundle: &mut Value) -> &mut Vec<Value> {
 pub(crate) fn timestamps(table: &mut Table) {
     table.section = "timestamp";
     table.signed(&STAMPS, "signed by another key", "Failed to verify timestamp signature", |r| {
-        r.tsa_key = Some(Key::p256("forger"))
+        r.tsa_key = Some(Key::p256("forger"));
     });
     table.signed(&STAMPS, "of another signature", "Timestamp message hash mismatch", |r| {
-        r.stamp = edit(|stamp: &mut Stamp| stamp.imprint[0] ^= 1)
+        r.stamp = edit(|stamp: &mut Stamp| stamp.imprint[0] ^= 1);
     });
     table.signed(&STAMPS, "by SHA-1", "unsupported hash algorithm: 1.3.14.3.2.26", |r| {
         r.stamp = edit(|stamp: &mut Stamp| {
@@ -35,7 +35,7 @@ pub(crate) fn timestamps(table: &mut Table) {
         r.stamp = edit(|stamp: &mut Stamp| stamp.hash = "2.16.840.1.101.3.4.2.3");
     });
     table.signed(&STAMPS, "an empty digest", "Timestamp message hash mismatch: expected", |r| {
-        r.stamp = edit(|stamp: &mut Stamp| stamp.imprint.clear())
+        r.stamp = edit(|stamp: &mut Stamp| stamp.imprint.clear());
     });
     table.signed(&STAMPS, "the signed digest is of another text", "Timestamp message hash mismatch", |r| {
         r.stamp = edit(|stamp: &mut Stamp| stamp.message_digest = Some(vec![0; 32]));
@@ -47,11 +47,11 @@ pub(crate) fn timestamps(table: &mut Table) {
         r.stamp = edit(|stamp: &mut Stamp| stamp.certificate_hash[0] ^= 1);
     });
     table.signed(&STAMPS, "it was not granted", "Timestamp request not granted: 2", |r| {
-        r.stamp = edit(|stamp: &mut Stamp| stamp.status = 2)
+        r.stamp = edit(|stamp: &mut Stamp| stamp.status = 2);
     });
     for (what, time) in [("before the certificate", TIME - 60), ("after the certificate", TIME + 3600)] {
         table.signed(&STAMPS, what, "the certificate was good from", move |r| {
-            r.stamp = edit(move |stamp: &mut Stamp| stamp.time = time)
+            r.stamp = edit(move |stamp: &mut Stamp| stamp.time = time);
         });
     }
     table
@@ -88,17 +88,18 @@ pub(crate) fn timestamps(table: &mut Table) {
     let forged = PrivateSigstore { tsa: PrivateSigstore::new("other").tsa, ..PrivateSigstore::new("good") };
     table.by(&STAMPS, "of another authority", "CMS signer does not match any trusted TSA certificate", &forged);
     // An authority that is trusted, with a certificate that is not for this.
-    let windows: [(&str, &str, [i64; 2], fn(&mut Template)); 4] = [
+    type Change = fn(&mut Template);
+    let certificates: [(&str, &str, [i64; 2], Change); 4] = [
         ("its certificate is over", "CertExpired", [YEARS[0], TIME - 1], |_| {}),
         ("its certificate has not begun", "CertNotValidYet", [TIME + 60, YEARS[1]], |_| {}),
         ("its certificate is not for timestamps", "RequiredEkuNotFound", YEARS, |leaf| {
             leaf.put(EXTENDED_KEY_USAGE, true, extended_key_usage(&[SERVER_AUTH]));
         }),
         ("its certificate is for nothing in particular", "RequiredEkuNotFound", YEARS, |leaf| {
-            leaf.remove(EXTENDED_KEY_USAGE)
+            leaf.remove(EXTENDED_KEY_USAGE);
         }),
     ];
-    for (what, words, years, change) in windows {
+    for (what, words, years, change) in certificates {
         let sigstore = PrivateSigstore { tsa: Authority::new("good", years, &change), ..PrivateSigstore::new("good") };
         for kind in STAMPS {
             let bundle = sigstore.sign(table.world.statement.as_bytes(), ME, ISSUER, &kind.request());
@@ -152,7 +153,7 @@ pub(crate) fn trust(table: &mut Table) {
     table.section = "trust";
     let other = PrivateSigstore::new("other").trusted_root();
     table.trusted(&ALL, "another instance", "the log entry is by the unknown transparency log", |root| {
-        *root = other.clone()
+        *root = other.clone();
     });
     let past = json!({"start": "2020-01-01T00:00:00Z", "end": "2025-06-01T11:59:59Z"});
     let future = json!({"start": "2025-06-01T12:30:00Z"});
@@ -193,7 +194,7 @@ pub(crate) fn trust(table: &mut Table) {
     ] {
         table.trusted(kinds, &format!("no {list}"), missing, |root| root[list] = json!([]));
         table.trusted(kinds, &format!("{list} of another instance"), of_another, |root| {
-            root[list] = other[list].clone()
+            root[list] = other[list].clone();
         });
     }
     table.trusted(
@@ -221,6 +222,15 @@ pub(crate) fn trust(table: &mut Table) {
     table.trusted(&LOGS, "the certificate log's id has another key", "SCT signature verification failed", |root| {
         root["ctlogs"][0]["publicKey"]["rawBytes"] = other["ctlogs"][0]["publicKey"]["rawBytes"].clone();
     });
+    for (when, years) in [("was over", [YEARS[0], TIME - 1]), ("had not begun", [TIME + 60, YEARS[1]])] {
+        let sigstore = PrivateSigstore::with_authority("good", years);
+        for kind in LOGS {
+            let bundle = sigstore.sign(table.world.statement.as_bytes(), ME, ISSUER, &kind.request());
+            let case = Case { root: sigstore.trusted_root().to_string(), ..table.world.case(&bundle) };
+            let words = "the authority's own certificate was not valid when it was signed";
+            table.row(kind, &format!("the authority's certificate {when}"), words, case);
+        }
+    }
     table.trusted(
         &LOGS,
         "the intermediate authority is missing",
@@ -337,7 +347,7 @@ pub(crate) fn readings(table: &mut Table) {
         "",
     ] {
         table.changed(&LOGS, &format!("media type {media:?}"), "mediaType", move |bundle| {
-            bundle["mediaType"] = media.into()
+            bundle["mediaType"] = media.into();
         });
     }
 }

@@ -190,7 +190,7 @@ pub(crate) fn certificates(table: &mut Table) {
     table.signed(&ALL, "not valid any more", "the certificate was good", |r| leaf(r, |leaf| leaf.not_after = TIME - 1));
     table.signed(&ALL, "not valid yet", "the certificate was good", |r| leaf(r, |leaf| leaf.not_before = TIME + 60));
     table.signed(&LOGS, "no extended key usage", "it has no extended key usage", |r| {
-        leaf(r, |leaf| leaf.remove(EXTENDED_KEY_USAGE))
+        leaf(r, |leaf| leaf.remove(EXTENDED_KEY_USAGE));
     });
     table.signed(&LOGS, "for servers", "its extended key usage is not codeSigning", |r| {
         leaf(r, |leaf| leaf.put(EXTENDED_KEY_USAGE, false, extended_key_usage(&[SERVER_AUTH, TIME_STAMPING])));
@@ -240,7 +240,7 @@ pub(crate) fn certificates(table: &mut Table) {
 pub(crate) fn chains(table: &mut Table) {
     table.section = "chain";
     table.signed(&ALL, "signed by another key", "InvalidSignatureForPublicKey", |r| {
-        r.ca_key = Some(Key::p384("forger"))
+        r.ca_key = Some(Key::p384("forger"));
     });
     table.signed(&ALL, "signed by itself", "InvalidSignatureForPublicKey", |r| r.ca_key = Some(Key::p256("leaf")));
     table.signed(&LOGS, "signed by itself in its own name", "InvalidSignatureForPublicKey", |r| {
@@ -248,7 +248,7 @@ pub(crate) fn chains(table: &mut Table) {
         leaf(r, |leaf| leaf.subject.clone_from(&leaf.issuer));
     });
     table.signed(&LOGS, "another issuer's name", "InvalidSignatureForPublicKey", |r| {
-        leaf(r, |leaf| leaf.issuer = "good root".to_owned())
+        leaf(r, |leaf| leaf.issuer = "good root".to_owned());
     });
     table.signed(&LOGS, "a bit of the authority's signature is changed", "InvalidSignatureForPublicKey", |r| {
         r.certificate = edit(|der: &mut Vec<u8>| *der.last_mut().unwrap() ^= 1);
@@ -261,7 +261,7 @@ pub(crate) fn chains(table: &mut Table) {
         r.certificate = edit(|der: &mut Vec<u8>| der.truncate(der.len() / 2));
     });
     table.signed(&LOGS, "bytes after the certificate", "decoded 661 bytes, 1 bytes remaining at DER byte 661", |r| {
-        r.certificate = edit(|der: &mut Vec<u8>| der.push(0))
+        r.certificate = edit(|der: &mut Vec<u8>| der.push(0));
     });
     let fork = PrivateSigstore { ca_key: Key::p384("forger"), ..PrivateSigstore::new("good") };
     table.by(&LOGS, "another authority of the same name", "InvalidSignatureForPublicKey", &fork);
@@ -279,7 +279,7 @@ pub(crate) fn chains(table: &mut Table) {
 pub(crate) fn scts(table: &mut Table) {
     table.section = "SCT";
     table.signed(&LOGS, "signed by another log's key", "SCT signature verification failed", |r| {
-        r.ct_key = Some(Key::p256("forger"))
+        r.ct_key = Some(Key::p256("forger"));
     });
     table.signed(
         &LOGS,
@@ -321,16 +321,16 @@ pub(crate) fn scts(table: &mut Table) {
     });
     table.signed(&LOGS, "an empty list", "no SCTs found in certificate", |r| r.scts = edit(Vec::clear));
     table.signed(&LOGS, "two", "certificate contains multiple SCTs, expected exactly one", |r| {
-        r.scts = edit(|scts: &mut Vec<Vec<u8>>| scts.push(scts[0].clone()))
+        r.scts = edit(|scts: &mut Vec<Vec<u8>>| scts.push(scts[0].clone()));
     });
     table.signed(&LOGS, "of an unknown version", "failed to parse SCT: Tls(UnknownValue(1))", |r| {
-        r.scts = edit(|scts: &mut Vec<Vec<u8>>| scts[0][0] = 1)
+        r.scts = edit(|scts: &mut Vec<Vec<u8>>| scts[0][0] = 1);
     });
     table.signed(&LOGS, "of an unknown algorithm", "unsupported SCT signature algorithm: 0x0203", |r| {
-        r.scts = edit(|scts: &mut Vec<Vec<u8>>| scts[0][43] = 2)
+        r.scts = edit(|scts: &mut Vec<Vec<u8>>| scts[0][43] = 2);
     });
     table.signed(&LOGS, "cut off", "failed to parse SCT: Tls(EndOfStream)", |r| {
-        r.scts = edit(|scts: &mut Vec<Vec<u8>>| scts[0].truncate(60))
+        r.scts = edit(|scts: &mut Vec<Vec<u8>>| scts[0].truncate(60));
     });
     table.signed(&LOGS, "the authority signs what the log has not seen", "SCT signature verification failed", |r| {
         leaf(r, |leaf| leaf.put(ALTERNATIVE_NAME, true, alternative_name(&["you@example.com"])));

@@ -8,7 +8,7 @@ use x509_cert::Certificate;
 use x509_cert::der::asn1::{ObjectIdentifier, OctetStringRef, Utf8StringRef};
 use x509_cert::der::{Decode, Encode};
 use x509_cert::ext::pkix::name::GeneralName;
-use x509_cert::ext::pkix::{ExtendedKeyUsage, KeyUsage, SubjectAltName};
+use x509_cert::ext::pkix::{AuthorityKeyIdentifier, ExtendedKeyUsage, KeyUsage, SubjectAltName, SubjectKeyIdentifier};
 
 use crate::error::tame;
 use crate::time::UnixTime;
@@ -100,6 +100,14 @@ impl Leaf {
         } else {
             Err("its extended key usage is not codeSigning".to_owned())
         }
+    }
+
+    /// Whether `authority` has the name, and the key where both say which, that this gives for its issuer's.
+    pub(super) fn names_as_issuer(&self, authority: &Self) -> bool {
+        let (own, of) = (&self.0.tbs_certificate, &authority.0.tbs_certificate);
+        let wanted = own.get::<AuthorityKeyIdentifier>().ok().flatten().and_then(|(_, id)| id.key_identifier);
+        let found = of.get::<SubjectKeyIdentifier>().ok().flatten().map(|(_, id)| id.0);
+        own.issuer == of.subject && wanted.zip(found).is_none_or(|(wanted, found)| wanted == found)
     }
 
     /// The log that its first SCT names, in hexadecimal: a list of SCTs, each a version and the log's id to begin with

@@ -7,7 +7,7 @@ use sigstore_types::bundle::{InclusionProof, TransparencyLogEntry};
 use sigstore_types::{Checkpoint, KindVersion};
 
 use super::SigstoreError;
-use crate::error::quoted;
+use crate::error::{quoted, tame};
 use crate::json;
 use crate::trust::TrustSource;
 
@@ -23,11 +23,12 @@ struct Body {
 pub(super) fn check(entry: &TransparencyLogEntry, text: &str, trust: &TrustSource) -> Result<(), SigstoreError> {
     let malformed = |why: String| SigstoreError::Entry { why };
     // A reader of protocol buffers takes `log_id` for `logId`.
-    if let Some(key) = serde_json::from_str(text).ok().as_ref().and_then(underscored) {
+    let whole: Value = serde_json::from_str(text).map_err(|error| malformed(tame(&error.to_string())))?;
+    if let Some(key) = underscored(&whole) {
         return Err(malformed(format!("its field {} may be read as another", quoted(key))));
     }
     let body: Body = json::read("log entry's body", entry.canonicalized_body.as_bytes())
-        .map_err(|error| malformed(crate::error::tame(&error.to_string())))?;
+        .map_err(|error| malformed(tame(&error.to_string())))?;
     let (kind, version) = (entry.kind_version.kind(), entry.kind_version.version());
     if (&*body.kind, &*body.api_version) != (kind, version) {
         let found = quoted(&format!("{} {}", body.kind, body.api_version));

@@ -156,6 +156,15 @@ impl SigstoreVerifier {
             let why = format!("it is of {at}, and this machine's clock says {now}");
             return Err(SigstoreError::Timestamp { why, trust: self.source.clone() });
         }
+        // The crate takes authorities of the trust root for good as long as that names them.
+        let authorities = self.root.certificate_authorities.iter().flat_map(|ca| &ca.cert_chain.certificates);
+        let authorities: Vec<Leaf> = authorities.filter_map(|der| Leaf::parse(der.raw_bytes.as_bytes()).ok()).collect();
+        let issuers = authorities.iter().filter(|authority| leaf.names_as_issuer(authority)).map(Leaf::validity);
+        let good = |(from, to): (i64, i64)| times.iter().all(|at| (from..=to).contains(&at.as_second()));
+        if !issuers.into_iter().any(good) {
+            let why = "the authority's own certificate was not valid when it was signed".to_owned();
+            return Err(SigstoreError::Chain { why, trust: self.source.clone() });
+        }
         // RFC 6962, section 5.2.
         if let Some(at) = leaf.ct_time().filter(to_come) {
             return Err(SigstoreError::Sct { why: format!("it is of {at}, and this machine's clock says {now}") });
@@ -217,21 +226,13 @@ impl SigstoreVerifier {
             not_after: UnixTime(not_after),
         };
         match &error {
+            // An authority of the path can be out of time as well as the certificate.
             Error::Certificate(CertificateError::ChainInvalid(why)) => match out_of_time(why) {
-                Some(at) => expired(at),
-                None => SigstoreError::of(error, &self.source),
+                Some(at) if !(not_before..=not_after).contains(&at) => expired(at),
+                _ => SigstoreError::of(error, &self.source),
             },
             Error::Certificate(CertificateError::NotYetValid { time, .. } | CertificateError::Expired { time, .. }) => {
                 expired(time.as_second())
-            }
-            // The path is judged first, and its fault is a text. Only the words hang on it: whatever it is, the answer is no.
-            Error::Certificate(CertificateError::ChainInvalid(why)) => {
-                let judged_at =
-                    why.split_once("{ time: UnixTime(").and_then(|(_, rest)| rest.split(')').next()?.parse().ok());
-                match judged_at {
-                    Some(at) if !(not_before..=not_after).contains(&at) => expired(at),
-                    _ => SigstoreError::of(error, &self.source),
-                }
             }
             Error::Certificate(CertificateError::Sct(_)) => match leaf.ct_log() {
                 Some(log) if !self.root.ctlogs.iter().any(|known| known.log_id.key_id.as_bytes() == log) => {

@@ -131,10 +131,15 @@ pub(crate) struct PrivateSigstore {
 impl PrivateSigstore {
     /// Two of the same name are the same.
     pub(crate) fn new(name: &str) -> Self {
+        Self::with_authority(name, YEARS)
+    }
+
+    /// One whose authority's own certificate has other dates than the trust root.
+    pub(crate) fn with_authority(name: &str, years: [i64; 2]) -> Self {
         let (root_key, ca_key) = (Key::p384(&format!("{name} root")), Key::p384(&format!("{name} intermediate")));
         let (root_name, intermediate_name) = (format!("{name} root"), format!("{name} intermediate"));
         let root = Template::new(&root_name, &root_name, YEARS, &root_key).authority(&root_key, &root_key);
-        let intermediate = Template::new(&root_name, &intermediate_name, YEARS, &ca_key).authority(&ca_key, &root_key);
+        let intermediate = Template::new(&root_name, &intermediate_name, years, &ca_key).authority(&ca_key, &root_key);
         let host = |which: &str| format!("{which}.{name}.test");
         let v1 = Log::new(&host("rekor"), &format!("{} - 4711", host("rekor")), Key::p256(&host("rekor")));
         Self {
