@@ -327,7 +327,11 @@ impl SigstoreSigner {
                 (Service::Rekor, Fault::Status(*status, message.clone()))
             }
             Error::Rekor(other) => (Service::Rekor, Fault::Answer(other.to_string())),
-            Error::Tsa(tsa::Error::Http(why)) => (Service::Timestamps, Fault::Answer(why.clone())),
+            // The library puts a status into the same text as a broken connection.
+            Error::Tsa(tsa::Error::Http(why)) => {
+                let status = why.strip_prefix("TSA returned status ").and_then(|rest| rest.get(..3)?.parse().ok());
+                (Service::Timestamps, status.map_or(Fault::Connection, |status| Fault::Status(status, String::new())))
+            }
             Error::Tsa(other) => (Service::Timestamps, Fault::Answer(other.to_string())),
             other => return SigstoreSignError::Library { why: other.to_string() },
         };
