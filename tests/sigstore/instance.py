@@ -315,19 +315,11 @@ class Instance:
         self.wait_for("ct-server", f"http://127.0.0.1:{ports['ct']}/ct/ct/v1/get-sth")
 
     def start_fulcio(self, keys, ports, urls):
-        config = self.work / "fulcio.yaml"
-        # JSON is YAML.
+        config = self.work / "fulcio.json"
         issuers = {
-            one.url: {
-                "issuer-url": one.url,
-                "client-id": one.client_id,
-                "type": "email",
-                "contact": "tests@example.com",
-                "description": "the issuer of the test",
-            }
-            for one in self.issuers.values()
+            one.url: {"IssuerURL": one.url, "ClientID": one.client_id, "Type": "email"} for one in self.issuers.values()
         }
-        config.write_text(json.dumps({"oidc-issuers": issuers}))
+        config.write_text(json.dumps({"OIDCIssuers": issuers}))
         self.run(
             "fulcio", "serve", "--host", "127.0.0.1", "--port", ports["fulcio"], "--grpc-host", "127.0.0.1",
             "--grpc-port", ports["fulcio-grpc"], "--metrics-port", ports["fulcio-metrics"],
