@@ -412,8 +412,15 @@ class Instance:
         """Writes what clients trust and where they sign, publishes it by TUF, and gathers the variables for tests."""
         start = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(hours=1)
         root = trusted_root(keys, urls, start)
+        # What another instance at the same addresses would have: as good as this one, but not the one that signed.
+        foreign = trusted_root(Keys(self.work / "foreign-keys"), urls, start)
         configs = {2: signing_config(urls, start, rekor=2), 1: signing_config(urls, start, rekor=1)}
-        files = {"trusted_root.json": root, "signing_config.json": configs[2], "signing_config_v1.json": configs[1]}
+        files = {
+            "trusted_root.json": root,
+            "foreign_trusted_root.json": foreign,
+            "signing_config.json": configs[2],
+            "signing_config_v1.json": configs[1],
+        }
         for suffix, version in (("", 2), ("_v1", 1)):
             files[f"trust_config{suffix}.json"] = {
                 "mediaType": "application/vnd.dev.sigstore.clienttrustconfig.v0.1+json",
@@ -438,6 +445,7 @@ class Instance:
             "TRUST_CONFIG": self.work / "trust_config.json",
             "TRUST_CONFIG_V1": self.work / "trust_config_v1.json",
             "TRUSTED_ROOT": self.work / "trusted_root.json",
+            "FOREIGN_TRUSTED_ROOT": self.work / "foreign_trusted_root.json",
             "SIGNING_CONFIG": self.work / "signing_config.json",
             "TUF_ROOT": web / "tuf" / "1.root.json",
         }
