@@ -10,6 +10,10 @@ use crate::manifest::Differences;
 use crate::report::Report;
 use crate::sign::SignError;
 use crate::source::SourceError;
+#[cfg(feature = "sigstore-verify")]
+use crate::trust::TrustError;
+#[cfg(feature = "sigstore-verify")]
+use crate::verify::PatternError;
 use crate::verify::SignatureError;
 
 /// Why a call gave no result.
@@ -77,6 +81,24 @@ pub enum Error {
     /// The signer failed.
     #[error("cannot sign: {0}")]
     Sign(#[from] SignError),
+    /// There is no trust root of Sigstore to verify by.
+    #[cfg(feature = "sigstore-verify")]
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    /// A regular expression of names cannot be used.
+    #[cfg(feature = "sigstore-verify")]
+    #[error(transparent)]
+    Pattern(#[from] PatternError),
+    /// This build has not what was asked for.
+    #[error(
+        "this build of tensorseal cannot {what}: it was made without the feature {feature}. Build it with `--features {feature}`"
+    )]
+    NoFeature {
+        /// What was asked for, as a verb.
+        what: &'static str,
+        /// The Cargo feature that it takes.
+        feature: &'static str,
+    },
     /// A device was named that does not exist.
     #[error("{0}")]
     UnknownDevice(String),
@@ -337,7 +359,7 @@ pub enum FormatError {
 const SHOWN: usize = 160;
 
 /// Text that quotes a bundle, with control characters escaped, so that the bundle cannot write lines of its own.
-fn tame(text: &str) -> String {
+pub(crate) fn tame(text: &str) -> String {
     let shown = text.chars().take(SHOWN);
     let mut out: String =
         shown.map(|c| if c.is_control() { c.escape_debug().to_string() } else { c.to_string() }).collect();

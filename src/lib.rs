@@ -22,6 +22,9 @@ pub mod statement;
 pub mod time;
 
 pub mod key;
+#[cfg(feature = "sigstore-verify")]
+pub mod trust;
+
 pub mod report;
 pub mod resident;
 pub mod sign;
