@@ -255,14 +255,14 @@ def late_timestamp(bundle, _):
     keys = WORK / "keys"
     (folder / "serial").write_text("01\n")
     (folder / "openssl.cnf").write_text(
-        f"[tsa]\ndefault_tsa=late\n[late]\nserial={folder}/serial\nsigner_cert={keys}/tsa.pem\ncerts={keys}/tsa-root.pem\n"
+        f"[late]\nserial={folder}/serial\nsigner_cert={keys}/tsa.pem\ncerts={keys}/tsa-root.pem\n"
         f"signer_key={keys}/tsa.key\ndefault_policy=1.3.6.1.4.1.57264.2\nsigner_digest=sha256\ndigests=sha256\n"
         "ess_cert_id_alg=sha256\n"
     )
     (folder / "data").write_bytes(base64.b64decode(bundle["dsseEnvelope"]["signatures"][0]["sig"]))
     query = ["openssl", "ts", "-query", "-data", folder / "data", "-sha256", "-cert", "-out", folder / "query"]
     subprocess.run(query, check=True, capture_output=True)
-    reply = ["faketime", "+1 hour", "openssl", "ts", "-reply", "-config", folder / "openssl.cnf", "-section", "tsa",
+    reply = ["faketime", "+1 hour", "openssl", "ts", "-reply", "-config", folder / "openssl.cnf", "-section", "late",
              "-queryfile", folder / "query", "-out", folder / "reply"]  # fmt: skip
     subprocess.run(reply, check=True, capture_output=True)
     timestamps(bundle)[0] = {"signedTimestamp": base64.b64encode((folder / "reply").read_bytes()).decode()}
