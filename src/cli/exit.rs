@@ -39,6 +39,8 @@ impl From<&Error> for Exit {
     fn from(error: &Error) -> Self {
         match error {
             Error::Verify(_) => Self::No,
+            #[cfg(feature = "sigstore-verify")]
+            Error::Pattern(_) => Self::Usage,
             Error::IgnoresEverything { .. } | Error::UnknownDevice(_) => Self::Usage,
             _ => Self::NoAnswer,
         }

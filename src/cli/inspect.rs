@@ -6,8 +6,9 @@ use std::io::Read;
 use std::path::Path;
 
 use serde_json::json;
-use tensorseal::bundle::{Bundle, VerificationMaterial};
+use tensorseal::bundle::{Bundle, LogEntry, VerificationMaterial};
 use tensorseal::sign::{SignOptions, list};
+use tensorseal::time::UnixTime;
 use tensorseal::{Error, Manifest, VerifyError};
 
 use super::args::InspectArgs;
@@ -54,7 +55,9 @@ fn bundle(args: &InspectArgs) -> Result<String, Error> {
                 "verified": false,
                 "method": bundle.material().method(),
                 "key_hint": hint,
+                "claimed": claimed(&bundle).map(|(identity, issuer)| json!({"identity": identity, "issuer": issuer})),
                 "log_entries": entries,
+                "log": evidence.log_entries.iter().map(|entry| Logged::read(entry).json()).collect::<Vec<_>>(),
                 "timestamps": timestamps,
                 "predicate_type": manifest.version().predicate_type(),
                 "model_name": manifest.model(),
@@ -66,6 +69,49 @@ fn bundle(args: &InspectArgs) -> Result<String, Error> {
         return Ok(json::text(&report));
     }
     Ok(bundle_text(&bundle, &manifest, hint))
+}
+
+/// Whom a Sigstore certificate names, and whose word that is.
+#[cfg(feature = "sigstore-verify")]
+fn claimed(bundle: &Bundle) -> Option<(String, String)> {
+    tensorseal::verify::unverified_subject(bundle)
+}
+
+#[cfg(not(feature = "sigstore-verify"))]
+fn claimed(_: &Bundle) -> Option<(String, String)> {
+    None
+}
+
+/// What a log entry says of itself; `None` where it says nothing that can be shown.
+struct Logged {
+    kind: Option<String>,
+    index: Option<u64>,
+    integrated: Option<UnixTime>,
+}
+
+impl Logged {
+    fn read(entry: &LogEntry) -> Self {
+        let entry: serde_json::Value = serde_json::from_str(entry.as_json()).unwrap_or_default();
+        // 64-bit numbers are strings in the JSON of protobuf, and may be numbers.
+        let number =
+            |field: &str| entry[field].as_str().and_then(|text| text.parse().ok()).or_else(|| entry[field].as_u64());
+        let of_kind = |field: &str| entry["kindVersion"][field].as_str();
+        Self {
+            kind: of_kind("kind").map(|kind| format!("{kind} {}", of_kind("version").unwrap_or_default())),
+            index: number("logIndex"),
+            integrated: number("integratedTime").filter(|&at| at > 0).and_then(|at| at.try_into().ok()).map(UnixTime),
+        }
+    }
+
+    fn json(&self) -> serde_json::Value {
+        json!({"kind": self.kind, "index": self.index, "integrated": self.integrated.map(|at| at.to_string())})
+    }
+
+    fn text(&self) -> String {
+        let index = self.index.map_or_else(|| "of no number".to_owned(), |index| index.to_string());
+        let at = self.integrated.map_or_else(String::new, |at| format!(", integrated {at}"));
+        format!("{index} ({}){at}", self.kind.as_deref().unwrap_or("of no kind"))
+    }
 }
 
 fn resource(resource: &tensorseal::manifest::Resource) -> serde_json::Value {
@@ -83,7 +129,14 @@ fn bundle_text(bundle: &Bundle, manifest: &Manifest, hint: Option<&str>) -> Stri
     line("key hint", hint.unwrap_or("none").to_owned());
     let evidence = bundle.evidence();
     let (entries, timestamps) = (evidence.log_entries.len(), evidence.timestamps.len());
+    if let Some((identity, issuer)) = claimed(bundle) {
+        line("identity", identity);
+        line("issuer", issuer);
+    }
     line("log entries", entries.to_string());
+    for entry in &evidence.log_entries {
+        line("log entry", Logged::read(entry).text());
+    }
     line("timestamps", timestamps.to_string());
     line("statement", manifest.version().predicate_type().to_owned());
     line("model name", manifest.model().to_owned());

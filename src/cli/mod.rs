@@ -45,6 +45,7 @@ pub(crate) fn run() -> ExitCode {
     let exit = match &cli.command {
         Command::Sign(SignMethod::Key(args)) => sign::key(args),
         Command::Verify(VerifyMethod::Key(args)) => verify::key(args),
+        Command::Verify(VerifyMethod::Sigstore(args)) => verify::sigstore(args),
         Command::Digest(args) => digest::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Keygen(args) => keygen::run(args),

@@ -7,7 +7,7 @@ use tensorseal::manifest::Differences;
 use tensorseal::report::Report;
 use tensorseal::sign::Hashed;
 use tensorseal::source::FollowedLink;
-use tensorseal::verify::SignatureError;
+use tensorseal::verify::{Identity, SignatureError, SigstoreIdentity};
 use tensorseal::{Algorithm, DeviceKind, Difference, Error, VerifyError};
 
 use super::say::{self, detail, reason};
@@ -18,6 +18,9 @@ const SHOWN: usize = 20;
 /// The report of a verification, whether it ended in a yes or in differences.
 pub(super) fn report(report: &Report) {
     detail("signed by", &report.identity);
+    if let Identity::Sigstore(of) = &report.identity {
+        sigstore(of);
+    }
     let count = |n: usize| amount(n, "file", "files");
     let files = match report.serialization.method.shard_size() {
         Some(_) => format!("{} in {}", count(report.files), amount(report.resources, "signed shard", "signed shards")),
@@ -38,6 +41,28 @@ pub(super) fn report(report: &Report) {
     let unsigned = report.unsigned.iter().map(|name| (name.as_str(), String::new()));
     names("not signed", unsigned, "tolerated as you asked (--ignore-unsigned-files)");
     followed(&report.followed);
+}
+
+/// What Sigstore adds to a name.
+fn sigstore(of: &SigstoreIdentity) {
+    detail("signed at", of.signed_at);
+    if let Some(build) = &of.build {
+        let parts = [
+            ("", &build.repository),
+            (" at ", &build.reference),
+            (", commit ", &build.commit),
+            (", on ", &build.trigger),
+            (", runner ", &build.runner),
+        ];
+        let said = parts
+            .iter()
+            .filter_map(|(before, part)| part.as_deref().map(|part| format!("{before}{}", say::name(part))));
+        detail("built in", said.collect::<String>());
+    }
+    for entry in &of.log_entries {
+        detail("logged", format_args!("entry {} of {} ({})", entry.index, say::name(&entry.log), entry.kind));
+    }
+    detail("judged by", &of.trust_root);
 }
 
 /// What was hashed for a signature.

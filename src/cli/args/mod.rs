@@ -10,12 +10,13 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use tensorseal::selftest::Kind;
 
 pub(super) use sign::{SignArgs, SignKeyArgs, SignMethod, SingleFileArg};
-pub(super) use verify::{CheckArgs, DigestArg, VerifyArgs, VerifyKeyArgs, VerifyMethod};
+pub(super) use verify::{CheckArgs, DigestArg, VerifyArgs, VerifyKeyArgs, VerifyMethod, VerifySigstoreArgs};
 
 use crate::EXIT_CODES;
 
 // Headings of `--help`, in the order in which they are shown.
 const FILES: &str = "Which files";
+const TRUSTED: &str = "Whom to trust";
 const SIGNED: &str = "What is signed";
 const CHECKED: &str = "What is checked";
 const ENGINE: &str = "How digests are computed";

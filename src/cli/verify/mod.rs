@@ -1,11 +1,13 @@
 //! `verify`.
 
 mod key;
+mod sigstore;
 
 use tensorseal::verify::{DigestChoice, UncoveredFiles, UnsignedFiles, Verifier};
 use tensorseal::{Error, Report, Verified, VerifyError, VerifyOptions, verify};
 
 pub(super) use key::key;
+pub(super) use sigstore::sigstore;
 
 use super::args::{CheckArgs, DigestArg, ModelArgs, VerifyArgs};
 use super::device::{self, Work};
