@@ -21,6 +21,9 @@ pub mod statement;
 
 pub mod time;
 
+#[cfg(feature = "sigstore-sign")]
+pub mod net;
+
 pub mod key;
 #[cfg(feature = "sigstore-verify")]
 pub mod trust;

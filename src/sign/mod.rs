@@ -1,9 +1,12 @@
 //! Signing: hash the model, write the statement, sign it.
 
 mod key;
+#[cfg(feature = "sigstore-sign")]
+pub mod sigstore;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 pub use key::KeySigner;
@@ -50,6 +53,16 @@ pub enum SignError {
     /// The key cannot be used.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// Sigstore gave no signature.
+    #[cfg(feature = "sigstore-sign")]
+    #[error(transparent)]
+    Sigstore(#[from] Box<sigstore::SigstoreSignError>),
+}
+
+impl<S: Signer + ?Sized> Signer for Rc<S> {
+    fn sign(&self, payload: &[u8]) -> Result<Signature, SignError> {
+        (**self).sign(payload)
+    }
 }
 
 impl Bundle {

@@ -5,6 +5,8 @@
 //! of the two. A file, such as a private instance's, stands for itself alone.
 
 mod cache;
+#[cfg(feature = "sigstore-sign")]
+mod update;
 
 use std::fmt;
 use std::fs::OpenOptions;
@@ -16,6 +18,8 @@ pub use cache::{Fetched, cache_path, store};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use sigstore_trust_root::{SigstoreInstance, TrustedRoot};
+#[cfg(feature = "sigstore-sign")]
+pub use update::{Repository, Update, UpdateError};
 
 use crate::error::{FormatError, quoted, tame};
 use crate::json::{self, Object};
