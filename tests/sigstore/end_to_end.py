@@ -274,8 +274,8 @@ def late_timestamp(bundle, _):
 BOTH, V1, V2 = ("v1", "v2"), ("v1",), ("v2",)
 MUTATIONS = [
     ("tampered entry", BOTH, alter_entry, NO, ["log entry"]),
-    ("another signature's entry", BOTH, other_entry, NO, ["log entry"]),
-    ("tampered checkpoint: root hash", BOTH, checkpoint_root, NO, ["checkpoint"]),
+    ("another signature's entry", BOTH, other_entry, NO, ["log entry|hashedrekord entry"]),
+    ("tampered checkpoint: root hash", BOTH, checkpoint_root, NO, ["checkpoint|root hash"]),
     ("tampered checkpoint: signature", BOTH, checkpoint_signature, NO, ["checkpoint"]),
     ("missing checkpoint", BOTH, drop_checkpoint, NO, ["checkpoint"]),
     ("missing proof", BOTH, drop_proof, NO, ["inclusion proof"]),
@@ -286,7 +286,7 @@ MUTATIONS = [
     ("another signature's certificate", BOTH, other_certificate, NO, ["signature|certificate"]),
     ("certificate expired, no timestamp", V2, drop_timestamps, NO, ["says when it was signed"]),
     ("certificate expired, a time that nobody signed", V2, claim_time, NO, ["says when it was signed"]),
-    ("certificate expired before the timestamp", V2, late_timestamp, NO, ["certificate was good from"]),
+    ("certificate expired before the timestamp", V2, late_timestamp, NO, ["CertExpired|certificate was good from"]),
     ("tampered timestamp", V2, alter_timestamp, NO, ["timestamp"]),
     ("another signature's timestamp", V2, other_timestamp, NO, ["timestamp"]),
     ("missing promise, so no time", V1, drop_promise, NO, ["says when it was signed"]),
@@ -367,8 +367,9 @@ def shows_refusals(say, model):
             if change is late_timestamp and not shutil.which("faketime"):
                 say.skip(name, "faketime is not installed")
                 continue
-            bundle = json.loads((WORK / f"ours-{version}-2.sig").read_text())
-            change(bundle, json.loads((WORK / f"python-{version}-2.sig").read_text()))
+            # The other one is the later: its log entry is of a time at which this one's certificate was good, too.
+            bundle, other = (json.loads((WORK / f"ours-{version}-{number}.sig").read_text()) for number in (1, 2))
+            change(bundle, other)
             mutant = WORK / "mutant.sig"
             mutant.write_text(json.dumps(bundle))
             refused(say, name, version, model, mutant, "trusted_root.json", status, words)
