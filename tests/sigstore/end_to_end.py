@@ -16,6 +16,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import urllib.request
 
 WORK = pathlib.Path(os.environ["TENSORSEAL_SIGSTORE_WORK"])
 ISSUER = os.environ["TENSORSEAL_SIGSTORE_ISSUER"]
@@ -56,22 +57,28 @@ class Transcript:
             text = text.replace(long, short)
         return re.sub(r"eyJ[\w-]+\.[\w-]+\.[\w-]+", "TOKEN", text)
 
-    def check(self, name, command, *, status=0, words=(), beside=None, env=None, stdin=None):
-        """Runs `command`: it has to end with `status` and to print each of the regular expressions `words`."""
-        done = subprocess.run(
-            list(map(str, command)), env=os.environ | (env or {}), input=stdin, text=True, timeout=120,
-            stdin=None if stdin else subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+    def check(self, name, command, *, status=0, words=(), beside=None, env=None, absent=None, person=None):
+        """Runs `command`: it has to end with `status` and to print each of the regular expressions `words`.
+
+        `absent` is a file that it must not leave. `person` reads what it prints and may answer on its standard input.
+        """
+        with subprocess.Popen(
+            list(map(str, command)), env=os.environ | (env or {}), text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        ) as process:  # fmt: skip
+            printed = person(process) if person else ""
+            printed += process.communicate(timeout=120)[0]
         # Messages are wrapped nowhere, but their parts may stand on several lines.
-        flat = " ".join(done.stdout.split())
-        faults = [f"exit status {status} was expected"] * (done.returncode != status)
+        flat = " ".join(printed.split())
+        faults = [f"exit status {status} was expected"] * (process.returncode != status)
+        faults += [f"{absent.name} was written"] * bool(absent and absent.exists())
         faults += [f"no {word!r} in it" for word in words if not re.search(word, flat)]
         self.write(f"\n### {name}\n")
         shown = " ".join([f"{key}=.." for key in env or {}] + list(map(str, command)))
         self.write("    $ " + self.shorten(shown))
-        for line in self.shorten(done.stdout).splitlines():
+        for line in self.shorten(printed).splitlines():
             self.write("    " + line.rstrip())
-        self.write(f"    exit status {done.returncode}")
+        self.write(f"    exit status {process.returncode}")
         if beside:
             self.write(f"    (sigstore-python: {self.shorten(beside)})")
         self.note(faults)
@@ -105,9 +112,12 @@ def token(name, *options):
     return file
 
 
-def sign(model, signature, config, token_file):
-    return [TENSORSEAL, "sign", "sigstore", model, "--signature", signature, "--trust-config", WORK / config,
-            "--identity-token-file", token_file]  # fmt: skip
+def sign(model, signature, config, *how):
+    return [TENSORSEAL, "sign", "sigstore", model, "--signature", signature, "--trust-config", WORK / config, *how]
+
+
+def with_token(file):
+    return ["--identity-token-file", file]
 
 
 def verify(model, signature, root="trusted_root.json", *, identity=EMAIL, issuer=ISSUER, offline=True):
@@ -326,13 +336,88 @@ def shows_that_it_works(say, model):
     for version, config in (("v1", "trust_config_v1.json"), ("v2", "trust_config.json")):
         for number in (1, 2):
             signature = WORK / f"ours-{version}-{number}.sig"
-            say.check(f"tensorseal signs, Rekor {version}, {number}", sign(model, signature, config, token("ours")))
+            say.check(f"tensorseal signs, Rekor {version}, {number}", sign(model, signature, config, *with_token(token("ours"))))
         who = [re.escape(EMAIL), re.escape(ISSUER)]
         say.check(f"tensorseal verifies, Rekor {version}, no network", verify(model, signature), words=who)
         say.check(f"the same with the whole trust config, Rekor {version}", verify(model, signature, config), words=who)
         say.check(f"Python verifies ours, Rekor {version}", python_verify(model, signature, config))
         python_signature = WORK / f"python-{version}-2.sig"
         say.check(f"tensorseal verifies Python's, Rekor {version}", verify(model, python_signature), words=who)
+
+
+def pastes_the_code(process):
+    """The person who logs in out of band: visits the address that is shown, and pastes the code that is found there."""
+    printed = ""
+    for line in process.stdout:
+        printed += line
+        if address := re.search(r"http://\S+/auth\?\S+", line):
+            with urllib.request.urlopen(address[0], timeout=30) as page:
+                process.stdin.write(page.read().decode())
+            process.stdin.flush()
+            break
+    return printed
+
+
+def shows_ways_to_sign(say, model):
+    say.heading("Other ways to say who signs")
+    browser = {"BROWSER": f"{PYTHON} {HERE}/browser.py"}
+    secret = {"CLIENT_SECRET": "a secret"}
+    job = {"GITHUB_ACTIONS": "true", "ACTIONS_ID_TOKEN_REQUEST_URL": f"{ISSUER}/github?version=1",
+           "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "of the job"}  # fmt: skip
+    client = ["--client-id", "tensorseal", "--client-secret-env", "CLIENT_SECRET"]
+    for name, config, how, env, person, identity, issuer in (
+        ("a browser", "trust_config.json", [], browser, None, "browser@example.com", ISSUER),
+        ("a code that is copied", "trust_config.json", ["--oauth-force-oob"], {}, pastes_the_code, "browser@example.com", ISSUER),
+        ("another client with a secret", "trust_config_second.json", client, browser | secret, None, "browser@example.com",
+         SECOND_ISSUER),
+        ("a job on GitHub", "trust_config.json", ["--use-ambient-credentials"], job, None, "ambient@example.com", ISSUER),
+    ):  # fmt: skip
+        signature = WORK / "other-way.sig"
+        signature.unlink(missing_ok=True)
+        command = sign(model, signature, config, *how)
+        say.check(f"signs by way of {name}", command, env=env, person=person)
+        command = verify(model, signature, identity=identity, issuer=issuer)
+        say.check(f"and that verifies: {name}", command, words=[re.escape(identity), re.escape(issuer)])
+
+    say.heading("Refusals: signing")
+    config = json.loads((WORK / "trust_config.json").read_text())
+    foreign = json.loads((WORK / "foreign_trusted_root.json").read_text())
+    (WORK / "trust_config_foreign.json").write_text(json.dumps(config | {"trustedRoot": foreign}))
+    # Nobody listens on this port of loopback: it is reserved.
+    silent = [service | {"url": "http://127.0.0.1:1"} for service in config["signingConfig"]["rekorTlogUrls"]]
+    config["signingConfig"]["rekorTlogUrls"] = silent
+    (WORK / "trust_config_silent.json").write_text(json.dumps(config))
+    with urllib.request.urlopen(f"{ISSUER}/mint?email={EMAIL}&iss=http://127.0.0.1:1") as page:
+        (WORK / "unknown.token").write_bytes(page.read())
+    for name, config, how, env, words in (
+        ("an expired token", "trust_config.json", with_token(token("expired", "--lifetime=-60")), {}, ["expired"]),
+        ("a token for somebody else", "trust_config.json", with_token(token("audience", "--audience=x")), {}, ["audience|made out"]),
+        ("a token of an issuer that Fulcio does not know", "trust_config.json", with_token(WORK / "unknown.token"), {}, ["token|issuer"]),
+        ("the servers of another instance than the trust root's", "trust_config_foreign.json", with_token(token("again")), {},
+         ["trust|verif"]),
+        ("a log that does not answer", "trust_config_silent.json", with_token(token("again")), {}, ["127.0.0.1:1"]),
+        ("a wrong client secret", "trust_config_second.json", client, browser | {"CLIENT_SECRET": "wrong"}, ["invalid_client"]),
+    ):  # fmt: skip
+        signature = WORK / "refused.sig"
+        command = sign(model, signature, config, *how)
+        say.check(f"refused: {name}", command, status=NO_ANSWER, words=words, env=env, absent=signature)
+
+
+def shows_updates(say, model):
+    say.heading("The trust root by TUF")
+    root, out = os.environ["TENSORSEAL_SIGSTORE_TUF_ROOT"], WORK / "updated.json"
+    for name, suffix in (("fetched", ""), ("fetched past a new root", "-rotated")):
+        out.unlink(missing_ok=True)
+        say.check(name, [TENSORSEAL, "trust", "update", "--url", TUF + suffix, "--root", root, "--out", out])
+        say.check("and that verifies", verify(model, WORK / "ours-v2-2.sig", out.name), words=[re.escape(EMAIL)])
+    out.unlink(missing_ok=True)
+    for name, suffix, words in (
+        ("somebody else's repository", "-foreign", ["sign|threshold"]),
+        ("an expired repository", "-expired", ["expired"]),
+        ("no repository", "-none", ["404|not found|No such|does not exist"]),
+    ):
+        command = [TENSORSEAL, "trust", "update", "--url", TUF + suffix, "--root", root, "--out", out]
+        say.check(f"refused: {name}", command, status=NO_ANSWER, words=words, absent=out)
 
 
 def shows_refusals(say, model):
@@ -404,7 +489,9 @@ def main():
         say.skip("verification with no network", "unshare -rn does not work here")
     model = make_model()
     shows_that_it_works(say, model)
+    shows_ways_to_sign(say, model)
     shows_refusals(say, model)
+    shows_updates(say, model)
     say.write()
     skipped = f", {say.skipped} skipped" if say.skipped else ""
     say.write(f"{say.passed} passed, {say.failed} failed{skipped}")

@@ -200,7 +200,7 @@ def trusted_root(keys, urls, start):
     }
 
 
-def signing_config(urls, start, *, rekor):
+def signing_config(urls, start, *, rekor, issuer="ISSUER"):
     """Where to sign: with Rekor v2 and the timestamp authority, or with Rekor v1, which tells the time itself."""
 
     def service(url, version):
@@ -209,7 +209,7 @@ def signing_config(urls, start, *, rekor):
     config = {
         "mediaType": "application/vnd.dev.sigstore.signingconfig.v0.2+json",
         "caUrls": [service(urls["FULCIO"], 1)],
-        "oidcUrls": [service(urls["ISSUER"], 1)],
+        "oidcUrls": [service(urls[issuer], 1)],
         "rekorTlogUrls": [service(urls[f"REKOR_V{rekor}"], rekor)],
         "rekorTlogConfig": {"selector": "ANY"},
     }
@@ -414,18 +414,21 @@ class Instance:
         root = trusted_root(keys, urls, start)
         # What another instance at the same addresses would have: as good as this one, but not the one that signed.
         foreign = trusted_root(Keys(self.work / "foreign-keys"), urls, start)
-        configs = {2: signing_config(urls, start, rekor=2), 1: signing_config(urls, start, rekor=1)}
+        configs = {
+            "": signing_config(urls, start, rekor=2),
+            "_v1": signing_config(urls, start, rekor=1),
+            "_second": signing_config(urls, start, rekor=2, issuer="SECOND_ISSUER"),
+        }
         files = {
             "trusted_root.json": root,
             "foreign_trusted_root.json": foreign,
-            "signing_config.json": configs[2],
-            "signing_config_v1.json": configs[1],
         }
-        for suffix, version in (("", 2), ("_v1", 1)):
+        for suffix, config in configs.items():
+            files[f"signing_config{suffix}.json"] = config
             files[f"trust_config{suffix}.json"] = {
                 "mediaType": "application/vnd.dev.sigstore.clienttrustconfig.v0.1+json",
                 "trustedRoot": root,
-                "signingConfig": configs[version],
+                "signingConfig": config,
             }
         for name, content in files.items():
             (self.work / name).write_text(json.dumps(content, indent=2) + "\n")
@@ -436,9 +439,9 @@ class Instance:
             "signing_config.v0.2.json": (self.work / "signing_config.json").read_bytes(),
         }
         signer = repository.write(web / "tuf", targets)
-        repository.write(web / "tuf-rotated", targets, root_signer=signer)
+        repository.write(web / "tuf-rotated", targets, after=signer)
         repository.write(web / "tuf-foreign", targets)
-        repository.write(web / "tuf-expired", targets, days=-1)
+        repository.write(web / "tuf-expired", targets, days=-1, after=signer)
 
         paths = {
             "WORK": self.work,

@@ -16,11 +16,11 @@ from tuf.api.metadata import (
 ROLES = ("root", "targets", "snapshot", "timestamp")
 
 
-def write(folder, targets, *, days=30, root_signer=None):
-    """Makes a repository in `folder` that hands out the files `targets` (name to bytes), and returns its root signer.
+def write(folder, targets, *, days=30, after=None):
+    """Makes a repository in `folder` that hands out the files `targets` (name to bytes), and returns its root's signer.
 
-    Its metadata expires in `days`, which may lie in the past. With the `root_signer` of another repository, this
-    one's root.json is signed by that one's key as its version 2, so that clients of the other one follow it here.
+    Its metadata expires in `days`, which may lie in the past. With `after`, the signer of another repository's root,
+    this one's root is version 2 of that one's, so that clients of that one follow it here.
     """
     expires = datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0) + datetime.timedelta(days=days)
     signers = {role: CryptoSigner.generate_ed25519() for role in ROLES}
@@ -28,7 +28,7 @@ def write(folder, targets, *, days=30, root_signer=None):
 
     # The root itself never expires here: what has expired is what the test is about.
     lasting = datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0) + datetime.timedelta(days=365)
-    root = Root(expires=lasting, consistent_snapshot=True, version=2 if root_signer else 1)
+    root = Root(expires=lasting, consistent_snapshot=True, version=2 if after else 1)
     for role in ROLES:
         root.add_key(signers[role].public_key, role)
 
@@ -46,8 +46,8 @@ def write(folder, targets, *, days=30, root_signer=None):
     for role, content in signed.items():
         metadata = Metadata(content)
         metadata.sign(signers[role])
-        if role == "root" and root_signer:
-            metadata.sign(root_signer, append=True)
+        if role == "root" and after:
+            metadata.sign(after, append=True)
         name = f"{role}.json" if role == "timestamp" else f"{content.version}.{role}.json"
         metadata.to_file(str(folder / name))
     return signers["root"]
