@@ -71,7 +71,8 @@ class Transcript:
         # Messages are wrapped nowhere, but their parts may stand on several lines.
         flat = " ".join(printed.split())
         faults = [f"exit status {status} was expected"] * (process.returncode != status)
-        faults += [f"{absent.name} was written"] * bool(absent and absent.exists())
+        if absent and absent.exists():
+            faults.append(f"{absent.name} was written")
         faults += [f"no {word!r} in it" for word in words if not re.search(word, flat)]
         self.write(f"\n### {name}\n")
         shown = " ".join([f"{key}=.." for key in env or {}] + list(map(str, command)))
@@ -365,12 +366,12 @@ def shows_ways_to_sign(say, model):
     job = {"GITHUB_ACTIONS": "true", "ACTIONS_ID_TOKEN_REQUEST_URL": f"{ISSUER}/github?version=1",
            "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "of the job"}  # fmt: skip
     client = ["--client-id", "tensorseal", "--client-secret-env", "CLIENT_SECRET"]
+    logged_in, ambient = "browser@example.com", "ambient@example.com"
     for name, config, how, env, person, identity, issuer in (
-        ("a browser", "trust_config.json", [], browser, None, "browser@example.com", ISSUER),
-        ("a code that is copied", "trust_config.json", ["--oauth-force-oob"], {}, pastes_the_code, "browser@example.com", ISSUER),
-        ("another client with a secret", "trust_config_second.json", client, browser | secret, None, "browser@example.com",
-         SECOND_ISSUER),
-        ("a job on GitHub", "trust_config.json", ["--use-ambient-credentials"], job, None, "ambient@example.com", ISSUER),
+        ("a browser", "trust_config.json", [], browser, None, logged_in, ISSUER),
+        ("a code that is copied", "trust_config.json", ["--oauth-force-oob"], {}, pastes_the_code, logged_in, ISSUER),
+        ("another client with a secret", "trust_config_second.json", client, browser | secret, None, logged_in, SECOND_ISSUER),
+        ("a job on GitHub", "trust_config.json", ["--use-ambient-credentials"], job, None, ambient, ISSUER),
     ):  # fmt: skip
         signature = WORK / "other-way.sig"
         signature.unlink(missing_ok=True)
@@ -389,17 +390,19 @@ def shows_ways_to_sign(say, model):
     (WORK / "trust_config_silent.json").write_text(json.dumps(config))
     with urllib.request.urlopen(f"{ISSUER}/mint?email={EMAIL}&iss=http://127.0.0.1:1") as page:
         (WORK / "unknown.token").write_bytes(page.read())
+    good, expired = with_token(token("again")), with_token(token("expired", "--lifetime=-60"))
+    audience, unknown = with_token(token("audience", "--audience=x")), with_token(WORK / "unknown.token")
+    wrong = browser | {"CLIENT_SECRET": "wrong"}
     for name, config, how, env, words in (
-        ("an expired token", "trust_config.json", with_token(token("expired", "--lifetime=-60")), {}, ["expired"]),
-        ("a token for somebody else", "trust_config.json", with_token(token("audience", "--audience=x")), {}, ["audience|made out"]),
-        ("a token of an issuer that Fulcio does not know", "trust_config.json", with_token(WORK / "unknown.token"), {}, ["token|issuer"]),
-        ("the servers of another instance than the trust root's", "trust_config_foreign.json", with_token(token("again")), {},
-         ["trust|verif"]),
-        ("a log that does not answer", "trust_config_silent.json", with_token(token("again")), {}, ["127.0.0.1:1"]),
-        ("a wrong client secret", "trust_config_second.json", client, browser | {"CLIENT_SECRET": "wrong"}, ["invalid_client"]),
-    ):  # fmt: skip
+        ("an expired token", "", expired, {}, ["expired"]),
+        ("a token for somebody else", "", audience, {}, ["audience|made out"]),
+        ("a token of an issuer that Fulcio does not know", "", unknown, {}, ["token|issuer"]),
+        ("servers of another instance than the trust root's", "_foreign", good, {}, ["trust|verif"]),
+        ("a log that does not answer", "_silent", good, {}, ["127.0.0.1:1"]),
+        ("a wrong client secret", "_second", client, wrong, ["invalid_client"]),
+    ):
         signature = WORK / "refused.sig"
-        command = sign(model, signature, config, *how)
+        command = sign(model, signature, f"trust_config{config}.json", *how)
         say.check(f"refused: {name}", command, status=NO_ANSWER, words=words, env=env, absent=signature)
 
 
@@ -460,7 +463,8 @@ def shows_refusals(say, model):
             refused(say, name, version, model, mutant, "trusted_root.json", status, words)
 
     say.heading("Refusals: who is trusted")
-    good, foreign = (json.loads((WORK / f"{name}.json").read_text()) for name in ("trusted_root", "foreign_trusted_root"))
+    names = ("trusted_root", "foreign_trusted_root")
+    good, foreign = (json.loads((WORK / f"{name}.json").read_text()) for name in names)
     for name, part, status, words in FOREIGN:
         root = foreign if part is None else good | {part: foreign[part]}
         (WORK / "mixed_root.json").write_text(json.dumps(root))
