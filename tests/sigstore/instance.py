@@ -77,7 +77,8 @@ class Keys:
         self.fulcio = self.authority("fulcio", "codeSigning")
         self.tsa = self.timestamp_authority()
         for name in ("ct", "rekor-v1"):
-            openssl("genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", folder / f"{name}.key")
+            curve = "ec_paramgen_curve:P-256"
+            openssl("genpkey", "-algorithm", "EC", "-pkeyopt", curve, "-out", folder / f"{name}.key")
         openssl("genpkey", "-algorithm", "ed25519", "-out", folder / "rekor-v2.key")
 
     def path(self, name):
