@@ -85,6 +85,10 @@ pub enum Error {
     #[cfg(feature = "sigstore-verify")]
     #[error(transparent)]
     Trust(#[from] TrustError),
+    /// A trust root could not be fetched.
+    #[cfg(feature = "sigstore-sign")]
+    #[error(transparent)]
+    Update(#[from] crate::trust::UpdateError),
     /// A regular expression of names cannot be used.
     #[cfg(feature = "sigstore-verify")]
     #[error(transparent)]

@@ -1,6 +1,5 @@
 //! The one place that opens connections: bounded in time and in bytes, to `https:` or to this machine alone.
 
-use std::error::Error as _;
 use std::future::Future;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -243,18 +242,13 @@ pub(crate) fn shown(url: &Url) -> String {
     url.into()
 }
 
-/// An error of the HTTP library with its causes: its own text alone names none.
+/// What is at the bottom of an error of the HTTP library: what lies above it only says that a request failed.
 fn causes(error: &sigstore_sign::reqwest::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.ends_with(&next) {
-            text = format!("{text}: {next}");
-        }
-        cause = error.source();
+    let mut deepest: &dyn std::error::Error = error;
+    while let Some(cause) = deepest.source() {
+        deepest = cause;
     }
-    text
+    deepest.to_string()
 }
 
 #[cfg(test)]

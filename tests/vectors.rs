@@ -77,7 +77,7 @@ cert-root         | m          | prime256v1 |                              | 1 |
 cert-self         | m          | prime256v1 |                              | 1 | certificate method                         | - | certificates are a later issue
 cert-serverauth_ds | m         | prime256v1 |                              | 1 | certificate method                         | - | certificates are a later issue
 p11c              | m          | prime256v1 |                              | 1 | certificate method                         | - | PKCS#11 with a certificate: a later issue
-sgbad             | m          | prime256v1 |                              | 1 | sigstore method                            | - | Sigstore: a later issue
+sgbad             | m          | prime256v1 |                              | 1 | sigstore method                            | - | a Sigstore bundle; `verify sigstore` refuses it too (tests/sigstore_verify.rs)
 f-abs             | mo2        | prime256v1 |                              | 1 | it is absolute                             | ValueError: Signature mismatch: [\"Missing | names a file outside the model
 f-abs             | mo2        | prime256v1 | --ignore-unsigned-files      | 1 | it is absolute                             | ValueError: Signature mismatch: [\"Missing | in every mode
 f-alg             | mo2        | prime256v1 |                              | 1 | algorithm \"sha512\"                       | ValueError: Signature mismatch: [\"Hash | the resources' algorithm is not hash_type's
@@ -309,7 +309,7 @@ fn the_specifications_own_vectors() {
         ("invalid/empty", "malformed: EOF"),
         ("invalid/missing-envelope", "missing field `dsseEnvelope`"),
         ("invalid/missing-verification-material", "missing field `verificationMaterial`"),
-        // Only Sigstore signatures need log entries, and those are a later issue: refused for the method.
+        // Only Sigstore signatures need log entries: here it is refused for the method, by `verify sigstore` for the entries.
         ("invalid/missing-tlog-entries", "sigstore method"),
         // It was not signed again after the change, so that the signature already fails; `inspect` sees the type.
         ("invalid-payload/wrong-predicate", "invalid signature"),

@@ -126,6 +126,8 @@ fn kind(error: &Error) -> &'static str {
         Error::Sign(_) => "sign",
         #[cfg(feature = "sigstore-verify")]
         Error::Trust(_) => "trust-root",
+        #[cfg(feature = "sigstore-sign")]
+        Error::Update(_) => "trust-root",
         #[cfg(feature = "sigstore-verify")]
         Error::Pattern(_) => "usage",
         Error::NoFeature { .. } => "feature",
@@ -165,7 +167,7 @@ fn differences(differences: &Differences) -> Value {
     differences.0.iter().map(|(name, difference)| one(name.as_str(), difference)).collect()
 }
 
-fn identity(identity: &Identity) -> Value {
+pub(super) fn identity(identity: &Identity) -> Value {
     match identity {
         Identity::Key { curve, fingerprint } => json!({"curve": curve.name(), "fingerprint": fingerprint}),
         Identity::Certificate(of) => json!({

@@ -13,9 +13,12 @@ mod man;
 mod password;
 mod progress;
 mod say;
+#[cfg(feature = "sigstore-sign")]
+mod secret;
 mod selftest;
 mod sign;
 mod tell;
+mod trust;
 mod verify;
 
 use std::ffi::OsString;
@@ -27,7 +30,7 @@ use tensorseal::source::SymlinkPolicy;
 use tensorseal::verify::GitFiles;
 use tensorseal::{Error, VerifyError};
 
-use args::{Cli, Command, ModelArgs, SignMethod, VerifyMethod};
+use args::{Cli, Command, ModelArgs, SignMethod, TrustCommand, VerifyMethod};
 use argv::CommandLine;
 use exit::Exit;
 
@@ -44,8 +47,11 @@ pub(crate) fn run() -> ExitCode {
     say::set_level(cli.log_level);
     let exit = match &cli.command {
         Command::Sign(SignMethod::Key(args)) => sign::key(args),
+        Command::Sign(SignMethod::Sigstore(args)) => sign::sigstore(args),
         Command::Verify(VerifyMethod::Key(args)) => verify::key(args),
         Command::Verify(VerifyMethod::Sigstore(args)) => verify::sigstore(args),
+        Command::Trust(TrustCommand::Update(args)) => trust::update(args),
+        Command::Trust(TrustCommand::Show(args)) => trust::show(args),
         Command::Digest(args) => digest::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Keygen(args) => keygen::run(args),

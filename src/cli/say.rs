@@ -43,6 +43,12 @@ pub(super) fn detail(label: &str, text: impl fmt::Display) {
     line(LogLevel::Info, format_args!("  {label:<13}{}", tame(&text.to_string())));
 }
 
+/// What a person must read to go on, alone on its line so that it can be copied.
+#[cfg(feature = "sigstore-sign")]
+pub(super) fn request(text: &str) {
+    line(LogLevel::Critical, tame(text));
+}
+
 /// Writes to standard output. A reader that has closed the pipe has what it wanted (`| head`).
 pub(super) fn out(text: &str) -> std::io::Result<()> {
     let mut stdout = anstream::stdout().lock();

@@ -15,6 +15,16 @@ use super::say::{self, detail, reason};
 /// At most this many names of a list are shown; `--json` has all.
 const SHOWN: usize = 20;
 
+/// What came of a signature by Sigstore, after it was verified.
+#[cfg(feature = "sigstore-sign")]
+pub(super) fn receipt(receipt: &tensorseal::sign::sigstore::Receipt) {
+    detail("signed by", &receipt.identity);
+    if let Identity::Sigstore(of) = &receipt.identity {
+        sigstore(of);
+    }
+    detail("certificate", format_args!("from {} to {}", receipt.not_before, receipt.not_after));
+}
+
 /// The report of a verification, whether it ended in a yes or in differences.
 pub(super) fn report(report: &Report) {
     detail("signed by", &report.identity);

@@ -210,7 +210,8 @@ mod tests {
             assert!(load(&path).unwrap_err().to_string().contains("others may write"), "{of:?} {mode:o}");
         }
         kept(folder.path(), "public-good", at, root);
-        fs::rename(&path, folder.path().join("other")).unwrap();
+        fs::copy(&path, folder.path().join("other")).unwrap();
+        fs::remove_file(&path).unwrap();
         symlink("other", &path).unwrap();
         assert!(load(&path).unwrap_err().to_string().contains("not a regular file"));
         let other = Path::new("/proc/1").metadata().unwrap();

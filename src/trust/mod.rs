@@ -5,6 +5,7 @@
 //! of the two. A file, such as a private instance's, stands for itself alone.
 
 mod cache;
+mod contents;
 #[cfg(feature = "sigstore-sign")]
 mod update;
 
@@ -15,6 +16,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 pub use cache::{Fetched, cache_path, store};
+pub use contents::{Role, Trusted};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use sigstore_trust_root::{SigstoreInstance, TrustedRoot};

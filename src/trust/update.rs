@@ -384,13 +384,13 @@ impl sigstore_tuf::Repository for Silent {
     }
 }
 
-/// An error with its causes: its own text names none.
+/// An error and what is at the bottom of it; what lies between says the same in other words.
 fn told(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
+    let mut deepest = error;
+    while let Some(cause) = deepest.source() {
+        deepest = cause;
     }
-    text
+    let (first, last) = (error.to_string(), deepest.to_string());
+    let first = first.trim_start_matches("transport error: ");
+    if first == last { last } else { format!("{last} ({first})") }
 }

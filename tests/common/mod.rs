@@ -5,6 +5,8 @@
 #[cfg(feature = "cuda")]
 pub(crate) mod fakecuda;
 pub(crate) mod forge;
+#[cfg(feature = "sigstore-verify")]
+pub(crate) mod sigstore;
 
 use std::ffi::OsStr;
 use std::fs;
@@ -22,7 +24,7 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    fn of(output: &Output) -> Self {
+    pub(crate) fn of(output: &Output) -> Self {
         let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
         Self { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
     }
@@ -32,13 +34,19 @@ impl Run {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("no JSON ({error}): {self:?}"))
     }
 
+    /// Whether what was printed contains `words`. Columns are a matter of layout, which the snapshots of tests/cli hold.
+    pub(crate) fn said(&self, words: &str) -> bool {
+        let plain = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        [&self.stdout, &self.stderr].iter().any(|text| plain(text).contains(&plain(words)))
+    }
+
     /// Panics unless the exit code is `code` and what was printed contains `words`.
     #[track_caller]
     pub(crate) fn expect(&self, code: i32, words: &str, about: &str) {
-        // Columns are a matter of layout, which the snapshots of tests/cli hold.
-        let plain = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
-        let said = [&self.stdout, &self.stderr].iter().any(|text| plain(text).contains(&plain(words)));
-        assert!(self.code == Some(code) && said, "{about}: wanted exit {code} and {words:?}, got {self:#?}");
+        assert!(
+            self.code == Some(code) && self.said(words),
+            "{about}: wanted exit {code} and {words:?}, got {self:#?}"
+        );
     }
 }
 
@@ -61,7 +69,7 @@ pub(crate) fn program<S: AsRef<OsStr>>(folder: &Path, name: impl AsRef<OsStr>, a
 }
 
 /// Says that a test did not run, or fails where the caller demands that all do.
-fn missing(what: &str) {
+pub(crate) fn missing(what: &str) {
     assert!(std::env::var_os("TENSORSEAL_REQUIRE_PEERS").is_none_or(|v| v != "1"), "{what}, and it is required");
     // Printed past the test harness' capture: a test that did not run must not look like one that passed.
     let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("skipped: {what}\n").as_bytes());

@@ -94,6 +94,12 @@ pub enum SigstoreSignError {
         /// What the system said.
         source: io::Error,
     },
+    /// A token or a client secret cannot be had.
+    #[error("{why}")]
+    Secret {
+        /// Why, without any of it.
+        why: String,
+    },
     /// The token is no good.
     #[error("the identity token cannot be used: {0}")]
     Token(TokenError),

@@ -36,7 +36,7 @@ use crate::bundle::{Bundle, VerificationMaterial};
 use crate::net::{Net, NetError};
 use crate::time::UnixTime;
 use crate::trust::{Instance, Repository, TrustRoot};
-use crate::verify::{Identity, SigstoreIdentity, SigstoreVerifier};
+use crate::verify::{Identity, SigstoreVerifier};
 
 /// The longest file that is read as a token, in bytes.
 const LONGEST: u64 = 64 << 10;
@@ -110,7 +110,7 @@ impl Sigstore {
 #[non_exhaustive]
 pub struct Receipt {
     /// Who signed, by which log and when.
-    pub identity: SigstoreIdentity,
+    pub identity: Identity,
     /// From when the certificate is good.
     pub not_before: UnixTime,
     /// Until when. A verifier does not mind that it is over, since the time of the signature is known.
@@ -143,6 +143,19 @@ impl SigstoreOptions {
             timeout: crate::net::DEFAULT_TIMEOUT,
             patience: LOGIN_TIMEOUT,
         }
+    }
+
+    /// Whether a token that is at hand is good now: to be asked before anything else takes time.
+    ///
+    /// # Errors
+    /// [`SigstoreSignError`] if there is one and it is not.
+    pub fn check(&self) -> Result<(), SigstoreSignError> {
+        let token = match &self.credentials {
+            Credentials::Token(token) => token.clone(),
+            Credentials::File(path) => read(path)?,
+            Credentials::Ambient | Credentials::Login { .. } => return Ok(()),
+        };
+        token.check(&self.client.id, UnixTime::now()).map_err(SigstoreSignError::Token)
     }
 }
 
@@ -291,7 +304,7 @@ impl SigstoreSigner {
         };
         let validity = certificate.tbs_certificate.validity;
         let (not_before, not_after) = (of_time(validity.not_before), of_time(validity.not_after));
-        Ok(Receipt { identity: (**of).clone(), not_before, not_after })
+        Ok(Receipt { identity: verified.identity().clone(), not_before, not_after })
     }
 
     /// Which server is at fault, and how.

@@ -72,6 +72,9 @@ pub enum LoginError {
         "cannot log in: there is no terminal and no browser here. Give a token with --identity-token-file or --identity-token-env, or use --use-ambient-credentials on a CI system"
     )]
     Nobody,
+    /// The user copied nothing.
+    #[error("no code was given; run it again, and paste the code that the browser shows")]
+    NoCode,
     /// This machine got in the way.
     #[error("cannot log in: {doing}: {source}")]
     Io {

@@ -1,17 +1,22 @@
 //! What Fulcio wrote into a signing certificate (sigstore/fulcio, docs/certificate-specification.md and oid-info.md), read
 //! more strictly than the crate does: one name, one issuer, no extension twice.
 
+use std::ops::Range;
+
 use sigstore_verify::crypto::x509::FulcioCiClaims;
 use x509_cert::Certificate;
 use x509_cert::der::asn1::{ObjectIdentifier, OctetStringRef, Utf8StringRef};
 use x509_cert::der::{Decode, Encode};
 use x509_cert::ext::pkix::name::GeneralName;
-use x509_cert::ext::pkix::{KeyUsage, SubjectAltName};
+use x509_cert::ext::pkix::{ExtendedKeyUsage, KeyUsage, SubjectAltName};
 
 use crate::error::tame;
+use crate::time::UnixTime;
 use crate::verify::BuildClaims;
 
 const KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.15");
+const EXTENDED_KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.37");
+const CODE_SIGNING: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.3");
 const ALTERNATIVE_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.17");
 /// The issuer as bare text, in certificates of old.
 const ISSUER_OLD: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.57264.1.1");
@@ -84,15 +89,34 @@ impl Leaf {
     pub(super) fn may_sign(&self) -> Result<(), String> {
         let usage = self.extension(KEY_USAGE)?.ok_or("it has no key usage")?;
         let usage = KeyUsage::from_der(usage).map_err(|_| "its key usage is malformed")?;
-        if usage.digital_signature() { Ok(()) } else { Err("its key usage is not digitalSignature".to_owned()) }
+        if !usage.digital_signature() {
+            return Err("its key usage is not digitalSignature".to_owned());
+        }
+        let purposes = self.extension(EXTENDED_KEY_USAGE)?.ok_or("it has no extended key usage")?;
+        let ExtendedKeyUsage(purposes) =
+            ExtendedKeyUsage::from_der(purposes).map_err(|_| "its extended key usage is malformed")?;
+        if purposes.contains(&CODE_SIGNING) {
+            Ok(())
+        } else {
+            Err("its extended key usage is not codeSigning".to_owned())
+        }
     }
 
     /// The log that its first SCT names, in hexadecimal: a list of SCTs, each a version and the log's id to begin with
     /// (RFC 6962, sections 3.2 and 3.3).
     pub(super) fn ct_log(&self) -> Option<[u8; 32]> {
-        let list = self.extension(SCT_LIST).ok()??;
-        let list = OctetStringRef::from_der(list).ok()?;
-        list.as_bytes().get(5..37)?.try_into().ok()
+        self.first_sct(5..37)?.try_into().ok()
+    }
+
+    /// When that log signed, which its first SCT has in milliseconds after the id.
+    pub(super) fn ct_time(&self) -> Option<UnixTime> {
+        let milliseconds = u64::from_be_bytes(self.first_sct(37..45)?.try_into().ok()?);
+        i64::try_from(milliseconds / 1000).ok().map(UnixTime)
+    }
+
+    fn first_sct(&self, part: Range<usize>) -> Option<&[u8]> {
+        let list = OctetStringRef::from_der(self.extension(SCT_LIST).ok()??).ok()?;
+        list.as_bytes().get(part)
     }
 
     /// When it is good, in seconds since 1970.

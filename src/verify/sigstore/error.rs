@@ -140,6 +140,12 @@ pub enum SigstoreError {
         /// The trust root.
         trust: TrustSource,
     },
+    /// A timestamp is of another signature.
+    #[error("the RFC 3161 timestamp is of another signature: {why}. Get the signature anew")]
+    OtherTimestamp {
+        /// The two hashes.
+        why: String,
+    },
     /// Nobody trusted says when it was signed.
     #[error("nobody trusted says when it was signed: {why}. Judged by {trust}; {}", .trust.remedy())]
     NoTime {
@@ -185,10 +191,16 @@ impl SigstoreError {
         let tame = |text: String| tame(&text);
         match error {
             Error::SignatureInvalid(_) => Self::Signature,
+            // The statement is its own artifact here, so that only a log entry can be about another.
+            Error::ArtifactMismatch(why) => Self::EntryMismatch { why: tame(why) },
             Error::Certificate(error) => Self::of_certificate(error, trust()),
             Error::TransparencyLog(error) => Self::of_log(error, trust()),
             Error::Timestamp(TimestampError::NoVerifiedTimestamp(why)) => {
                 Self::NoTime { why: tame(why), trust: trust() }
+            }
+            // Only the advice hangs on this word: whatever it is, the answer is no.
+            Error::Timestamp(TimestampError::Invalid(why)) if why.contains("message hash mismatch") => {
+                Self::OtherTimestamp { why: tame(why) }
             }
             Error::Timestamp(TimestampError::Invalid(why)) => Self::Timestamp { why: tame(why), trust: trust() },
             Error::Timestamp(error) => Self::Timestamp { why: tame(error.to_string()), trust: trust() },

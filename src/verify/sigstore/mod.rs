@@ -5,6 +5,7 @@
 //! it names, that the certificate has one name, and who that is. `docs/sigstore.md` lists all checks in order.
 
 mod certificate;
+mod entry;
 mod error;
 mod pattern;
 
@@ -27,6 +28,9 @@ use crate::digest::{Algorithm, Digest, hex};
 use crate::error::tame;
 use crate::time::UnixTime;
 use crate::trust::{TrustError, TrustRoot, TrustSource};
+
+/// By how many seconds an authority's clock may be ahead of this machine's: a signature may be verified as soon as it is made.
+const SKEW: i64 = 300;
 
 /// Trusts signatures of certain identities under a trust root.
 pub struct SigstoreVerifier {
@@ -86,12 +90,12 @@ impl SigstoreVerifier {
             }
         }
         let leaf = Leaf::parse(der).map_err(|why| SigstoreError::Certificate { why })?;
+        let profile = |why| SigstoreError::Certificate { why };
+        leaf.may_sign().map_err(profile)?;
         let result = self
             .checker
             .verify(Sha256Hash::new(subject), &wire, &VerificationPolicy::any_identity())
             .map_err(|error| self.explain(error, &leaf))?;
-        let profile = |why| SigstoreError::Certificate { why };
-        leaf.may_sign().map_err(profile)?;
         let subject = leaf.subject().map_err(profile)?;
         // The crate read the same certificate; it knows two of the three kinds of names.
         if result.identity().is_some_and(|name| name.as_str() != subject.identity)
@@ -109,7 +113,11 @@ impl SigstoreVerifier {
                 return Err(SigstoreError::Unchecked { what });
             }
         }
+        for (entry, text) in entries.iter().zip(&bundle.evidence().log_entries) {
+            entry::check(entry, text.as_json(), &self.source)?;
+        }
         let log_entries = entries.iter().map(|entry| self.record(entry)).collect::<Result<_, _>>()?;
+        self.timely(&leaf, &result, entries)?;
         let identity = SigstoreIdentity {
             identity: subject.identity,
             issuer: subject.issuer,
@@ -131,6 +139,36 @@ impl SigstoreVerifier {
         if !issuer.matches(&found.issuer) {
             let (expected, found, identity) = (issuer.to_string(), found.issuer.clone(), found.identity.clone());
             return Err(SigstoreError::Issuer { expected, found, identity });
+        }
+        Ok(())
+    }
+
+    /// Whether the times fit that the crate does not compare: those of keys of logs, and now.
+    fn timely(
+        &self,
+        leaf: &Leaf,
+        result: &VerificationResult,
+        entries: &[TransparencyLogEntry],
+    ) -> Result<(), SigstoreError> {
+        let (times, now) = (result.verified_timestamps(), UnixTime::now());
+        let to_come = |at: &UnixTime| at.0 > now.0.saturating_add(SKEW);
+        if let Some(at) = times.iter().map(|at| UnixTime(at.as_second())).find(to_come) {
+            let why = format!("it is of {at}, and this machine's clock says {now}");
+            return Err(SigstoreError::Timestamp { why, trust: self.source.clone() });
+        }
+        // RFC 6962, section 5.2.
+        if let Some(at) = leaf.ct_time().filter(to_come) {
+            return Err(SigstoreError::Sct { why: format!("it is of {at}, and this machine's clock says {now}") });
+        }
+        for entry in entries {
+            let id = &entry.log_id.key_id;
+            let log = self.root.tlogs.iter().find(|log| log.log_id.key_id == *id);
+            let valid = log.and_then(|log| log.public_key.valid_for);
+            // Whoever finds the key of a log that was given up must not be able to add to it.
+            if valid.is_some_and(|valid| !times.iter().any(|at| valid.contains(*at))) {
+                let why = format!("the key of the log {} was not valid when it was signed", hex(id.as_bytes()));
+                return Err(SigstoreError::Checkpoint { why, trust: self.source.clone() });
+            }
         }
         Ok(())
     }
@@ -179,8 +217,21 @@ impl SigstoreVerifier {
             not_after: UnixTime(not_after),
         };
         match &error {
+            Error::Certificate(CertificateError::ChainInvalid(why)) => match out_of_time(why) {
+                Some(at) => expired(at),
+                None => SigstoreError::of(error, &self.source),
+            },
             Error::Certificate(CertificateError::NotYetValid { time, .. } | CertificateError::Expired { time, .. }) => {
                 expired(time.as_second())
+            }
+            // The path is judged first, and its fault is a text. Only the words hang on it: whatever it is, the answer is no.
+            Error::Certificate(CertificateError::ChainInvalid(why)) => {
+                let judged_at =
+                    why.split_once("{ time: UnixTime(").and_then(|(_, rest)| rest.split(')').next()?.parse().ok());
+                match judged_at {
+                    Some(at) if !(not_before..=not_after).contains(&at) => expired(at),
+                    _ => SigstoreError::of(error, &self.source),
+                }
             }
             Error::Certificate(CertificateError::Sct(_)) => match leaf.ct_log() {
                 Some(log) if !self.root.ctlogs.iter().any(|known| known.log_id.key_id.as_bytes() == log) => {
@@ -205,6 +256,13 @@ impl Verifier for SigstoreVerifier {
         let identity = self.check(claim.bundle(), der).map_err(Box::new)?;
         Ok(Identity::Sigstore(Box::new(identity)))
     }
+}
+
+/// The time at which the certificate was not good, if that is the fault: the crate finds it while it follows the chain, and
+/// has it in its text alone. The authorities themselves are not judged by time there.
+fn out_of_time(why: &str) -> Option<i64> {
+    let of_time = why.contains("CertExpired") || why.contains("CertNotValidYet");
+    of_time.then(|| why.split_once("time: UnixTime(")?.1.split_once(')')?.0.parse().ok())?
 }
 
 /// The earliest time that anybody trusted vouches for: by then the signature existed. That is the most it proves, and the
