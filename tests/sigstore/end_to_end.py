@@ -341,7 +341,8 @@ def shows_that_it_works(say, model):
     for version, config in (("v1", "trust_config_v1.json"), ("v2", "trust_config.json")):
         for number in (1, 2):
             signature = WORK / f"ours-{version}-{number}.sig"
-            say.check(f"tensorseal signs, Rekor {version}, {number}", sign(model, signature, config, *with_token(token("ours"))))
+            command = sign(model, signature, config, *with_token(token("ours")))
+            say.check(f"tensorseal signs, Rekor {version}, {number}", command)
         who = [re.escape(EMAIL), re.escape(ISSUER)]
         say.check(f"tensorseal verifies, Rekor {version}, no network", verify(model, signature), words=who)
         say.check(f"the same with the whole trust config, Rekor {version}", verify(model, signature, config), words=who)
@@ -403,11 +404,12 @@ def shows_ways_to_sign(say, model):
     good, expired = with_token(token("again")), with_token(token("expired", "--lifetime=-60"))
     audience, unknown = with_token(token("audience", "--audience=x")), with_token(WORK / "unknown.token")
     wrong = browser | {"CLIENT_SECRET": "wrong"}
+    unfit = ["does not verify", "unknown transparency log"]
     for name, config, how, env, words in (
         ("an expired token", "", expired, {}, ["it expired at"]),
         ("a token for somebody else", "", audience, {}, ["aud", "--client-id"]),
         ("a token of an issuer that Fulcio does not know", "", unknown, {}, ["Fulcio.*400.*issuer"]),
-        ("servers of another instance than the trust root's", "_foreign", good, {}, ["does not verify", "unknown transparency log"]),
+        ("servers of another instance than the trust root's", "_foreign", good, {}, unfit),
         ("a log that does not answer", "_silent", good, {}, ["Rekor.*127.0.0.1:1/.*refused"]),
         ("a wrong client secret", "_second", client, wrong, ["invalid_client"]),
     ):
