@@ -138,9 +138,9 @@ mod tests {
     #[test]
     fn a_method_that_is_not_here_is_told_from_one_that_is() {
         let missing = |text| line(text).missing_method().map(|m| (m.command, m.method, m.implied, m.json));
-        assert_eq!(missing("sign model --json"), Some(("sign", "sigstore", true, true)));
+        assert_eq!(missing("sign pkcs11-key model --json"), Some(("sign", "pkcs11-key", false, true)));
         assert_eq!(missing("verify certificate model"), Some(("verify", "certificate", false, false)));
-        for line in ["sign key sigstore", "sign", "digest certificate", "sign --help"] {
+        for line in ["sign model", "verify model", "sign key sigstore", "sign", "digest certificate", "sign --help"] {
             assert_eq!(missing(line), None, "{line}");
         }
     }

@@ -79,7 +79,7 @@ fn one_document_for_every_outcome() {
         assert_eq!(json["signature"], at.map_or("model.sig", |at| words[at + 1]), "{line}");
     }
     for (line, code, kind) in [
-        ("sign model", 3, "method"),
+        ("sign pkcs11-key model", 3, "method"),
         ("verify certificate model --signature model.sig", 3, "method"),
         ("digest model", 0, ""),
         ("digest nowhere", 3, "model"),

@@ -182,7 +182,6 @@ fn no_answer() {
         "sign key model --private-key key.pem --signature model",
         "sign key empty --private-key key.pem",
         "sign certificate model --private-key key.pem --signing-certificate cert.pem",
-        "sign model",
         "verify model --signature model.sig --identity me --identity-provider https://example.com",
         "verify key nowhere --public-key key.pub --signature model.sig",
         "verify key model --public-key nokey.pub --signature model.sig",

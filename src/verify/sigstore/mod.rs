@@ -217,21 +217,13 @@ impl SigstoreVerifier {
             not_after: UnixTime(not_after),
         };
         match &error {
+            // An authority of the path can be out of time as well as the certificate.
             Error::Certificate(CertificateError::ChainInvalid(why)) => match out_of_time(why) {
-                Some(at) => expired(at),
-                None => SigstoreError::of(error, &self.source),
+                Some(at) if !(not_before..=not_after).contains(&at) => expired(at),
+                _ => SigstoreError::of(error, &self.source),
             },
             Error::Certificate(CertificateError::NotYetValid { time, .. } | CertificateError::Expired { time, .. }) => {
                 expired(time.as_second())
-            }
-            // The path is judged first, and its fault is a text. Only the words hang on it: whatever it is, the answer is no.
-            Error::Certificate(CertificateError::ChainInvalid(why)) => {
-                let judged_at =
-                    why.split_once("{ time: UnixTime(").and_then(|(_, rest)| rest.split(')').next()?.parse().ok());
-                match judged_at {
-                    Some(at) if !(not_before..=not_after).contains(&at) => expired(at),
-                    _ => SigstoreError::of(error, &self.source),
-                }
             }
             Error::Certificate(CertificateError::Sct(_)) => match leaf.ct_log() {
                 Some(log) if !self.root.ctlogs.iter().any(|known| known.log_id.key_id.as_bytes() == log) => {
