@@ -11,7 +11,7 @@ const METHODS: [&str; 5] = ["key", "certificate", "sigstore", "pkcs11-key", "pkc
 const DEFAULT: &str = "sigstore";
 
 /// Methods that this version has.
-const PRESENT: [&str; 1] = ["key"];
+const PRESENT: [&str; 2] = ["key", "pkcs11-key"];
 
 /// The one option that may stand before a command and takes a value.
 const GLOBAL_WITH_VALUE: &str = "--log-level";

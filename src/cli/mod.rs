@@ -44,6 +44,7 @@ pub(crate) fn run() -> ExitCode {
     say::set_level(cli.log_level);
     let exit = match &cli.command {
         Command::Sign(SignMethod::Key(args)) => sign::key(args),
+        Command::Sign(SignMethod::Pkcs11Key(args)) => sign::pkcs11_key(args),
         Command::Verify(VerifyMethod::Key(args)) => verify::key(args),
         Command::Digest(args) => digest::run(args),
         Command::Inspect(args) => inspect::run(args),

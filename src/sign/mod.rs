@@ -1,12 +1,14 @@
 //! Signing: hash the model, write the statement, sign it.
 
 mod key;
+pub mod pkcs11;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 pub use key::KeySigner;
+use pkcs11::Pkcs11Error;
 
 use crate::bundle::{Bundle, Evidence, VerificationMaterial};
 use crate::device::cpu::{Algorithms, Progress};
@@ -50,6 +52,9 @@ pub enum SignError {
     /// The key cannot be used.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// The token cannot be used.
+    #[error(transparent)]
+    Pkcs11(#[from] Pkcs11Error),
 }
 
 impl Bundle {

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tensorseal::selftest::Kind;
 
-pub(super) use sign::{SignArgs, SignKeyArgs, SignMethod, SingleFileArg};
+pub(super) use sign::{SignArgs, SignKeyArgs, SignMethod, SignPkcs11KeyArgs, SingleFileArg, TokenArgs};
 pub(super) use verify::{CheckArgs, DigestArg, VerifyArgs, VerifyKeyArgs, VerifyMethod};
 
 use crate::EXIT_CODES;

@@ -1,12 +1,14 @@
 //! `sign`.
 
 mod key;
+mod pkcs11;
 
 use tensorseal::manifest::{Method, ShardNaming};
 use tensorseal::sign::{Annotations, SignOptions, Signed, Signer, SingleFileName, who_cannot_verify};
 use tensorseal::{Algorithm, Error, sign};
 
 pub(super) use key::key;
+pub(super) use pkcs11::pkcs11_key;
 
 use super::args::{HashArg, SignArgs, SingleFileArg};
 use super::device::{self, Work};
