@@ -10,7 +10,10 @@ use crate::manifest::Differences;
 use crate::report::Report;
 use crate::sign::SignError;
 use crate::source::SourceError;
+#[cfg(feature = "sigstore-verify")]
+use crate::timestamp::NoTimestampRoot;
 use crate::verify::SignatureError;
+use crate::x509::CertificateFault;
 
 /// Why a call gave no result.
 ///
@@ -77,6 +80,33 @@ pub enum Error {
     /// The signer failed.
     #[error("cannot sign: {0}")]
     Sign(#[from] SignError),
+    /// A file of certificates could not be used.
+    #[error("certificates {path:?}: {source}")]
+    Certificate {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: CertificateFault,
+    },
+    /// What was given to trust for timestamps is nothing to trust.
+    #[cfg(feature = "sigstore-verify")]
+    #[error("{path:?}: {source}")]
+    TimestampRoots {
+        /// The first file.
+        path: PathBuf,
+        /// Why.
+        source: NoTimestampRoot,
+    },
+    /// This build has not what was asked for.
+    #[error(
+        "this build of tensorseal cannot {what}: it was made without the feature {feature}. Build it with `--features {feature}`"
+    )]
+    NoFeature {
+        /// What was asked for, as a verb.
+        what: &'static str,
+        /// The Cargo feature that it takes.
+        feature: &'static str,
+    },
     /// A device was named that does not exist.
     #[error("{0}")]
     UnknownDevice(String),

@@ -22,6 +22,11 @@ pub mod statement;
 pub mod time;
 
 pub mod key;
+pub mod x509;
+
+#[cfg(feature = "sigstore-verify")]
+pub mod timestamp;
+
 pub mod report;
 pub mod resident;
 pub mod sign;

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::device::DeviceKind;
 use crate::digest::{Algorithm, Digest};
+use crate::error::quoted;
 use crate::manifest::Serialization;
 use crate::source::{FollowedLink, IgnoredFile};
 use crate::statement::StatementVersion;
@@ -26,6 +27,30 @@ pub enum Note {
         entries: usize,
         /// RFC 3161 timestamps.
         timestamps: usize,
+    },
+    /// Any certificate under a trusted root would have been accepted.
+    AnyCertificate {
+        /// The root.
+        root: String,
+    },
+    /// The signer's certificate is one of a certificate authority.
+    CaSigned,
+    /// The certificates were judged for the first second of the signer's, because the caller asked for that.
+    JudgedAtNotBefore,
+    /// The bundle carries timestamps, and the caller trusts no authority for them.
+    TimestampsNotChecked {
+        /// How many.
+        count: usize,
+    },
+    /// Beside a good timestamp there are some of authorities that the caller does not know.
+    UnknownTimestamps {
+        /// How many.
+        count: usize,
+    },
+    /// The bundle carries transparency log entries, which the certificate method does not look at.
+    LogEntriesNotChecked {
+        /// How many.
+        entries: usize,
     },
     /// An ignore path of the caller lies outside of the model and has no effect.
     IgnoredOutside(PathBuf),
@@ -61,6 +86,24 @@ impl fmt::Display for Note {
             Self::NoKeyHint => f.write_str("the signature does not say which key made it; it verifies with the given one"),
             Self::LogNotChecked { entries, timestamps } => {
                 write!(f, "the bundle carries {entries} log entries and {timestamps} timestamps, which the key method does not check")
+            }
+            Self::AnyCertificate { root } => {
+                write!(f, "whoever holds any certificate under {} could have made this signature; --identity accepts one signer alone", quoted(root))
+            }
+            Self::CaSigned => {
+                f.write_str("the signer's certificate is one of a certificate authority, which should not sign models with the key it issues certificates with")
+            }
+            Self::JudgedAtNotBefore => {
+                f.write_str("the certificates were judged for the beginning of the signer's, as you asked: it may have expired before it signed")
+            }
+            Self::TimestampsNotChecked { count } => {
+                write!(f, "the bundle carries {count} timestamps, which were not looked at: the certificates were judged for now; --tsa-certificate-chain has them judged for the time of a stamp")
+            }
+            Self::UnknownTimestamps { count } => {
+                write!(f, "{count} more timestamps are of authorities that you did not name, and were not counted")
+            }
+            Self::LogEntriesNotChecked { entries } => {
+                write!(f, "the bundle carries {entries} log entries, which the certificate method does not check")
             }
             Self::IgnoredOutside(path) => write!(f, "the ignore path {path:?} lies outside the model and has no effect"),
             Self::IgnorePathsNotRecorded => {

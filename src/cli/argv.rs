@@ -11,7 +11,7 @@ const METHODS: [&str; 5] = ["key", "certificate", "sigstore", "pkcs11-key", "pkc
 const DEFAULT: &str = "sigstore";
 
 /// Methods that this version has.
-const PRESENT: [&str; 2] = ["key", "pkcs11-key"];
+const PRESENT: [&str; 4] = ["key", "certificate", "pkcs11-key", "pkcs11-certificate"];
 
 /// The one option that may stand before a command and takes a value.
 const GLOBAL_WITH_VALUE: &str = "--log-level";
@@ -139,8 +139,8 @@ mod tests {
     fn a_method_that_is_not_here_is_told_from_one_that_is() {
         let missing = |text| line(text).missing_method().map(|m| (m.command, m.method, m.implied, m.json));
         assert_eq!(missing("sign model --json"), Some(("sign", "sigstore", true, true)));
-        assert_eq!(missing("verify certificate model"), Some(("verify", "certificate", false, false)));
-        for line in ["sign key sigstore", "sign", "digest certificate", "sign --help"] {
+        assert_eq!(missing("verify sigstore model"), Some(("verify", "sigstore", false, false)));
+        for line in ["sign key sigstore", "sign", "digest sigstore", "sign certificate model", "sign --help"] {
             assert_eq!(missing(line), None, "{line}");
         }
     }

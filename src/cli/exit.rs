@@ -1,6 +1,8 @@
 //! Exit codes.
 
 use tensorseal::Error;
+use tensorseal::sign::SignError;
+use tensorseal::sign::pkcs11::Pkcs11Error;
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +42,9 @@ impl From<&Error> for Exit {
         match error {
             Error::Verify(_) => Self::No,
             Error::IgnoresEverything { .. } | Error::UnknownDevice(_) => Self::Usage,
+            Error::Sign(SignError::Pkcs11(Pkcs11Error::Uri(_) | Pkcs11Error::NoKeyNamed | Pkcs11Error::TwoPins)) => {
+                Self::Usage
+            }
             _ => Self::NoAnswer,
         }
     }

@@ -8,6 +8,8 @@ use std::path::Path;
 use serde_json::json;
 use tensorseal::bundle::{Bundle, VerificationMaterial};
 use tensorseal::sign::{SignOptions, list};
+use tensorseal::verify::qualified_name;
+use tensorseal::x509::{Certificate, CertificateFault};
 use tensorseal::{Error, Manifest, VerifyError};
 
 use super::args::InspectArgs;
@@ -54,6 +56,7 @@ fn bundle(args: &InspectArgs) -> Result<String, Error> {
                 "verified": false,
                 "method": bundle.material().method(),
                 "key_hint": hint,
+                "certificates": certificates(&bundle).map(|(number, read)| certificate_json(number, read)).collect::<Vec<_>>(),
                 "log_entries": entries,
                 "timestamps": timestamps,
                 "predicate_type": manifest.version().predicate_type(),
@@ -73,6 +76,48 @@ fn resource(resource: &tensorseal::manifest::Resource) -> serde_json::Value {
     json!({"name": resource.name.as_str(), "digest": resource.digest.to_string(), "blake3": blake3, "size": resource.size})
 }
 
+/// The certificates of a bundle, read or not, numbered from 1: that of the signer.
+fn certificates(bundle: &Bundle) -> impl Iterator<Item = (usize, Result<Certificate, CertificateFault>)> {
+    let all = match bundle.material() {
+        VerificationMaterial::CertificateChain(chain) => chain.iter().collect(),
+        VerificationMaterial::Certificate(one) => vec![one],
+        _ => vec![],
+    };
+    all.into_iter().enumerate().map(|(i, der)| (i + 1, Certificate::from_der(der)))
+}
+
+fn certificate_json(number: usize, read: Result<Certificate, CertificateFault>) -> serde_json::Value {
+    match read {
+        Ok(of) => json!({
+            "number": number,
+            "subject": of.subject(),
+            "issuer": of.issuer(),
+            "names": of.names().iter().map(qualified_name).collect::<Vec<_>>(),
+            "not_before": of.not_before().to_string(),
+            "not_after": of.not_after().to_string(),
+            "fingerprint": of.fingerprint(),
+        }),
+        Err(fault) => json!({"number": number, "error": fault.to_string()}),
+    }
+}
+
+/// What people want to know of a certificate: label and value.
+fn certificate_lines(number: usize, read: Result<Certificate, CertificateFault>) -> Vec<(String, String)> {
+    let line = |label: &str, value| (label.to_owned(), value);
+    let of = match read {
+        Ok(of) => of,
+        Err(fault) => return vec![line(&format!("certificate {number}"), format!("cannot be read: {fault}"))],
+    };
+    let mut lines = vec![
+        line(&format!("certificate {number}"), of.subject()),
+        line("  issued by", of.issuer()),
+        line("  valid", format!("{} to {}", of.not_before(), of.not_after())),
+        line("  sha256", of.fingerprint()),
+    ];
+    lines.extend(of.names().iter().map(|name| line("  name", qualified_name(name))));
+    lines
+}
+
 fn bundle_text(bundle: &Bundle, manifest: &Manifest, hint: Option<&str>) -> String {
     let serialization = manifest.serialization();
     let mut text = String::from("NOT VERIFIED: this is what the bundle says of itself.\n\n");
@@ -80,7 +125,12 @@ fn bundle_text(bundle: &Bundle, manifest: &Manifest, hint: Option<&str>) -> Stri
         let _ = writeln!(text, "{label:<16}{}", say::name(&value));
     };
     line("method", bundle.material().method().to_owned());
-    line("key hint", hint.unwrap_or("none").to_owned());
+    if let VerificationMaterial::PublicKey { .. } = bundle.material() {
+        line("key hint", hint.unwrap_or("none").to_owned());
+    }
+    for (number, read) in certificates(bundle) {
+        certificate_lines(number, read).into_iter().for_each(|(label, value)| line(&label, value));
+    }
     let evidence = bundle.evidence();
     let (entries, timestamps) = (evidence.log_entries.len(), evidence.timestamps.len());
     line("log entries", entries.to_string());

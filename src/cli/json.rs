@@ -123,6 +123,10 @@ fn kind(error: &Error) -> &'static str {
         Error::NotASignature { .. } => "not-a-signature",
         Error::Statement(_) => "statement",
         Error::Key { .. } => "key",
+        Error::Certificate { .. } => "certificate",
+        #[cfg(feature = "sigstore-verify")]
+        Error::TimestampRoots { .. } => "certificate",
+        Error::NoFeature { .. } => "feature",
         Error::Sign(_) => "sign",
         Error::UnknownDevice(_) | Error::Device(_) => "device",
         Error::Verify(no) => match &**no {

@@ -2,6 +2,7 @@
 
 mod args;
 mod argv;
+mod certificates;
 mod device;
 mod devices;
 mod digest;
@@ -44,8 +45,11 @@ pub(crate) fn run() -> ExitCode {
     say::set_level(cli.log_level);
     let exit = match &cli.command {
         Command::Sign(SignMethod::Key(args)) => sign::key(args),
+        Command::Sign(SignMethod::Certificate(args)) => sign::certificate(args),
         Command::Sign(SignMethod::Pkcs11Key(args)) => sign::pkcs11_key(args),
+        Command::Sign(SignMethod::Pkcs11Certificate(args)) => sign::pkcs11_certificate(args),
         Command::Verify(VerifyMethod::Key(args)) => verify::key(args),
+        Command::Verify(VerifyMethod::Certificate(args)) => verify::certificate(args),
         Command::Digest(args) => digest::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Keygen(args) => keygen::run(args),
@@ -147,15 +151,20 @@ impl ModelArgs {
 
 /// Reads a key file, which is small.
 fn read_key(path: &Path) -> Result<zeroize::Zeroizing<Vec<u8>>, Error> {
+    read_file("read key", path)
+}
+
+/// Reads a file of keys or certificates.
+fn read_file(doing: &'static str, path: &Path) -> Result<zeroize::Zeroizing<Vec<u8>>, Error> {
     use std::io::Read;
-    /// Ten times the longest certificate chain anybody keeps with a key.
+    /// Ten times the longest certificate chain anybody keeps with a key, and several times all roots of the web.
     const LONGEST: u64 = 1 << 20;
-    let io = |source| Error::Io { doing: "read key", path: path.to_owned(), source };
+    let io = |source| Error::Io { doing, path: path.to_owned(), source };
     // Room for all at once: a buffer that grows leaves copies of the key behind.
     let mut pem = zeroize::Zeroizing::new(Vec::with_capacity(LONGEST as usize + 1));
     std::fs::File::open(path).map_err(io)?.take(LONGEST + 1).read_to_end(&mut pem).map_err(io)?;
     if pem.len() as u64 > LONGEST {
-        return Err(io(std::io::Error::other("it is too long to be a key")));
+        return Err(io(std::io::Error::other("it is too long for keys or certificates")));
     }
     Ok(pem)
 }

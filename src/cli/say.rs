@@ -30,6 +30,11 @@ pub(super) fn warning(text: impl fmt::Display) {
     line(LogLevel::Warning, format_args!("{CARE}warning:{CARE:#} {}", tame(&text.to_string())));
 }
 
+/// A line for those who follow what happens.
+pub(super) fn info(text: impl fmt::Display) {
+    line(LogLevel::Info, tame(&text.to_string()));
+}
+
 pub(super) fn failure(what: &str, text: impl fmt::Display) {
     line(LogLevel::Critical, format_args!("{NO}{what}{NO:#} {}", tame(&text.to_string())));
 }

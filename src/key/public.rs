@@ -130,7 +130,7 @@ impl PublicKey {
     }
 
     /// The uncompressed point: 4, x, y.
-    pub(super) fn to_point(&self) -> Vec<u8> {
+    pub(crate) fn to_point(&self) -> Vec<u8> {
         match &self.0 {
             Point::P256(key) => key.to_sec1_point(false).as_bytes().to_vec(),
             Point::P384(key) => key.to_sec1_point(false).as_bytes().to_vec(),

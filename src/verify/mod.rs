@@ -1,5 +1,6 @@
 //! Verification: signature first, then the signed text, then the model's bytes.
 
+mod certificate;
 mod key;
 mod model;
 
@@ -9,6 +10,9 @@ use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+pub use certificate::{
+    CertificateError, CertificateIdentity, CertificateVerifier, EmptyName, JudgedAt, RequiredName, qualified_name,
+};
 pub use key::KeyVerifier;
 pub(crate) use model::ignore_more;
 
@@ -18,7 +22,7 @@ use crate::device::cpu::Progress;
 use crate::error::{Error, FormatError, VerifyError, quoted};
 use crate::key::{BadSignature, Curve};
 use crate::manifest::Manifest;
-use crate::report::Report;
+use crate::report::{Note, Report};
 use crate::source::SymlinkPolicy;
 use crate::statement::{self, StatementVersion};
 use crate::time::UnixTime;
@@ -38,24 +42,6 @@ pub enum Identity {
     Certificate(Box<CertificateIdentity>),
     /// Whoever could log in as this identity when the signature was made.
     Sigstore(Box<SigstoreIdentity>),
-}
-
-/// The holder of a certificate, as the certificate names them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct CertificateIdentity {
-    /// The subject's distinguished name (RFC 4514); may be empty.
-    pub subject: String,
-    /// The subject's alternative names, such as `email:a@example.com`, `dns:example.com` or `uri:https://example.com/a`.
-    pub names: Vec<String>,
-    /// Lower-case hexadecimal SHA-256 of the certificate in DER.
-    pub fingerprint: String,
-    /// The distinguished name of the root that it chains to.
-    pub root: String,
-    /// Lower-case hexadecimal SHA-256 of the root in DER.
-    pub root_fingerprint: String,
-    /// When the certificates had to be valid, and who says so.
-    pub judged_at: SigningTime,
 }
 
 /// A Sigstore identity, as Fulcio put it into the certificate.
@@ -85,6 +71,14 @@ pub enum SigningTime {
 }
 
 impl SigningTime {
+    /// The moment, whoever says so.
+    #[must_use]
+    pub const fn moment(self) -> UnixTime {
+        match self {
+            Self::Timestamp(at) | Self::Log(at) | Self::Now(at) | Self::NotBefore(at) => at,
+        }
+    }
+
     /// The moment, if somebody trusted says that the signature existed by then.
     #[must_use]
     pub const fn trusted(self) -> Option<UnixTime> {
@@ -114,6 +108,16 @@ impl Identity {
             Self::Key { .. } => None,
             Self::Certificate(identity) => identity.judged_at.trusted(),
             Self::Sigstore(identity) => identity.signed_at.trusted(),
+        }
+    }
+}
+
+impl Identity {
+    /// What should be known of how the signer was judged.
+    pub(crate) fn notes(&self) -> &[Note] {
+        match self {
+            Self::Certificate(identity) => &identity.notes,
+            Self::Key { .. } | Self::Sigstore(_) => &[],
         }
     }
 }
@@ -189,8 +193,11 @@ pub enum SignatureError {
         given: String,
     },
     /// The signature does not belong to these bytes and this key.
-    #[error("invalid signature: it was not made by the given key over this statement, or one of the two was altered")]
+    #[error("invalid signature: it was not made with this key over this statement, or one of the two was altered")]
     Invalid,
+    /// The signer's certificate does not lead to a trusted root, or is somebody else's.
+    #[error(transparent)]
+    Certificate(Box<CertificateError>),
 }
 
 impl From<BadSignature> for SignatureError {

@@ -1,5 +1,7 @@
 //! The command line, as clap is told of it.
 
+mod certificate;
+mod pkcs11;
 mod sign;
 mod verify;
 
@@ -9,7 +11,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tensorseal::selftest::Kind;
 
-pub(super) use sign::{SignArgs, SignKeyArgs, SignMethod, SignPkcs11KeyArgs, SingleFileArg, TokenArgs};
+pub(super) use certificate::{SignCertificateArgs, SigningCertificateArgs, TimestampArgs, VerifyCertificateArgs};
+pub(super) use pkcs11::{SignPkcs11CertificateArgs, SignPkcs11KeyArgs, TokenArgs};
+pub(super) use sign::{SignArgs, SignKeyArgs, SignMethod, SingleFileArg};
 pub(super) use verify::{CheckArgs, DigestArg, VerifyArgs, VerifyKeyArgs, VerifyMethod};
 
 use crate::EXIT_CODES;
@@ -17,6 +21,7 @@ use crate::EXIT_CODES;
 // Headings of `--help`, in the order in which they are shown.
 const FILES: &str = "Which files";
 const SIGNED: &str = "What is signed";
+const TRUSTED: &str = "Who is trusted";
 const CHECKED: &str = "What is checked";
 const ENGINE: &str = "How digests are computed";
 const OUTPUT: &str = "Output";

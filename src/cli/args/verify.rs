@@ -5,12 +5,14 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{CHECKED, EngineArgs, ModelArgs, size};
+use super::{CHECKED, EngineArgs, ModelArgs, VerifyCertificateArgs, size};
 
 #[derive(Subcommand)]
 pub(in crate::cli) enum VerifyMethod {
     /// Verify with the signer's public key
     Key(VerifyKeyArgs),
+    /// Verify with the certificate in the signature, under roots that you trust
+    Certificate(VerifyCertificateArgs),
 }
 
 /// What every method takes.

@@ -1,14 +1,17 @@
 //! `sign`.
 
+mod certificate;
 mod key;
 mod pkcs11;
+mod timestamp;
 
 use tensorseal::manifest::{Method, ShardNaming};
 use tensorseal::sign::{Annotations, SignOptions, Signed, Signer, SingleFileName, who_cannot_verify};
 use tensorseal::{Algorithm, Error, sign};
 
+pub(super) use certificate::certificate;
 pub(super) use key::key;
-pub(super) use pkcs11::pkcs11_key;
+pub(super) use pkcs11::{pkcs11_certificate, pkcs11_key};
 
 use super::args::{HashArg, SignArgs, SingleFileArg};
 use super::device::{self, Work};

@@ -1,10 +1,12 @@
 //! `verify`.
 
+mod certificate;
 mod key;
 
 use tensorseal::verify::{DigestChoice, UncoveredFiles, UnsignedFiles, Verifier};
 use tensorseal::{Error, Report, Verified, VerifyError, VerifyOptions, verify};
 
+pub(super) use certificate::certificate;
 pub(super) use key::key;
 
 use super::args::{CheckArgs, DigestArg, ModelArgs, VerifyArgs};

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::{ObjectKind, UriError};
 use crate::error::quoted;
 use crate::key::KeyError;
+use crate::x509::CertificateFault;
 
 /// Why there is no signature from a token. Each message says what to do about it, and none holds a PIN.
 #[derive(Debug, thiserror::Error)]
@@ -14,9 +15,6 @@ pub enum Pkcs11Error {
     /// The URI is malformed.
     #[error(transparent)]
     Uri(#[from] UriError),
-    /// This build has no code for tokens.
-    #[error("this build of tensorseal has no PKCS#11: build it with the cargo feature pkcs11")]
-    NotCompiled,
     /// A static program loads no libraries.
     #[error("the static build of tensorseal cannot load PKCS#11 modules (it has no dlopen): use another build")]
     Static,
@@ -236,17 +234,13 @@ pub enum Pkcs11Error {
         /// The key.
         key: KeyName,
     },
-    /// The certificate is not of this key.
-    #[error(
-        "the certificate is not of the token's key {key}: it certifies the key {certified}, and the token's is {held}; use the certificate of this key"
-    )]
-    OtherCertificate {
+    /// The certificate beside the key is none.
+    #[error("the certificate that the token holds for the key {key} cannot be read: {fault}; replace it on the token")]
+    CertificateOfToken {
         /// The key.
         key: KeyName,
-        /// Hint of the certificate's key.
-        certified: String,
-        /// Hint of the token's key.
-        held: String,
+        /// What is wrong with it.
+        fault: CertificateFault,
     },
     /// The token made something that is no signature of its key.
     #[error(

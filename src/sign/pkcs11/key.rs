@@ -12,10 +12,8 @@ use zeroize::Zeroizing;
 use super::module::{Module, code, failed};
 use super::session::TokenSession;
 use super::{KeyName, ObjectKind, Pkcs11Error, Pkcs11Uri, TokenName, search};
-use crate::bundle::{Evidence, VerificationMaterial};
-use crate::envelope::pae;
 use crate::key::{KeyError, PasswordError, PublicKey};
-use crate::sign::{SignError, Signature, Signer};
+use crate::x509::Certificate;
 
 /// A private key that stays in its token.
 ///
@@ -33,12 +31,13 @@ pub struct Pkcs11Key {
 
 impl Pkcs11Key {
     /// Opens the key that `uri` names. `modules`, files or folders, say where the module is in place of the URI's
-    /// `module-path` and of the usual folders. `certified` is the key of a certificate that the caller will sign with.
+    /// `module-path` and of the usual folders. `certified` is the key of a certificate that the caller will sign with: it is
+    /// taken for the public half if the token holds none.
     /// `pin` is called, once, if the token needs a PIN and the URI has none.
     ///
     /// # Errors
     /// [`Pkcs11Error`] unless exactly one token and exactly one private key of it fit, the key can sign, and its public
-    /// half is known and is `certified`, if that is given.
+    /// half is known.
     pub fn open(
         uri: &Pkcs11Uri,
         modules: &[PathBuf],
@@ -195,7 +194,9 @@ impl TokenSession {
             for object in self.find(&[Attribute::Class(ObjectClass::CERTIFICATE), same])? {
                 for attribute in self.attributes(object, &[AttributeType::Value])? {
                     let Attribute::Value(der) = attribute else { continue };
-                    keys.push(of_certificate(&der).map_err(bad));
+                    // Nothing else is asked of it here: verifiers judge the certificate that goes into the signature.
+                    let unreadable = |fault| Pkcs11Error::CertificateOfToken { key: name.clone(), fault };
+                    keys.push(Certificate::from_der(&der).map_err(unreadable)?.public_key().map_err(bad));
                 }
             }
         }
@@ -214,12 +215,7 @@ impl TokenSession {
         if keys.any(|other| other != held) {
             return Err(Pkcs11Error::Contradiction { key: name.clone() });
         }
-        match certified.filter(|certified| **certified != held) {
-            Some(other) => {
-                Err(Pkcs11Error::OtherCertificate { key: name.clone(), certified: other.hint(), held: held.hint() })
-            }
-            None => Ok(held),
-        }
+        Ok(held)
     }
 
     /// What a public key object holds; `None` if it does not tell.
@@ -255,36 +251,5 @@ impl TokenSession {
 
     fn attributes(&self, object: ObjectHandle, wanted: &[AttributeType]) -> Result<Vec<Attribute>, Pkcs11Error> {
         self.session.get_attributes(object, wanted).map_err(|error| failed("read attributes of an object", &error))
-    }
-}
-
-/// The key that a certificate certifies. Nothing else is asked of it here.
-fn of_certificate(der: &[u8]) -> Result<PublicKey, KeyError> {
-    use x509_cert::der::{Decode as _, Encode as _};
-    let unreadable = |_| KeyError::Malformed(crate::key::DerFault::Truncated);
-    let certificate = x509_cert::Certificate::from_der(der).map_err(unreadable)?;
-    let spki = certificate.tbs_certificate.subject_public_key_info.to_der().map_err(unreadable)?;
-    PublicKey::from_spki_der(&spki)
-}
-
-/// Signs with a key in a token. The bundle is that of the key method: verifiers cannot tell where the key was.
-#[derive(Debug)]
-pub struct Pkcs11Signer {
-    key: Pkcs11Key,
-}
-
-impl Pkcs11Signer {
-    /// Signs with `key`.
-    #[must_use]
-    pub const fn new(key: Pkcs11Key) -> Self {
-        Self { key }
-    }
-}
-
-impl Signer for Pkcs11Signer {
-    fn sign(&self, payload: &[u8]) -> Result<Signature, SignError> {
-        let bytes = self.key.sign(&pae(payload))?;
-        let material = VerificationMaterial::PublicKey { hint: Some(self.key.public_key().hint()), old: false };
-        Ok(Signature { bytes, material, evidence: Evidence::default() })
     }
 }

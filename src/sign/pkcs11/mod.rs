@@ -16,6 +16,8 @@ mod pin;
 mod search;
 #[cfg(feature = "pkcs11")]
 mod session;
+#[cfg(feature = "pkcs11")]
+mod signer;
 mod uri;
 
 #[cfg(test)]
@@ -23,5 +25,7 @@ mod tests;
 
 pub use error::{KeyName, PinTries, Pkcs11Error, TokenName};
 #[cfg(feature = "pkcs11")]
-pub use key::{Pkcs11Key, Pkcs11Signer};
+pub use key::Pkcs11Key;
+#[cfg(feature = "pkcs11")]
+pub use signer::{Pkcs11CertificateSigner, Pkcs11Signer};
 pub use uri::{ObjectKind, Pkcs11Uri, UriError, UriPin};
