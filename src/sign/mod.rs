@@ -2,6 +2,7 @@
 
 mod certificate;
 mod key;
+pub mod pkcs11;
 #[cfg(feature = "sigstore-sign")]
 pub mod sigstore;
 #[cfg(feature = "sigstore-sign")]
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 
 pub use certificate::{CertificateSigner, SigningCertificate, SigningCertificateError};
 pub use key::KeySigner;
+use pkcs11::Pkcs11Error;
 #[cfg(feature = "sigstore-sign")]
 pub use timestamp::{StampingError, Timestamped};
 
@@ -70,6 +72,9 @@ pub enum SignError {
     #[cfg(feature = "sigstore-sign")]
     #[error(transparent)]
     Sigstore(#[from] Box<sigstore::SigstoreSignError>),
+    /// The token cannot be used.
+    #[error(transparent)]
+    Pkcs11(#[from] Pkcs11Error),
 }
 
 impl<S: Signer + ?Sized> Signer for Rc<S> {

@@ -79,7 +79,6 @@ fn one_document_for_every_outcome() {
         assert_eq!(json["signature"], at.map_or("model.sig", |at| words[at + 1]), "{line}");
     }
     for (line, code, kind) in [
-        ("sign pkcs11-key model", 3, "method"),
         ("verify certificate model --signature model.sig --certificate-chain none.pem", 3, "io"),
         ("verify certificate model --signature model.sig --certificate-chain key.pub", 3, "certificate"),
         ("digest model", 0, ""),

@@ -1,6 +1,7 @@
 //! The command line, as clap is told of it.
 
 mod certificate;
+mod pkcs11;
 mod sign;
 mod trust;
 mod verify;
@@ -12,6 +13,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use tensorseal::selftest::Kind;
 
 pub(super) use certificate::{SignCertificateArgs, SigningCertificateArgs, TimestampArgs, VerifyCertificateArgs};
+pub(super) use pkcs11::{SignPkcs11CertificateArgs, SignPkcs11KeyArgs, TokenArgs};
 pub(super) use sign::{SignArgs, SignKeyArgs, SignMethod, SignSigstoreArgs, SingleFileArg};
 pub(super) use trust::{TrustCommand, TrustShowArgs, TrustUpdateArgs};
 pub(super) use verify::{CheckArgs, DigestArg, VerifyArgs, VerifyKeyArgs, VerifyMethod, VerifySigstoreArgs};

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::{
-    EngineArgs, HashArg, IDENTITY, ModelArgs, PasswordArgs, SIGNED, SIGSTORE, SignCertificateArgs, TimestampArgs, size,
+    EngineArgs, HashArg, IDENTITY, ModelArgs, PasswordArgs, SIGNED, SIGSTORE, SignCertificateArgs,
+    SignPkcs11CertificateArgs, SignPkcs11KeyArgs, TimestampArgs, size,
 };
 
 #[derive(Subcommand)]
@@ -17,6 +18,10 @@ pub(in crate::cli) enum SignMethod {
     Certificate(SignCertificateArgs),
     /// Sign as whoever is logged in (Sigstore): no key to keep, a public log entry of each signature
     Sigstore(SignSigstoreArgs),
+    /// Sign with a private key in a token (PKCS#11: smart cards, HSMs); verified as `key` is
+    Pkcs11Key(SignPkcs11KeyArgs),
+    /// The same, and send the key's X.509 certificate along; verified as `certificate` is
+    Pkcs11Certificate(SignPkcs11CertificateArgs),
 }
 
 /// What every method takes.

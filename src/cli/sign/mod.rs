@@ -4,6 +4,7 @@ mod certificate;
 mod key;
 #[cfg(feature = "sigstore-sign")]
 mod login;
+mod pkcs11;
 #[cfg(feature = "sigstore-sign")]
 mod sigstore;
 mod timestamp;
@@ -15,6 +16,7 @@ use tensorseal::{Algorithm, Error, sign};
 
 pub(super) use certificate::certificate;
 pub(super) use key::key;
+pub(super) use pkcs11::{pkcs11_certificate, pkcs11_key};
 #[cfg(feature = "sigstore-sign")]
 pub(super) use sigstore::sigstore;
 
