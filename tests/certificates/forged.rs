@@ -306,7 +306,7 @@ fn what_is_unusual_and_allowed() {
         }),
         // As public roots have it.
         ("root inter leaf", "zeros behind the last bit of keyUsage", |t| {
-            t.set(extension(KEY_USAGE, true, &[3, 3, 7, 0x84, 0]))
+            t.set(extension(KEY_USAGE, true, &[3, 3, 7, 0x84, 0]));
         }),
         ("root inter leaf", "serial 0", |t| t.serial = tlv(INTEGER, &[&[0]])),
         ("root inter leaf", "serial of 20 bytes", |t| t.serial = tlv(INTEGER, &[&[0], &[0xff; 20]])),
