@@ -42,6 +42,8 @@ pub(crate) struct Stamp {
     /// Of the certificate that the signed attributes name.
     pub(crate) certificate_hash: Vec<u8>,
     pub(crate) status: u64,
+    /// The INTEGER of the request, if it had one.
+    pub(crate) nonce: Vec<u8>,
 }
 
 impl Stamp {
@@ -54,6 +56,7 @@ impl Stamp {
             content_type: ID_TST_INFO,
             certificate_hash: sha256(&authority.certificate).to_vec(),
             status: 0,
+            nonce: Vec::new(),
         }
     }
 
@@ -68,6 +71,7 @@ impl Stamp {
             time(self.time),
             sequence(&[integer(1)]),
             boolean(true),
+            self.nonce.clone(),
         ]);
         let attribute = |id: &str, value: Vec<u8>| sequence(&[oid(id), set(vec![value])]);
         let digest = self.message_digest.clone().unwrap_or_else(|| sha256(&info).to_vec());
