@@ -177,6 +177,24 @@ pub(crate) fn proofs(table: &mut Table) {
     {
         table.changed(&[kind], "the id of the other log", words, |bundle| *at(bundle, "/logId/keyId") = (&**id).into());
     }
+    // A checkpoint that a trusted log signed, and that seems to be signed by another, which the entry names.
+    for (kind, id) in [(Kind::Stamped, &second), (Kind::V2, &first)] {
+        let id = id.clone();
+        table.changed(
+            &[kind],
+            "the id of the other log, and a signature in its name",
+            "it is not signed by the log",
+            move |bundle| {
+                *at(bundle, "/logId/keyId") = (&*id).into();
+                let text = at(bundle, "/inclusionProof/checkpoint/envelope").as_str().unwrap().to_owned();
+                let name = text.rsplit_once("\u{2014} ").unwrap().1.split(' ').next().unwrap();
+                let mut signature = STANDARD.decode(&id).unwrap()[..4].to_vec();
+                signature.extend([7; 64]);
+                *at(bundle, "/inclusionProof/checkpoint/envelope") =
+                    format!("{text}\u{2014} {name} {}\n", STANDARD.encode(signature)).into();
+            },
+        );
+    }
     table.changed(
         &LOGS,
         "another index",

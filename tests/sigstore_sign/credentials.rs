@@ -32,10 +32,10 @@ fn a_token_that_is_no_good_is_refused_before_anything_else() {
         let instance = instance();
         // Not even the model is looked at.
         std::fs::remove_dir_all(instance.path().join("m")).unwrap();
-        instance.sign(Some(&token(more)), &[], &[]).expect(3, words, words);
+        instance.sign(Some(&token(&more)), &[], &[]).expect(3, words, words);
         silent(&instance);
     }
-    instance().sign(Some(&token(json!({"aud": "mine"}))), &["--client-id", "mine"], &[]).expect(
+    instance().sign(Some(&token(&json!({"aud": "mine"}))), &["--client-id", "mine"], &[]).expect(
         0,
         NAME,
         "another audience",
@@ -45,7 +45,7 @@ fn a_token_that_is_no_good_is_refused_before_anything_else() {
 
 #[test]
 fn a_token_comes_from_a_file_the_environment_or_under_protest_the_command_line() {
-    let text = token(json!({}));
+    let text = token(&json!({}));
     let hidden = |run: &Run| assert!(!format!("{run:?}").contains("YSBzZWNyZXQ"), "{run:?}");
     let instance = instance();
     let run = instance.sign(None, &["--identity-token", &text], &[]);
@@ -75,13 +75,13 @@ fn a_given_token_goes_before_the_one_of_the_machine() {
     let instance = instance();
     // Asking would fail: there is no such job.
     let job = [("GITHUB_ACTIONS", "true")];
-    instance.sign(Some(&token(json!({}))), &AMBIENT, &job).expect(0, NAME, "given");
+    instance.sign(Some(&token(&json!({}))), &AMBIENT, &job).expect(0, NAME, "given");
     instance.sign(None, &AMBIENT, &job).expect(3, "Add `id-token: write`", "of the machine");
 }
 
 #[test]
 fn github_is_asked_with_the_secret_of_the_job() {
-    let issuer = Server::start(|_| Reply::ok(json!({"count": 1, "value": token(json!({}))}).to_string()));
+    let issuer = Server::start(|_| Reply::ok(json!({"count": 1, "value": token(&json!({}))}).to_string()));
     let url = format!("{}/token?api-version=2.0", issuer.url);
     let job = [
         ("GITHUB_ACTIONS", "true"),
@@ -121,11 +121,11 @@ fn github_is_asked_with_the_secret_of_the_job() {
 
 #[test]
 fn gitlab_puts_it_into_a_variable_named_after_the_audience() {
-    let text = token(json!({}));
+    let text = token(&json!({}));
     let job = [("GITLAB_CI", "true"), ("SIGSTORE_ID_TOKEN", &*text)];
     instance().sign(None, &AMBIENT, &job).expect(0, NAME, "gitlab");
     instance().sign(None, &AMBIENT, &job[..1]).expect(3, "SIGSTORE_ID_TOKEN is not set. Declare it", "not declared");
-    let text = token(json!({"aud": "my-client"}));
+    let text = token(&json!({"aud": "my-client"}));
     let job = [("GITLAB_CI", "true"), ("MY_CLIENT_ID_TOKEN", &*text)];
     let args = ["--use-ambient-credentials", "--client-id", "my-client"];
     instance().sign(None, &args, &job).expect(0, NAME, "another audience");
@@ -146,7 +146,7 @@ fn agents_are_run_and_not_waited_for_without_end() {
         };
         let job = [(variable, "true"), ("PATH", &*path)];
         instance.sign(None, &AMBIENT, &job).expect(3, "cannot be run: No such file", "no agent");
-        script(&format!("echo \"$*\" > asked; echo '{}'", token(json!({}))));
+        script(&format!("echo \"$*\" > asked; echo '{}'", token(&json!({}))));
         instance.sign(None, &AMBIENT, &job).expect(0, NAME, program);
         assert_eq!(std::fs::read_to_string(instance.path().join("asked")).unwrap().trim(), asked);
         script("echo 'not today' >&2; exit 3");
@@ -160,7 +160,7 @@ fn agents_are_run_and_not_waited_for_without_end() {
 
 #[test]
 fn google_is_asked_for_the_full_token_of_the_machine() {
-    let issuer = Server::start(|_| Reply::ok(token(json!({}))));
+    let issuer = Server::start(|_| Reply::ok(token(&json!({}))));
     let host = issuer.url.trim_start_matches("http://").to_owned();
     let machine = [("GCE_METADATA_HOST", &*host)];
     instance().sign(None, &AMBIENT, &machine).expect(0, NAME, "google");

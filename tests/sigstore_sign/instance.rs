@@ -20,7 +20,7 @@ pub(crate) fn now() -> i64 {
 }
 
 /// A token with the usual claims and `more` of them.
-pub(crate) fn token(more: Value) -> String {
+pub(crate) fn token(more: &Value) -> String {
     let mut claims = json!({
         "iss": ISSUER, "sub": "4711", "aud": "sigstore", "exp": now() + 300, "email": NAME, "email_verified": true,
     });

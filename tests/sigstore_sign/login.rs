@@ -55,7 +55,7 @@ struct Issuer {
 }
 
 /// An issuer, an instance that knows it, and a browser that goes where it is sent.
-fn issuer(manners: Manners) -> Issuer {
+fn serving(manners: Manners) -> Issuer {
     let asked: Arc<Mutex<BTreeMap<String, String>>> = Arc::default();
     let server = Server::start(move |request| serve(request, manners, &asked));
     let instance = Instance::right(Rekor::V2);
@@ -118,7 +118,7 @@ fn serve(request: &Asked, manners: Manners, asked: &Mutex<BTreeMap<String, Strin
             let iss = if manners.other_issuer { "https://other.example" } else { &host };
             // The identity that the instance certifies is of another issuer, as behind Dex.
             let claims = json!({"nonce": nonce, "iss": iss, "federated_claims": {"connector_id": crate::instance::ISSUER}});
-            Reply::ok(json!({"access_token": "acce55", "id_token": token(claims)}).to_string())
+            Reply::ok(json!({"access_token": "acce55", "id_token": token(&claims)}).to_string())
         }
         _ => Reply::Send(404, Vec::new()),
     }
@@ -144,7 +144,7 @@ impl Issuer {
 
 #[test]
 fn a_browser_logs_in() {
-    let issuer = issuer(Manners::default());
+    let issuer = serving(Manners::default());
     let run = issuer.with_browser(&[]);
     run.expect(0, &format!("signed by \"{NAME}\""), "browser");
     run.expect(0, "visit:", "the address is shown too");
@@ -156,14 +156,14 @@ fn a_browser_logs_in() {
 
 #[test]
 fn a_client_has_a_secret_if_it_is_given_one() {
-    let issuer = self::issuer(Manners::default());
+    let issuer = serving(Manners::default());
     write(issuer.instance.path().join("secret"), "s3cret\n");
     issuer.with_browser(&["--client-secret-file", "secret"]).expect(0, NAME, "basic");
     let asked = issuer.token_request();
     assert_eq!(asked.header("authorization"), format!("Basic {}", STANDARD.encode("sigstore:s3cret")));
     assert!(!asked.text().contains("s3cret"));
 
-    let issuer = self::issuer(Manners { secret_in_form: true, ..Manners::default() });
+    let issuer = serving(Manners { secret_in_form: true, ..Manners::default() });
     let run = issuer.with_browser(&["--client-secret", "s3cret"]);
     run.expect(0, "the client secret on the command line can be seen", "post");
     assert_eq!(fields(&issuer.token_request().text())["client_secret"], "s3cret");
@@ -172,25 +172,25 @@ fn a_client_has_a_secret_if_it_is_given_one() {
 
 #[test]
 fn an_answer_that_is_not_ours_is_refused() {
-    issuer(Manners { wrong_state: true, ..Manners::default() }).refused("wrong state");
-    issuer(Manners { wrong_nonce: true, ..Manners::default() }).refused("wrong nonce");
-    issuer(Manners { other_issuer: true, ..Manners::default() }).refused("its token is of \"https://other.example\"");
-    issuer(Manners { calls_itself: Some("https://other.example"), ..Manners::default() })
+    serving(Manners { wrong_state: true, ..Manners::default() }).refused("wrong state");
+    serving(Manners { wrong_nonce: true, ..Manners::default() }).refused("wrong nonce");
+    serving(Manners { other_issuer: true, ..Manners::default() }).refused("its token is of \"https://other.example\"");
+    serving(Manners { calls_itself: Some("https://other.example"), ..Manners::default() })
         .refused("it calls itself \"https://other.example\"");
 }
 
 #[test]
 fn a_no_of_the_issuer_is_shown() {
     let back = Some("error=access_denied&error_description=not+you%1b[2J");
-    issuer(Manners { back, ..Manners::default() })
+    serving(Manners { back, ..Manners::default() })
         .refused("the login was refused: \"access_denied\": not you\\u{1b}[2J");
-    issuer(Manners { refuses_code: true, ..Manners::default() })
+    serving(Manners { refuses_code: true, ..Manners::default() })
         .refused("the login was refused: \"invalid_grant\": the code is used up");
 }
 
 #[test]
 fn without_a_browser_and_a_terminal_nobody_is_asked() {
-    let issuer = issuer(Manners::default());
+    let issuer = serving(Manners::default());
     let run = issuer.instance.sign(None, &[], &[]);
     run.expect(3, "there is no terminal and no browser here", "nobody");
     assert!(issuer.server.asked().is_empty() && issuer.instance.server.asked().is_empty());
@@ -199,7 +199,7 @@ fn without_a_browser_and_a_terminal_nobody_is_asked() {
 
 #[test]
 fn a_code_can_be_copied() {
-    let issuer = issuer(Manners::default());
+    let issuer = serving(Manners::default());
     let all = ["sign", "sigstore", "m", "--trust-config", "trust.json", "--oauth-force-oob", "--client-id", "sigstore"];
     let mut child = Command::new(env!("CARGO_BIN_EXE_tensorseal"))
         .args(all)
@@ -241,7 +241,7 @@ fn an_instance_without_an_issuer_cannot_be_logged_in_at() {
     instance.sign(None, &[], &[("BROWSER", "true")]).expect(3, "names no OpenID Connect issuer", "no issuer");
     config.as_object_mut().unwrap().remove("signingConfig");
     write(&path, config.to_string());
-    instance.sign(Some(&token(json!({}))), &[], &[]).expect(3, "holds no signing configuration", "no configuration");
+    instance.sign(Some(&token(&json!({}))), &[], &[]).expect(3, "holds no signing configuration", "no configuration");
     let all = ["sign", "sigstore", "m", "--trust-config", "none.json", "--identity-token-file", "token"];
     tensorseal_in(instance.path(), &all, &[]).expect(3, "none.json", "no file");
 }

@@ -16,7 +16,7 @@ const WHO: [&str; 4] = ["--identity", NAME, "--identity-provider", ISSUER];
 fn what_is_signed_verifies_offline() {
     for rekor in [Rekor::V1, Rekor::V2] {
         let instance = Instance::right(rekor);
-        let run = instance.sign(Some(&token(json!({}))), &["--json"], &[]);
+        let run = instance.sign(Some(&token(&json!({}))), &["--json"], &[]);
         assert_eq!(run.code, Some(0), "{run:#?}");
         let report = run.json();
         assert_eq!(report["method"], "sigstore");
@@ -34,9 +34,9 @@ fn what_is_signed_verifies_offline() {
             "another identity",
         );
         // What is told to people, and no file beside the signature.
-        let run = instance.sign(Some(&token(json!({}))), &[], &[]);
+        let run = instance.sign(Some(&token(&json!({}))), &[], &[]);
         run.expect(0, &format!("signed by \"{NAME}\""), "told");
-        assert!(!format!("{run:?}").contains(&token(json!({}))[..40]), "the token is shown");
+        assert!(!format!("{run:?}").contains(&token(&json!({}))[..40]), "the token is shown");
     }
 }
 
@@ -45,7 +45,7 @@ fn python_verifies_what_is_signed() {
     let Some(python) = python() else { return };
     for rekor in [Rekor::V1, Rekor::V2] {
         let instance = Instance::right(rekor);
-        assert_eq!(instance.sign(Some(&token(json!({}))), &[], &[]).code, Some(0));
+        assert_eq!(instance.sign(Some(&token(&json!({}))), &[], &[]).code, Some(0));
         let all = ["-m", "model_signing", "verify", "sigstore", "m", "--signature", "model.sig", "--identity", NAME];
         let more = ["--identity_provider", ISSUER, "--trust_config", "trust.json"];
         program(instance.path(), &python, &[&all[..], &more].concat());
@@ -55,7 +55,7 @@ fn python_verifies_what_is_signed() {
 /// Signs with an instance of which a part is wrong: it must say `words`, and write nothing.
 fn refused(rekor: Rekor, twist: Twist, instead: Instead, words: &str) -> Run {
     let instance = Instance::new(rekor, twist, instead);
-    let run = instance.sign(Some(&token(json!({}))), &["--json"], &[]);
+    let run = instance.sign(Some(&token(&json!({}))), &["--json"], &[]);
     run.expect(3, words, words);
     assert!(!instance.signature().exists(), "{words}: a signature was written");
     let shown = format!("{run:?}");
@@ -117,14 +117,14 @@ fn a_certificate_for_somebody_else_is_not_used() {
         (NAME, "https://other.example.com", "Fulcio certified that \"https://other.example.com\""),
     ] {
         let instance = Instance::certifying(Rekor::V2, name, issuer, |_| {}, |_| None);
-        instance.sign(Some(&token(json!({}))), &[], &[]).expect(3, words, words);
+        instance.sign(Some(&token(&json!({}))), &[], &[]).expect(3, words, words);
         assert!(!instance.signature().exists());
     }
     let name = "https://ci.example.com/job";
     let instance = Instance::certifying(Rekor::V2, name, ISSUER, |_| {}, |_| None);
-    instance.sign(Some(&token(json!({}))), &[], &[]).expect(3, "--expect-identity", "an identity of a template");
-    instance.sign(Some(&token(json!({}))), &["--expect-identity", name], &[]).expect(0, name, "the expected identity");
-    instance.sign(Some(&token(json!({}))), &["--expect-identity", NAME], &[]).expect(
+    instance.sign(Some(&token(&json!({}))), &[], &[]).expect(3, "--expect-identity", "an identity of a template");
+    instance.sign(Some(&token(&json!({}))), &["--expect-identity", name], &[]).expect(0, name, "the expected identity");
+    instance.sign(Some(&token(&json!({}))), &["--expect-identity", NAME], &[]).expect(
         3,
         &format!("the token is for \"{NAME}\""),
         "another than was expected",
@@ -205,7 +205,7 @@ fn a_server_out_of_reach_is_found_before_the_model_is_read() {
     ] {
         write(instance.path().join("trust.json"), text.replace(&format!("{}{part}", instance.server.url), wrong));
         std::fs::remove_dir_all(instance.path().join("m")).ok();
-        instance.sign(Some(&token(json!({}))), &[], &[]).expect(3, words, part);
+        instance.sign(Some(&token(&json!({}))), &[], &[]).expect(3, words, part);
         assert!(instance.server.asked().iter().all(|asked| asked.method == "GET"), "something was sent");
     }
 }
@@ -214,7 +214,7 @@ fn a_server_out_of_reach_is_found_before_the_model_is_read() {
 fn the_public_instance_out_of_reach_is_told_at_once() {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path().join("m/weights"), b"weights");
-    write(folder.path().join("token"), token(json!({})));
+    write(folder.path().join("token"), token(&json!({})));
     // A proxy that nobody runs stands for a machine without a network, whatever network this one has.
     let nowhere = [("HTTPS_PROXY", "http://127.0.0.1:1")];
     let begun = Instant::now();
@@ -236,6 +236,6 @@ fn a_redirect_never_carries_the_token_away() {
     let instance = Instance::right(Rekor::V2);
     let text = std::fs::read_to_string(instance.path().join("trust.json")).unwrap();
     write(instance.path().join("trust.json"), text.replace(&format!("{}/fulcio", instance.server.url), &front.url));
-    instance.sign(Some(&token(json!({}))), &[], &[]).expect(3, "HTTP status 307", "redirected");
+    instance.sign(Some(&token(&json!({}))), &[], &[]).expect(3, "HTTP status 307", "redirected");
     assert!(other.asked().is_empty());
 }
