@@ -40,12 +40,13 @@ pub(crate) fn timestamps(table: &mut Table) {
     table.signed(&STAMPS, "the signed digest is of another text", "Timestamp message hash mismatch", |r| {
         r.stamp = edit(|stamp: &mut Stamp| stamp.message_digest = Some(vec![0; 32]));
     });
-    table.signed(&STAMPS, "signed as content of another type", TAKEN, |r| {
+    table.signed(&STAMPS, "signed as content of another type", "its signature is over a text of another kind", |r| {
         r.stamp = edit(|stamp: &mut Stamp| stamp.content_type = "1.2.840.113549.1.7.1");
     });
-    table.signed(&STAMPS, "it names another certificate", TAKEN, |r| {
+    table.signed(&STAMPS, "it names another certificate", "it names another certificate than the authority's", |r| {
         r.stamp = edit(|stamp: &mut Stamp| stamp.certificate_hash[0] ^= 1);
     });
+    table.signed(&STAMPS, "two signers", "it is malformed", |r| r.stamp = edit(|stamp: &mut Stamp| stamp.signers = 2));
     table.signed(&STAMPS, "it was not granted", "Timestamp request not granted: 2", |r| {
         r.stamp = edit(|stamp: &mut Stamp| stamp.status = 2);
     });

@@ -42,6 +42,7 @@ pub(crate) struct Stamp {
     /// Of the certificate that the signed attributes name.
     pub(crate) certificate_hash: Vec<u8>,
     pub(crate) status: u64,
+    pub(crate) signers: usize,
 }
 
 impl Stamp {
@@ -54,6 +55,7 @@ impl Stamp {
             content_type: ID_TST_INFO,
             certificate_hash: sha256(&authority.certificate).to_vec(),
             status: 0,
+            signers: 1,
         }
     }
 
@@ -95,7 +97,7 @@ impl Stamp {
             set(vec![algorithm(SHA256)]),
             sequence(&[oid(ID_TST_INFO), context(0, &octets(&info))]),
             context(0, &authority.certificate),
-            set(vec![signer]),
+            set(vec![signer; self.signers]),
         ]);
         let token = sequence(&[oid(ID_SIGNED_DATA), context(0, &signed_data)]);
         sequence(&[sequence(&[integer(self.status)]), token])
