@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::common::sigstore::certificate::{EXTENDED_KEY_USAGE, SERVER_AUTH, Template, extended_key_usage};
 use super::common::sigstore::timestamp::{Authority, Stamp};
 use super::common::sigstore::{Key, PrivateSigstore, TIME, YEARS, edit};
-use super::table::{ALL, Kind, LOGS, STAMPS, TAKEN, Table};
+use super::table::{ALL, Kind, LOGS, STAMPS, Table};
 use super::{Case, ISSUER, ME};
 
 const STAMP: &str = "/verificationMaterial/timestampVerificationData/rfc3161Timestamps";
@@ -308,11 +308,16 @@ pub(crate) fn readings(table: &mut Table) {
         ("canonicalizedBody", "canonicalized_body", may, "missing field `canonicalizedBody`"),
         ("rootHash", "root_hash", may, "missing field `rootHash`"),
         ("keyId", "key_id", may, "missing field `keyId`"),
-        ("tlogEntries", "tlog_entries", TAKEN, "the bundle has no transparency log entry"),
+        ("tlogEntries", "tlog_entries", may, may),
     ] {
         let (from, to) = (format!("\"{key}\":"), format!("\"{other}\":null,\"{key}\":"));
         table.text(&LOGS, &format!("{key} in another spelling beside it"), beside, &from, &to);
         table.text(&LOGS, &format!("{key} in another spelling"), alone, &from, &format!("\"{other}\":"));
+    }
+    for other in ["public_key", "x509_certificate_chain", "timestamp_verification_data"] {
+        table.changed(&LOGS, &format!("{other} beside the certificate"), may, |bundle| {
+            bundle["verificationMaterial"][other] = json!({});
+        });
     }
     table.changed(&ALL, "a key beside the certificate", "exactly one of publicKey", |bundle| {
         bundle["verificationMaterial"]["publicKey"] = json!({"hint": "me"});

@@ -37,9 +37,6 @@ impl Kind {
     }
 }
 
-/// The words of what is accepted though it could be refused: beside the right field, the name of one that we do not know.
-pub(crate) const TAKEN: &str = "Verification succeeded";
-
 pub(crate) struct Table<'a> {
     pub(crate) world: &'a World,
     /// What is being forged.
