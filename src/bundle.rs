@@ -7,7 +7,7 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::value::RawValue;
 
 use crate::envelope::{Envelope, PAYLOAD_TYPE};
@@ -113,6 +113,19 @@ struct WireMaterial {
     x509_certificate_chain: Option<Object<WireChain>>,
     tlog_entries: Option<Few<Box<RawValue>>>,
     timestamp_verification_data: Option<Object<WireTimestamps>>,
+    // What readers of protocol buffers take for the fields above.
+    #[serde(default, rename = "public_key", deserialize_with = "other_spelling")]
+    _public_key: (),
+    #[serde(default, rename = "x509_certificate_chain", deserialize_with = "other_spelling")]
+    _x509_certificate_chain: (),
+    #[serde(default, rename = "tlog_entries", deserialize_with = "other_spelling")]
+    _tlog_entries: (),
+    #[serde(default, rename = "timestamp_verification_data", deserialize_with = "other_spelling")]
+    _timestamp_verification_data: (),
+}
+
+fn other_spelling<'de, D: Deserializer<'de>>(_: D) -> Result<(), D::Error> {
+    Err(de::Error::custom("a field of verificationMaterial is spelled with an underscore: it may be read as another"))
 }
 
 #[derive(Deserialize)]

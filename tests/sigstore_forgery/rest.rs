@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::common::sigstore::certificate::{EXTENDED_KEY_USAGE, SERVER_AUTH, Template, extended_key_usage};
 use super::common::sigstore::timestamp::{Authority, Stamp};
 use super::common::sigstore::{Key, PrivateSigstore, TIME, YEARS, edit};
-use super::table::{ALL, Kind, LOGS, STAMPS, TAKEN, Table};
+use super::table::{ALL, Kind, LOGS, STAMPS, Table};
 use super::{Case, ISSUER, ME};
 
 const STAMP: &str = "/verificationMaterial/timestampVerificationData/rfc3161Timestamps";
@@ -40,12 +40,13 @@ pub(crate) fn timestamps(table: &mut Table) {
     table.signed(&STAMPS, "the signed digest is of another text", "Timestamp message hash mismatch", |r| {
         r.stamp = edit(|stamp: &mut Stamp| stamp.message_digest = Some(vec![0; 32]));
     });
-    table.signed(&STAMPS, "signed as content of another type", TAKEN, |r| {
+    table.signed(&STAMPS, "signed as content of another type", "its signature is over a text of another kind", |r| {
         r.stamp = edit(|stamp: &mut Stamp| stamp.content_type = "1.2.840.113549.1.7.1");
     });
-    table.signed(&STAMPS, "it names another certificate", TAKEN, |r| {
+    table.signed(&STAMPS, "it names another certificate", "it names another certificate than the authority's", |r| {
         r.stamp = edit(|stamp: &mut Stamp| stamp.certificate_hash[0] ^= 1);
     });
+    table.signed(&STAMPS, "two signers", "it is malformed", |r| r.stamp = edit(|stamp: &mut Stamp| stamp.signers = 2));
     table.signed(&STAMPS, "it was not granted", "Timestamp request not granted: 2", |r| {
         r.stamp = edit(|stamp: &mut Stamp| stamp.status = 2);
     });
@@ -307,11 +308,16 @@ pub(crate) fn readings(table: &mut Table) {
         ("canonicalizedBody", "canonicalized_body", may, "missing field `canonicalizedBody`"),
         ("rootHash", "root_hash", may, "missing field `rootHash`"),
         ("keyId", "key_id", may, "missing field `keyId`"),
-        ("tlogEntries", "tlog_entries", TAKEN, "the bundle has no transparency log entry"),
+        ("tlogEntries", "tlog_entries", may, may),
     ] {
         let (from, to) = (format!("\"{key}\":"), format!("\"{other}\":null,\"{key}\":"));
         table.text(&LOGS, &format!("{key} in another spelling beside it"), beside, &from, &to);
         table.text(&LOGS, &format!("{key} in another spelling"), alone, &from, &format!("\"{other}\":"));
+    }
+    for other in ["public_key", "x509_certificate_chain", "timestamp_verification_data"] {
+        table.changed(&LOGS, &format!("{other} beside the certificate"), may, |bundle| {
+            bundle["verificationMaterial"][other] = json!({});
+        });
     }
     table.changed(&ALL, "a key beside the certificate", "exactly one of publicKey", |bundle| {
         bundle["verificationMaterial"]["publicKey"] = json!({"hint": "me"});

@@ -37,10 +37,6 @@ impl Kind {
     }
 }
 
-/// The words of what is accepted though it could be refused. Nobody but the authority itself can sign the two timestamps
-/// so, and the crate and Python take them, too; the other spelling is a field like any that we do not know.
-pub(crate) const TAKEN: &str = "Verification succeeded";
-
 pub(crate) struct Table<'a> {
     pub(crate) world: &'a World,
     /// What is being forged.

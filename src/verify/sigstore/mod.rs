@@ -8,6 +8,7 @@ mod certificate;
 mod entry;
 mod error;
 mod pattern;
+mod stamp;
 
 use std::fmt;
 
@@ -112,6 +113,15 @@ impl SigstoreVerifier {
             if !checked {
                 return Err(SigstoreError::Unchecked { what });
             }
+        }
+        let authorities = &self.root.timestamp_authorities;
+        let signers: Vec<&[u8]> = authorities
+            .iter()
+            .filter_map(|tsa| Some(tsa.cert_chain.certificates.first()?.raw_bytes.as_bytes()))
+            .collect();
+        for stamp in &bundle.evidence().timestamps {
+            stamp::check(stamp, &signers)
+                .map_err(|why| SigstoreError::Timestamp { why, trust: self.source.clone() })?;
         }
         for (entry, text) in entries.iter().zip(&bundle.evidence().log_entries) {
             entry::check(entry, text.as_json(), &self.source)?;

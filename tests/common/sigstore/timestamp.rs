@@ -44,6 +44,7 @@ pub(crate) struct Stamp {
     pub(crate) status: u64,
     /// The INTEGER of the request, if it had one.
     pub(crate) nonce: Vec<u8>,
+    pub(crate) signers: usize,
 }
 
 impl Stamp {
@@ -57,6 +58,7 @@ impl Stamp {
             certificate_hash: sha256(&authority.certificate).to_vec(),
             status: 0,
             nonce: Vec::new(),
+            signers: 1,
         }
     }
 
@@ -99,7 +101,7 @@ impl Stamp {
             set(vec![algorithm(SHA256)]),
             sequence(&[oid(ID_TST_INFO), context(0, &octets(&info))]),
             context(0, &authority.certificate),
-            set(vec![signer]),
+            set(vec![signer; self.signers]),
         ]);
         let token = sequence(&[oid(ID_SIGNED_DATA), context(0, &signed_data)]);
         sequence(&[sequence(&[integer(self.status)]), token])
