@@ -10,6 +10,8 @@ const COMMANDS: [&str; 12] = [
     "",
     "sign",
     "sign key",
+    "sign pkcs11-key",
+    "sign pkcs11-certificate",
     "verify",
     "verify key",
     "digest",

@@ -22,7 +22,7 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    fn of(output: &Output) -> Self {
+    pub(crate) fn of(output: &Output) -> Self {
         let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
         Self { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
     }
@@ -61,7 +61,7 @@ pub(crate) fn program<S: AsRef<OsStr>>(folder: &Path, name: impl AsRef<OsStr>, a
 }
 
 /// Says that a test did not run, or fails where the caller demands that all do.
-fn missing(what: &str) {
+pub(crate) fn missing(what: &str) {
     assert!(std::env::var_os("TENSORSEAL_REQUIRE_PEERS").is_none_or(|v| v != "1"), "{what}, and it is required");
     // Printed past the test harness' capture: a test that did not run must not look like one that passed.
     let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("skipped: {what}\n").as_bytes());
