@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use crate::room::Room;
 
 /// Every command that can be asked for help.
-const COMMANDS: [&str; 12] = [
+const COMMANDS: [&str; 14] = [
     "",
     "sign",
     "sign key",
