@@ -367,7 +367,7 @@ pub enum FormatError {
 const SHOWN: usize = 160;
 
 /// Text that quotes a bundle, with control characters escaped, so that the bundle cannot write lines of its own.
-fn tame(text: &str) -> String {
+pub(crate) fn tame(text: &str) -> String {
     let shown = text.chars().take(SHOWN);
     let mut out: String =
         shown.map(|c| if c.is_control() { c.escape_debug().to_string() } else { c.to_string() }).collect();

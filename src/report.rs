@@ -35,6 +35,8 @@ pub enum Note {
     },
     /// The signer's certificate is one of a certificate authority.
     CaSigned,
+    /// The extended key usage of a certificate is for other things than signing, which the caller lets pass.
+    OtherPurpose,
     /// The certificates were judged for the first second of the signer's, because the caller asked for that.
     JudgedAtNotBefore,
     /// The bundle carries timestamps, and the caller trusts no authority for them.
@@ -93,17 +95,20 @@ impl fmt::Display for Note {
             Self::CaSigned => {
                 f.write_str("the signer's certificate is one of a certificate authority, which should not sign models with the key it issues certificates with")
             }
+            Self::OtherPurpose => {
+                f.write_str("the extended key usage of a certificate is for other things than signing code, which you let pass (--allow-eku)")
+            }
             Self::JudgedAtNotBefore => {
                 f.write_str("the certificates were judged for the beginning of the signer's, as you asked: it may have expired before it signed")
             }
             Self::TimestampsNotChecked { count } => {
-                write!(f, "the bundle carries {count} timestamps, which were not looked at: the certificates were judged for now; --tsa-certificate-chain has them judged for the time of a stamp")
+                write!(f, "the bundle carries timestamps ({count}), which were not looked at: the certificates were judged for now; --tsa-certificate-chain has them judged for the time of a stamp")
             }
             Self::UnknownTimestamps { count } => {
-                write!(f, "{count} more timestamps are of authorities that you did not name, and were not counted")
+                write!(f, "timestamps of authorities that you did not name were not counted ({count})")
             }
             Self::LogEntriesNotChecked { entries } => {
-                write!(f, "the bundle carries {entries} log entries, which the certificate method does not check")
+                write!(f, "the bundle carries log entries ({entries}), which the certificate method does not check")
             }
             Self::IgnoredOutside(path) => write!(f, "the ignore path {path:?} lies outside the model and has no effect"),
             Self::IgnorePathsNotRecorded => {

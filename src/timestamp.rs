@@ -10,7 +10,7 @@ use der::{Decode, Encode, Reader, SliceReader, Tag, TagNumber, Tagged};
 use sigstore_types::{DerCertificate, SignatureBytes, TimestampToken, TsaAuthority};
 use x509_cert::ext::pkix::SubjectKeyIdentifier;
 
-use crate::error::quoted;
+use crate::error::{quoted, tame};
 use crate::time::UnixTime;
 use crate::x509::Certificate;
 
@@ -46,7 +46,7 @@ pub enum TimestampError {
     )]
     UnsupportedKey,
     /// The stamp is not signed by a certificate under a trusted root that may sign timestamps.
-    #[error("its authority is not trusted: {}", quoted(.0))]
+    #[error("its authority is not trusted: {}", tame(.0))]
     Untrusted(String),
 }
 
@@ -96,7 +96,9 @@ impl TimestampAuthorities {
     pub fn verify(&self, stamp: &[u8], signature: &[u8]) -> Result<UnixTime, TimestampError> {
         let token = Token::read(stamp).map_err(|error| TimestampError::Malformed(error.to_string()))?;
         let (stamp, signature) = (TimestampToken::new(stamp.to_vec()), SignatureBytes::new(signature.to_vec()));
-        let carried: Vec<_> = token.certificates.iter().map(|der| DerCertificate::new(der.to_vec())).collect();
+        // A root that comes with the stamp is of no use on the way to one that the caller trusts.
+        let carried = token.certificates.iter().filter(|der| !is_self_issued(der));
+        let carried: Vec<_> = carried.map(|der| DerCertificate::new(der.to_vec())).collect();
         let on_the_way: Vec<_> = self.others.iter().chain(&carried).cloned().collect();
         let mut why = None;
         let signers = on_the_way.iter().chain(&self.roots).filter(|certificate| token.is_by(certificate.as_bytes()));
@@ -119,11 +121,27 @@ impl From<sigstore_tsa::Error> for TimestampError {
         use sigstore_tsa::Error as E;
         match error {
             E::HashMismatch { expected, actual } => Self::OtherBytes { expected, found: actual },
+            E::SignatureVerificationError(why) if why == "not an EC key" => Self::UnsupportedKey,
             E::SignatureVerificationError(why) => Self::Signature(why),
-            E::CertificateValidationError(why) => Self::Untrusted(why),
+            E::CertificateValidationError(why) => Self::Untrusted(plain(&why)),
             other => Self::Malformed(other.to_string()),
         }
     }
+}
+
+/// The crate's reason in plain words, where it is one that people meet.
+fn plain(why: &str) -> String {
+    let known = [
+        ("UnknownIssuer", "no way leads from its certificate to a root that was given"),
+        (
+            "RequiredEkuNotFound",
+            "its certificate, or one above it, is not for timestamping (extendedKeyUsage timeStamping)",
+        ),
+        ("CertExpired", "one of its certificates had expired by the time in the stamp"),
+        ("CertNotValidYet", "one of its certificates was not valid yet at the time in the stamp"),
+        ("CaUsedAsEndEntity", "its certificate is one of a certificate authority"),
+    ];
+    known.iter().find(|(name, _)| why.contains(name)).map_or(why, |(_, plain)| *plain).to_owned()
 }
 
 /// What a stamp says of its signer: enough to look for the certificate, none of it checked.
@@ -203,6 +221,11 @@ impl<'a> Token<'a> {
                 .is_ok_and(|found| found.is_some_and(|(_, identifier)| identifier.0.as_bytes() == named)),
         }
     }
+}
+
+fn is_self_issued(certificate: &[u8]) -> bool {
+    x509_cert::Certificate::from_der(certificate)
+        .is_ok_and(|of| of.tbs_certificate.subject == of.tbs_certificate.issuer)
 }
 
 /// The inside of a SEQUENCE.

@@ -406,6 +406,11 @@ fn a_faulty_token_signs_nothing_and_is_left_in_order() {
             ended(fault);
         }
     }
+    // The PIN once for the token and once for the signature.
+    place.sign_with(&uri("p256"), &[], "each-time").expect(0, "Signing succeeded", "each-time");
+    place.verify("p256.pub").expect(0, "Verification succeeded", "each-time");
+    assert!(fs::read_to_string(place.path().join("calls")).unwrap().contains("LoginAgain\n"));
+    ended("each-time");
     fs::remove_file(place.path().join("model.sig")).unwrap();
     for (fault, words) in [
         ("flip-signature", "does not verify with the public key"),
@@ -424,6 +429,7 @@ fn a_faulty_token_signs_nothing_and_is_left_in_order() {
         ("login 0xe0", "CKR_TOKEN_NOT_PRESENT"),
         ("no-sign", "may not sign: its CKA_SIGN is false"),
         ("foreign-point", "is no point of the curve"),
+        ("each-time, whole", "wants its PIN again for each signature (CKA_ALWAYS_AUTHENTICATE)"),
     ] {
         place.sign_with(&uri("p256"), &[], fault).expect(3, words, fault);
         assert!(!place.path().join("model.sig").exists(), "{fault}");

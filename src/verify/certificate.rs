@@ -342,14 +342,21 @@ impl Verifier for CertificateVerifier {
             .map_err(|_| SignatureError::Invalid)?;
 
         let names: Vec<String> = leaf.names().iter().map(qualified_name).collect();
-        if self.names.is_empty() {
+        // A leaf that is trusted by itself is one signer alone.
+        let alone = path.root == leaf && !path.leaf_is_ca;
+        if self.names.is_empty() && !alone {
             notes.push(Note::AnyCertificate { root: path.root.subject() });
-        } else if !self.names.iter().any(|wanted| leaf.names().iter().any(|found| wanted.is(found))) {
+        } else if !self.names.is_empty()
+            && !self.names.iter().any(|wanted| leaf.names().iter().any(|found| wanted.is(found)))
+        {
             let expected = self.names.iter().map(ToString::to_string).collect();
             return Err(CertificateError::OtherIdentity { subject: leaf.subject(), found: names, expected }.into());
         }
         if path.leaf_is_ca {
             notes.push(Note::CaSigned);
+        }
+        if path.eku_waived {
+            notes.push(Note::OtherPurpose);
         }
         let entries = claim.bundle().evidence().log_entries.len();
         if entries > 0 {

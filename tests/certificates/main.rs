@@ -4,4 +4,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod forged;
+mod openssl;
+mod peers;
 mod vectors;

@@ -76,8 +76,6 @@ fn sigstore_is_implied_and_its_flags_lead_to_a_clear_answer() {
         ("sign sigstore model --client_id x --client_secret y --trust_config z", "sigstore"),
         ("verify model --signature s --identity i --identity_provider p", "sigstore"),
         ("verify sigstore --help", "sigstore"),
-        ("sign certificate model --private_key k --signing_certificate c --certificate_chain d", "certificate"),
-        ("verify certificate model --signature s --certificate_chain d --log_fingerprints", "certificate"),
         ("sign pkcs11-key model --pkcs11_uri pkcs11:x", "pkcs11-key"),
         ("sign pkcs11-certificate model --pkcs11_uri pkcs11:x --signing_certificate c", "pkcs11-certificate"),
     ] {
@@ -86,6 +84,18 @@ fn sigstore_is_implied_and_its_flags_lead_to_a_clear_answer() {
         assert!(ran.stderr.contains(&format!("has no {method} method")), "{line}: {}", ran.stderr);
     }
     assert!(!room.path("model.sig").exists());
+}
+
+#[test]
+fn the_certificate_methods_flags_are_read_in_pythons_spelling() {
+    let room = Room::new();
+    for (line, missing) in [
+        ("sign certificate model --private_key k --signing_certificate c --certificate_chain d", "\"c\""),
+        ("verify certificate model --signature s --certificate_chain d --log_fingerprints", "\"d\""),
+    ] {
+        let ran = room.run(line).ended(3);
+        assert!(ran.stderr.contains(&format!("cannot read certificates {missing}")), "{line}: {}", ran.stderr);
+    }
 }
 
 #[test]

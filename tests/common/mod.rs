@@ -5,6 +5,8 @@
 #[cfg(feature = "cuda")]
 pub(crate) mod fakecuda;
 pub(crate) mod forge;
+pub(crate) mod pki;
+pub(crate) mod x509;
 
 use std::ffi::OsStr;
 use std::fs;

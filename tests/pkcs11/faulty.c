@@ -10,7 +10,7 @@ typedef unsigned long u;
 typedef u (*call)();
 struct list { unsigned char version[2]; call f[68]; };
 struct attribute { u type; void *value; u len; };
-enum { INITIALIZE = 0, FINALIZE = 1, OPEN = 12, CLOSE = 13, LOGIN = 18, LOGOUT = 19, GET = 24, FIND_INIT = 26, SIGN_INIT = 42, SIGN = 43 };
+enum { INITIALIZE = 0, FINALIZE = 1, OPEN = 12, CLOSE = 13, LOGIN = 18, LOGOUT = 19, GET = 24, FIND_INIT = 26, SIGN_INIT = 42, SIGN = 43, UPDATE = 44, FINAL = 45 };
 
 static struct list *real, ours;
 
@@ -31,6 +31,12 @@ static u code(const char *name) {
     return wanted && strncmp(wanted, name, len) == 0 && wanted[len] == ' ' ? strtoul(wanted + len, NULL, 16) : 0;
 }
 
+// Keys that want the PIN again for each signature, in a module that signs in parts, and in one that does not.
+static int each_time(void) { return is("each-time") || is("each-time, whole"); }
+static int let_in;
+static unsigned char held[64];
+static u held_len, last_session;
+
 static u initialize(void *args) {
     if (code("initialize")) return code("initialize");
     u rv = real->f[INITIALIZE](args);
@@ -46,6 +52,11 @@ static u open_session(u slot, u flags, void *app, void *notify, u *session) {
 static u close_session(u session) { note("CloseSession"); return real->f[CLOSE](session); }
 static u login(u session, u user, unsigned char *pin, u len) {
     if (code("login")) return code("login");
+    if (user == 2) { // CKU_CONTEXT_SPECIFIC: for the operation that has begun
+        note("LoginAgain");
+        let_in = len == strlen(getenv("THE_PIN")) && memcmp(pin, getenv("THE_PIN"), len) == 0;
+        return let_in ? 0 : 0xa0;
+    }
     u rv = real->f[LOGIN](session, user, pin, len);
     if (rv == 0) note("Login");
     return rv;
@@ -59,6 +70,7 @@ static u get(u session, u object, struct attribute *template, u count) {
     for (u i = 0; i < count; i++) {
         unsigned char *value = template[i].value;
         if (template[i].type == 0x108 && value && is("no-sign")) value[0] = 0; // CKA_SIGN
+        if (template[i].type == 0x202 && value && each_time()) value[0] = 1;   // CKA_ALWAYS_AUTHENTICATE
         if (template[i].type != 0x181 || !value) continue;                     // CKA_EC_POINT
         if (is("foreign-point")) value[template[i].len - 1] ^= 1;
         if (is("raw-point")) {
@@ -71,6 +83,18 @@ static u get(u session, u object, struct attribute *template, u count) {
 }
 static u sign_init(u session, void *mechanism, u key) {
     return code("sign-init") ? code("sign-init") : real->f[SIGN_INIT](session, mechanism, key);
+}
+static u update(u session, unsigned char *data, u len) {
+    if (!each_time() || is("each-time, whole")) return real->f[UPDATE](session, data, len);
+    if (!let_in || len > sizeof held) return 0x101; // CKR_USER_NOT_LOGGED_IN
+    memcpy(held, data, len);
+    held_len = len;
+    last_session = session;
+    return 0;
+}
+static u final(u session, unsigned char *signature, u *signature_len) {
+    if (!each_time() || session != last_session) return real->f[FINAL](session, signature, signature_len);
+    return real->f[SIGN](session, held, held_len, signature, signature_len);
 }
 static u sign(u session, unsigned char *data, u len, unsigned char *signature, u *signature_len) {
     if (code("sign")) return code("sign");
@@ -100,6 +124,8 @@ u C_GetFunctionList(struct list **list) {
     ours.f[FIND_INIT] = (call)find_init;
     ours.f[SIGN_INIT] = (call)sign_init;
     ours.f[SIGN] = (call)sign;
+    ours.f[UPDATE] = (call)update;
+    ours.f[FINAL] = (call)final;
     *list = &ours;
     return 0;
 }

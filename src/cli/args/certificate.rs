@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use tensorseal::verify::RequiredName;
 
-use super::{PasswordArgs, SIGNED, SignArgs, TRUSTED, VerifyArgs};
+use super::{OUTPUT, PasswordArgs, SIGNED, SignArgs, TRUSTED, VerifyArgs};
 
 /// Whose certificate goes into the signature.
 #[derive(Args)]
@@ -47,9 +47,9 @@ pub(in crate::cli) struct SignCertificateArgs {
     #[command(flatten)]
     pub(in crate::cli) certificate: SigningCertificateArgs,
     #[command(flatten)]
-    pub(in crate::cli) timestamp: TimestampArgs,
-    #[command(flatten)]
     pub(in crate::cli) common: SignArgs,
+    #[command(flatten)]
+    pub(in crate::cli) timestamp: TimestampArgs,
 }
 
 #[derive(Args)]
@@ -78,9 +78,9 @@ pub(in crate::cli) struct VerifyCertificateArgs {
     /// any, and so is one that is not valid yet
     #[arg(long, help_heading = TRUSTED)]
     pub(in crate::cli) judge_at_not_before: bool,
-    /// Print the SHA-256 of every certificate that is trusted and of every one in the signature
-    #[arg(long, help_heading = super::OUTPUT)]
-    pub(in crate::cli) log_fingerprints: bool,
     #[command(flatten)]
     pub(in crate::cli) common: VerifyArgs,
+    /// Print the SHA-256 of every certificate that is trusted and of every one in the signature
+    #[arg(long, help_heading = OUTPUT)]
+    pub(in crate::cli) log_fingerprints: bool,
 }

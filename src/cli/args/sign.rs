@@ -64,7 +64,7 @@ pub(in crate::cli) struct SignKeyArgs {
     #[command(flatten)]
     pub(in crate::cli) password: PasswordArgs,
     #[command(flatten)]
-    pub(in crate::cli) timestamp: TimestampArgs,
-    #[command(flatten)]
     pub(in crate::cli) common: SignArgs,
+    #[command(flatten)]
+    pub(in crate::cli) timestamp: TimestampArgs,
 }

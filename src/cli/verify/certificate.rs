@@ -11,13 +11,13 @@ use crate::cli::exit::Exit;
 use crate::cli::{certificates, say};
 
 pub(in crate::cli) fn certificate(args: &VerifyCertificateArgs) -> Exit {
-    let mut files = args.certificate_chain.clone();
-    if args.system_roots {
-        files.push(certificates::system());
-    }
-    let trusted: Vec<String> = files.iter().map(|path| say::path(path)).collect();
-    super::run(&args.common, &trusted.join(", "), || {
-        let trusted = certificates::read_all(&files)?;
+    let system = args.system_roots.then(certificates::system);
+    let files: Vec<String> = args.certificate_chain.iter().chain(&system).map(|path| say::path(path)).collect();
+    super::run(&args.common, &files.join(", "), || {
+        let mut trusted = certificates::read_all(&args.certificate_chain)?;
+        if let Some(path) = &system {
+            trusted.extend(certificates::read_system(path)?);
+        }
         if args.log_fingerprints {
             trusted.iter().for_each(|certificate| fingerprint("  init  ", certificate.der()));
         }
