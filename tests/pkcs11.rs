@@ -437,3 +437,15 @@ fn a_faulty_token_signs_nothing_and_is_left_in_order() {
     }
     place.sign_with(&uri("p256"), &[], "initialize 0x5").expect(3, "cannot start: C_Initialize said", "no start");
 }
+
+#[test]
+fn the_commands_of_the_page_work() {
+    let Some(place) = Place::new() else { return };
+    let page = include_str!("../docs/pkcs11.md");
+    let script = page.split("```sh\n").nth(1).unwrap().split("```").next().unwrap();
+    fs::remove_dir_all(place.path().join("tokens")).unwrap();
+    fs::remove_file(place.path().join("pin")).unwrap();
+    let program = Path::new(env!("CARGO_BIN_EXE_tensorseal")).parent().unwrap();
+    let path = format!("PATH={}:{}\n", program.display(), std::env::var("PATH").unwrap());
+    place.must("sh", &["-euc", &format!("{path}{script}")]).expect(0, "Verification succeeded", "the page");
+}
