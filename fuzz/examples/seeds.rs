@@ -33,7 +33,7 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 fn main() -> Result<()> {
     let seeds = Path::new("fuzz/seeds");
-    for target in ["bundle", "statement", "shard_name", "key_pem", "certificate"] {
+    for target in ["bundle", "statement", "shard_name", "key_pem", "certificate", "pkcs11_uri"] {
         let _ = fs::remove_dir_all(seeds.join(target));
         fs::create_dir_all(seeds.join(target))?;
     }
@@ -41,6 +41,7 @@ fn main() -> Result<()> {
     bundles(seeds)?;
     statements(seeds)?;
     names(seeds)?;
+    uris(seeds)?;
     keys(seeds)?;
     certificates(seeds)
 }
@@ -225,6 +226,27 @@ fn names(seeds: &Path) -> Result<()> {
     ];
     for (i, name) in names.into_iter().enumerate() {
         fs::write(seeds.join("shard_name").join(format!("{i:02}")), name)?;
+    }
+    Ok(())
+}
+
+fn uris(seeds: &Path) -> Result<()> {
+    let uris = [
+        "pkcs11:",
+        "pkcs11:token=The%20Software%20PKCS%2311%20Softtoken;manufacturer=Snake%20Oil,%20Inc.;model=1.0;object=my-key;type=private",
+        "pkcs11:library-manufacturer=a;library-description=b%3b;library-version=3.1;slot-id=327",
+        "PKCS11:slot-manufacturer=c;slot-description=d&e=f;id=%69%95%00a?module-path=/lib/x.so&module-name=p11?|",
+        "pkcs11:object=k?module-path=/usr/lib/softhsm&module-name=softhsm2&pin-source=file:/etc/token%2520pin",
+        "pkcs11:object=k?pin-source=file://localhost/pin",
+        "pkcs11:object=k?pin-value=a%26b%3b",
+        "pkcs11:object=k?pin-value=a&b=c",
+        "pkcs11:object=a;object=b",
+        "pkcs11:object=%F",
+        "pkcs11:x-vendor=1",
+        "pkcs11:slot-id=18446744073709551616",
+    ];
+    for (i, uri) in uris.into_iter().enumerate() {
+        fs::write(seeds.join("pkcs11_uri").join(format!("{i:02}")), uri)?;
     }
     Ok(())
 }

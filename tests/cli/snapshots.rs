@@ -6,11 +6,13 @@ use std::os::unix::fs::symlink;
 use crate::room::Room;
 
 /// Every command that can be asked for help.
-const COMMANDS: [&str; 14] = [
+const COMMANDS: [&str; 16] = [
     "",
     "sign",
     "sign key",
     "sign certificate",
+    "sign pkcs11-key",
+    "sign pkcs11-certificate",
     "verify",
     "verify key",
     "verify certificate",

@@ -292,7 +292,7 @@ impl fmt::Display for TokenName {
 }
 
 /// A key, as messages call it.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct KeyName {
     /// Its label (`CKA_LABEL`), if it has one.
     pub label: Option<String>,

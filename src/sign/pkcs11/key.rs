@@ -135,7 +135,9 @@ impl TokenSession {
             [one] => Ok((one, self.name_of(one)?)),
             [] => {
                 let there = self.find(&[class])?;
-                let found = there.into_iter().map(|key| self.name_of(key)).collect::<Result<_, _>>()?;
+                let names = there.into_iter().map(|key| self.name_of(key));
+                let mut found = names.collect::<Result<Vec<_>, _>>()?;
+                found.sort();
                 Err(Pkcs11Error::NoKey { wanted: wanted(), token: token(), found })
             }
             [first, second, ..] => {
