@@ -7,6 +7,7 @@ use crate::device::DeviceError;
 use crate::digest::{Algorithm, Digest};
 use crate::key::KeyError;
 use crate::manifest::Differences;
+use crate::policy::{PolicyError, Refusal};
 use crate::report::Report;
 use crate::sign::SignError;
 use crate::source::SourceError;
@@ -77,6 +78,9 @@ pub enum Error {
     /// The signer failed.
     #[error("cannot sign: {0}")]
     Sign(#[from] SignError),
+    /// A policy cannot be used.
+    #[error(transparent)]
+    Policy(Box<PolicyError>),
     /// A device was named that does not exist.
     #[error("{0}")]
     UnknownDevice(String),
@@ -101,6 +105,12 @@ impl Error {
     pub(crate) fn io(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { doing, path, source }
+    }
+}
+
+impl From<PolicyError> for Error {
+    fn from(fault: PolicyError) -> Self {
+        Self::Policy(Box::new(fault))
     }
 }
 
@@ -176,6 +186,9 @@ pub enum VerifyError {
         /// What was checked on the way.
         report: Box<Report>,
     },
+    /// The policy does not accept these signatures for this model.
+    #[error("{0}")]
+    Policy(Refusal),
 }
 
 /// What is wrong with a bundle or with the statement inside it. All of these are a no: the text was not written by a
@@ -337,7 +350,7 @@ pub enum FormatError {
 const SHOWN: usize = 160;
 
 /// Text that quotes a bundle, with control characters escaped, so that the bundle cannot write lines of its own.
-fn tame(text: &str) -> String {
+pub(crate) fn tame(text: &str) -> String {
     let shown = text.chars().take(SHOWN);
     let mut out: String =
         shown.map(|c| if c.is_control() { c.escape_debug().to_string() } else { c.to_string() }).collect();

@@ -2,6 +2,7 @@
 
 mod key;
 mod model;
+mod policy;
 
 use std::fmt;
 use std::num::NonZeroU64;
@@ -11,6 +12,7 @@ use std::time::Instant;
 
 pub use key::KeyVerifier;
 pub(crate) use model::ignore_more;
+pub use policy::verify_with_policy;
 
 use crate::bundle::{Bundle, DEFAULT_MAX_BUNDLE, VerificationMaterial};
 use crate::device::Device;
@@ -149,6 +151,11 @@ impl<T> Verified<T> {
     #[must_use]
     pub const fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    /// A value that a check in this module has found to be what this one says.
+    fn vouches_for<U>(&self, value: U) -> Verified<U> {
+        Verified { value, identity: self.identity.clone() }
     }
 
     /// The value alone, for whoever no longer needs to know that it was verified.
@@ -389,9 +396,19 @@ pub fn verify(
     let begun = Instant::now();
     let bundle = Bundle::read(signature, options.max_bundle.get())?;
     let signed = bundle.verify(verifier)?;
-    let check = model::Check { model, signature, bundle: &bundle, signed: &signed, options, device, progress, begun };
-    let value = check.run()?;
-    Ok(Verified { value, identity: signed.identity })
+    let check = model::Check {
+        model,
+        resolved: None,
+        signatures: &[signature],
+        bundle: &bundle,
+        signed: &signed,
+        options,
+        device,
+        progress,
+        begun,
+    };
+    let value = model::run(&check, &[])?;
+    Ok(signed.vouches_for(value))
 }
 
 #[cfg(test)]
