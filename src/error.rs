@@ -11,7 +11,14 @@ use crate::policy::{PolicyError, Refusal};
 use crate::report::Report;
 use crate::sign::SignError;
 use crate::source::SourceError;
+#[cfg(feature = "sigstore-verify")]
+use crate::timestamp::NoTimestampRoot;
+#[cfg(feature = "sigstore-verify")]
+use crate::trust::TrustError;
+#[cfg(feature = "sigstore-verify")]
+use crate::verify::PatternError;
 use crate::verify::SignatureError;
+use crate::x509::CertificateFault;
 
 /// Why a call gave no result.
 ///
@@ -81,6 +88,45 @@ pub enum Error {
     /// A policy cannot be used.
     #[error(transparent)]
     Policy(Box<PolicyError>),
+    /// A file of certificates could not be used.
+    #[error("certificates {path:?}: {source}")]
+    Certificate {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: CertificateFault,
+    },
+    /// What was given to trust for timestamps is nothing to trust.
+    #[cfg(feature = "sigstore-verify")]
+    #[error("{path:?}: {source}")]
+    TimestampRoots {
+        /// The first file.
+        path: PathBuf,
+        /// Why.
+        source: NoTimestampRoot,
+    },
+    /// There is no trust root of Sigstore to verify by.
+    #[cfg(feature = "sigstore-verify")]
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    /// A trust root could not be fetched.
+    #[cfg(feature = "sigstore-sign")]
+    #[error(transparent)]
+    Update(#[from] crate::trust::UpdateError),
+    /// A regular expression of names cannot be used.
+    #[cfg(feature = "sigstore-verify")]
+    #[error(transparent)]
+    Pattern(#[from] PatternError),
+    /// This build has not what was asked for.
+    #[error(
+        "this build of tensorseal cannot {what}: it was made without the feature {feature}. Build it with `--features {feature}`"
+    )]
+    NoFeature {
+        /// What was asked for, as a verb.
+        what: &'static str,
+        /// The Cargo feature that it takes.
+        feature: &'static str,
+    },
     /// A device was named that does not exist.
     #[error("{0}")]
     UnknownDevice(String),

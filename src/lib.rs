@@ -21,7 +21,17 @@ pub mod statement;
 
 pub mod time;
 
+#[cfg(feature = "sigstore-sign")]
+pub mod net;
+
 pub mod key;
+pub mod x509;
+
+#[cfg(feature = "sigstore-verify")]
+pub mod timestamp;
+#[cfg(feature = "sigstore-verify")]
+pub mod trust;
+
 pub mod report;
 pub mod resident;
 pub mod sign;

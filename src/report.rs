@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::device::DeviceKind;
 use crate::digest::{Algorithm, Digest};
+use crate::error::quoted;
 use crate::manifest::Serialization;
 use crate::policy::{Applied, PolicyWarning};
 use crate::source::{FollowedLink, IgnoredFile};
@@ -27,6 +28,32 @@ pub enum Note {
         entries: usize,
         /// RFC 3161 timestamps.
         timestamps: usize,
+    },
+    /// Any certificate under a trusted root would have been accepted.
+    AnyCertificate {
+        /// The root.
+        root: String,
+    },
+    /// The signer's certificate is one of a certificate authority.
+    CaSigned,
+    /// The extended key usage of a certificate is for other things than signing, which the caller lets pass.
+    OtherPurpose,
+    /// The certificates were judged for the first second of the signer's, because the caller asked for that.
+    JudgedAtNotBefore,
+    /// The bundle carries timestamps, and the caller trusts no authority for them.
+    TimestampsNotChecked {
+        /// How many.
+        count: usize,
+    },
+    /// Beside a good timestamp there are some of authorities that the caller does not know.
+    UnknownTimestamps {
+        /// How many.
+        count: usize,
+    },
+    /// The bundle carries transparency log entries, which the certificate method does not look at.
+    LogEntriesNotChecked {
+        /// How many.
+        entries: usize,
     },
     /// An ignore path of the caller lies outside of the model and has no effect.
     IgnoredOutside(PathBuf),
@@ -67,6 +94,27 @@ impl fmt::Display for Note {
             Self::NoKeyHint => f.write_str("the signature does not say which key made it; it verifies with the given one"),
             Self::LogNotChecked { entries, timestamps } => {
                 write!(f, "the bundle carries {entries} log entries and {timestamps} timestamps, which the key method does not check")
+            }
+            Self::AnyCertificate { root } => {
+                write!(f, "whoever holds any certificate under {} could have made this signature; --identity accepts one signer alone", quoted(root))
+            }
+            Self::CaSigned => {
+                f.write_str("the signer's certificate is one of a certificate authority, which should not sign models with the key it issues certificates with")
+            }
+            Self::OtherPurpose => {
+                f.write_str("the extended key usage of a certificate is for other things than signing code, which you let pass (--allow-eku)")
+            }
+            Self::JudgedAtNotBefore => {
+                f.write_str("the certificates were judged for the beginning of the signer's, as you asked: it may have expired before it signed")
+            }
+            Self::TimestampsNotChecked { count } => {
+                write!(f, "the bundle carries timestamps ({count}), which were not looked at: the certificates were judged for now; --tsa-certificate-chain has them judged for the time of a stamp")
+            }
+            Self::UnknownTimestamps { count } => {
+                write!(f, "timestamps of authorities that you did not name were not counted ({count})")
+            }
+            Self::LogEntriesNotChecked { entries } => {
+                write!(f, "the bundle carries log entries ({entries}), which the certificate method does not check")
             }
             Self::IgnoredOutside(path) => write!(f, "the ignore path {path:?} lies outside the model and has no effect"),
             Self::IgnorePathsNotRecorded => {

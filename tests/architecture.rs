@@ -99,6 +99,27 @@ fn the_page_lists_the_modules_of_the_crate_in_their_order() {
 }
 
 #[test]
+fn verifying_brings_no_http_stack() {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let tree = |features: &str| {
+        let args = ["tree", "--offline", "--locked", "-e", "normal", "--prefix", "none", "--no-default-features"];
+        let run =
+            std::process::Command::new(&cargo).current_dir(root()).args(args).args(["--features", features]).output();
+        let run = run.unwrap();
+        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+        let names = String::from_utf8(run.stdout).unwrap();
+        names.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect::<BTreeSet<_>>()
+    };
+    const NETWORK: [&str; 8] = ["reqwest", "hyper", "tokio", "rustls", "ureq", "h2", "native-tls", "openssl"];
+    let default = tree("cli,cuda,pkcs11,sigstore-verify");
+    assert!(default.contains("sigstore-verify") && default.contains("cryptoki"));
+    let with_network = tree("cli,sigstore-sign");
+    assert!(with_network.contains("reqwest"), "the test can see one");
+    let found: Vec<_> = NETWORK.into_iter().filter(|name| default.contains(*name)).collect();
+    assert_eq!(found, [""; 0], "what the default features bring in");
+}
+
+#[test]
 fn what_may_stand_in_one_place_stands_in_one_place() {
     for (code, file) in [
         ("merge_subtrees_root", "src/tree.rs"),    // the root of a BLAKE3 tree

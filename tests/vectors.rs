@@ -11,7 +11,7 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use common::{Run, copy, flip, program, python, seal, vectors, workplace, write};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Our verdict on every file of `python-1.1.1/sigs/`, for `verify key`. Columns: file, model, key, more flags, exit
 /// code, words of what is said, what Python's command line says (for `f-*`: the beginning of its line in
@@ -63,21 +63,21 @@ bad-ptype         | m          | prime256v1 |                              | 1 |
 bad-rawbytes      | m          | prime256v1 |                              | 0 | older form of key material                 | - | the form before 1.1; the key in it is not looked at; it is noted
 bad-sig           | m          | prime256v1 |                              | 1 | invalid signature                          | - | the signature is altered
 bad-two           | m          | prime256v1 |                              | 1 | exactly one signature and holds 2          | - | verifiers differ in which signature counts (OMS.md e.10)
-cert-expired      | m          | prime256v1 |                              | 1 | certificate method                         | - | certificates are a later issue
-cert-future       | m          | prime256v1 |                              | 1 | certificate method                         | - | certificates are a later issue
-cert-good         | m          | prime256v1 |                              | 1 | certificate method                         | - | certificates are a later issue
-cert-leaf_ca      | m          | prime256v1 |                              | 1 | certificate method                         | - | certificates are a later issue
-cert-nods         | m          | prime256v1 |                              | 1 | certificate method                         | - | certificates are a later issue
-cert-nods_codesign | m         | prime256v1 |                              | 1 | certificate method                         | - | certificates are a later issue
-cert-noint        | m          | prime256v1 |                              | 1 | certificate method                         | - | certificates are a later issue
-cert-noku         | m          | prime256v1 |                              | 1 | certificate method                         | - | certificates are a later issue
-cert-noku_codesign | m         | prime256v1 |                              | 1 | certificate method                         | - | certificates are a later issue
-cert-p521         | m          | prime256v1 |                              | 1 | certificate method                         | - | certificates are a later issue
-cert-root         | m          | prime256v1 |                              | 1 | certificate method                         | - | certificates are a later issue
-cert-self         | m          | prime256v1 |                              | 1 | certificate method                         | - | certificates are a later issue
-cert-serverauth_ds | m         | prime256v1 |                              | 1 | certificate method                         | - | certificates are a later issue
-p11c              | m          | prime256v1 |                              | 1 | certificate method                         | - | PKCS#11 with a certificate: a later issue
-sgbad             | m          | prime256v1 |                              | 1 | sigstore method                            | - | Sigstore: a later issue
+cert-expired      | m          | prime256v1 |                              | 1 | certificate method                         | - | a certificate bundle: `verify key` names the method; its verdict stands in CERTIFICATES
+cert-future       | m          | prime256v1 |                              | 1 | certificate method                         | - | a certificate bundle: `verify key` names the method; its verdict stands in CERTIFICATES
+cert-good         | m          | prime256v1 |                              | 1 | certificate method                         | - | a certificate bundle: `verify key` names the method; its verdict stands in CERTIFICATES
+cert-leaf_ca      | m          | prime256v1 |                              | 1 | certificate method                         | - | a certificate bundle: `verify key` names the method; its verdict stands in CERTIFICATES
+cert-nods         | m          | prime256v1 |                              | 1 | certificate method                         | - | a certificate bundle: `verify key` names the method; its verdict stands in CERTIFICATES
+cert-nods_codesign | m         | prime256v1 |                              | 1 | certificate method                         | - | a certificate bundle: `verify key` names the method; its verdict stands in CERTIFICATES
+cert-noint        | m          | prime256v1 |                              | 1 | certificate method                         | - | a certificate bundle: `verify key` names the method; its verdict stands in CERTIFICATES
+cert-noku         | m          | prime256v1 |                              | 1 | certificate method                         | - | a certificate bundle: `verify key` names the method; its verdict stands in CERTIFICATES
+cert-noku_codesign | m         | prime256v1 |                              | 1 | certificate method                         | - | a certificate bundle: `verify key` names the method; its verdict stands in CERTIFICATES
+cert-p521         | m          | prime256v1 |                              | 1 | certificate method                         | - | a certificate bundle: `verify key` names the method; its verdict stands in CERTIFICATES
+cert-root         | m          | prime256v1 |                              | 1 | certificate method                         | - | a certificate bundle: `verify key` names the method; its verdict stands in CERTIFICATES
+cert-self         | m          | prime256v1 |                              | 1 | certificate method                         | - | a certificate bundle: `verify key` names the method; its verdict stands in CERTIFICATES
+cert-serverauth_ds | m         | prime256v1 |                              | 1 | certificate method                         | - | a certificate bundle: `verify key` names the method; its verdict stands in CERTIFICATES
+p11c              | m          | prime256v1 |                              | 1 | certificate method                         | - | PKCS#11 with a certificate: likewise
+sgbad             | m          | prime256v1 |                              | 1 | sigstore method                            | - | a Sigstore bundle; `verify sigstore` refuses it too (tests/sigstore_verify.rs)
 f-abs             | mo2        | prime256v1 |                              | 1 | it is absolute                             | ValueError: Signature mismatch: [\"Missing | names a file outside the model
 f-abs             | mo2        | prime256v1 | --ignore-unsigned-files      | 1 | it is absolute                             | ValueError: Signature mismatch: [\"Missing | in every mode
 f-alg             | mo2        | prime256v1 |                              | 1 | algorithm \"sha512\"                       | ValueError: Signature mismatch: [\"Hash | the resources' algorithm is not hash_type's
@@ -120,6 +120,31 @@ f-unsorted        | mo2        | prime256v1 |                              | 0 |
 f-upper           | mo2        | prime256v1 |                              | 0 |                                            | OK | hexadecimal has no case
 f-urlsafe         | mo2        | prime256v1 |                              | 0 |                                            | OK | DSSE allows the URL-safe alphabet
 f-v11             | mo2        | prime256v1 |                              | 1 | signature/v1.1                             | ValueError: Predicate type mismatch | a later version may mean anything
+";
+
+/// Our verdict on the certificate bundles among them, for `verify certificate` over the model `m`. Columns: file, trusted
+/// certificate of `pki/`, more flags, exit code, words, what Python 1.1.1 says of the same (OMS.md, section d), and why.
+const CERTIFICATES: &str = "
+cert-good         | root  |                       | 0 | CN=good                                | yes | a leaf with digitalSignature under an intermediate under the root
+cert-root         | root  |                       | 0 | CN=good                                | yes | the root comes along: it is not needed, and not trusted for that
+cert-p521         | root  |                       | 0 | CN=p521                                | yes | P-521 with SHA-512
+p11c              | root  |                       | 0 | CN=good                                | yes | a PKCS#11 signature with a certificate is a certificate signature
+cert-noku_codesign | root |                       | 0 | CN=noku_codesign                       | yes | codeSigning makes up for a keyUsage that is not there
+cert-nods_codesign | root |                       | 0 | CN=nods_codesign                       | yes | and, as in the reference, for one without digitalSignature
+cert-leaf_ca      | root  |                       | 0 | is one of a certificate authority      | yes | a CA's certificate may sign, as the reference's own examples do; it is noted
+cert-self         | self  |                       | 0 | root         CN=self                   | yes | a self-signed leaf is its own root, if it is trusted as one
+cert-expired      | root  |                       | 1 | expired at 2016-01-01T00:00:00Z        | yes | it had expired (OMS.md e.5): judged now, as the specification's 8.2 demands
+cert-expired      | root  | --judge-at-not-before | 0 | it may have expired before it signed   | yes | the flag judges as Python does, and says so
+cert-future       | root  |                       | 1 | is not valid before 2030-01-01         | yes | it is not valid yet (OMS.md e.5)
+cert-future       | root  | --judge-at-not-before | 0 | the beginning of the certificate       | yes | the flag, again
+cert-noku         | root  |                       | 1 | is not for signing                     | no  | neither digitalSignature nor codeSigning
+cert-nods         | root  |                       | 1 | is not for signing                     | no  | a keyUsage without digitalSignature
+cert-noint        | root  |                       | 1 | the issuer of \"CN=good\", \"CN=inter\"  | no  | the intermediate is missing
+cert-serverauth_ds | root |                       | 1 | is only for serverAuth                 | yes | an extendedKeyUsage for web servers, which the reference does not look at
+cert-serverauth_ds | root | --allow-eku           | 0 | which you let pass                     | yes | accepted on demand, and noted
+cert-good         | inter |                       | 1 | is not self-signed                     | no  | an intermediate is no root
+cert-good         | good  |                       | 1 | is not self-signed                     | no  | and a leaf that somebody else issued is none
+cert-self         | root  |                       | 1 | the path ends in \"CN=self\"           | no  | nobody vouches for it
 ";
 
 struct Row {
@@ -208,6 +233,109 @@ fn the_verdict_on_every_bundle_of_python_is_as_the_table_says() {
             let other = if row.key == "secp384r1" { "prime256v1" } else { "secp384r1" };
             let run = verify(folder.path(), row.model, &signature, &from.join(format!("keys/{other}.pub")), row.flags);
             run.expect(1, "", &about);
+        }
+    }
+}
+
+#[test]
+fn the_verdict_on_every_certificate_bundle_of_python_is_as_the_table_says() {
+    let Some(vectors) = vectors() else { return };
+    let from = vectors.join("python-1.1.1");
+    let folder = tempfile::tempdir().unwrap();
+    models(&from, folder.path());
+    let files = fs::read_dir(from.join("sigs")).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+    let files: BTreeSet<String> = files.filter(|name| name.starts_with("cert-") || name.starts_with("p11c")).collect();
+    let (mut listed, mut jobs) = (BTreeSet::new(), Vec::new());
+    for line in CERTIFICATES.lines().filter(|line| !line.is_empty()) {
+        let cells: Vec<&str> = line.split(" | ").map(str::trim).collect();
+        let [file, root, flags, exit, words, theirs, why] = cells[..] else { panic!("not a row: {line}") };
+        assert!(!why.is_empty(), "{file}: no reason");
+        listed.insert(format!("{file}.sig"));
+        let signature = from.join(format!("sigs/{file}.sig"));
+        let arguments = |root: &str| {
+            let root = from.join(format!("pki/{root}.crt"));
+            format!("verify certificate m --signature {} --certificate-chain {}", signature.display(), root.display())
+        };
+        let run = seal(folder.path(), &format!("{} {flags}", arguments(root)));
+        run.expect(exit.parse().unwrap(), words, &format!("{file} {flags}"));
+        // What is accepted is accepted for its root.
+        if exit == "0" {
+            let other = if root == "self" { "root" } else { "self" };
+            let run = seal(folder.path(), &format!("{} {flags}", arguments(other)));
+            run.expect(1, "among the trusted roots", &format!("{file} under another root"));
+        }
+        jobs.push((file, arguments(root).replace("--certificate-chain", "--certificate_chain"), theirs == "yes"));
+    }
+    assert_eq!(files, listed, "each certificate bundle has a row, and each row has a file");
+
+    let Some(python) = python() else { return };
+    let lines: Vec<Value> =
+        jobs.iter().map(|(_, line, _)| json!({"cli": line.split(' ').collect::<Vec<_>>()})).collect();
+    write(folder.path().join("jobs.json"), Value::from(lines).to_string());
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/peer.py");
+    let run = program(folder.path(), python, &[script.as_path(), Path::new("jobs.json")]);
+    let answers: Vec<(i64, String)> = serde_json::from_str(run.stdout.lines().last().unwrap()).unwrap();
+    for ((file, line, yes), (code, said)) in jobs.iter().zip(answers) {
+        assert_eq!(code == 0, *yes, "Python on {file}: {line}: {said}");
+    }
+}
+
+#[test]
+fn historical_certificate_bundles_verify_offline_and_not_when_one_byte_is_changed() {
+    let Some(vectors) = vectors() else { return };
+    let keys = vectors.join("historical/keys/certificate");
+    for release in ["v0.2.0", "v0.3.1", "v1.0.0", "v1.0.1", "v1.1.0"] {
+        let folder = tempfile::tempdir().unwrap();
+        copy(&vectors.join(format!("historical/{release}-certificate")), folder.path());
+        let check = |root: &str, code, words: &str, about: &str| {
+            let root = keys.join(format!("{root}.pem"));
+            let line = format!("verify certificate . --signature model.sig --certificate-chain {}", root.display());
+            // Valid until April 2035, after which `--judge-at-not-before` will be needed.
+            let run = seal(folder.path(), &format!("{line} --ignore-paths ignore-me"));
+            run.expect(code, words, &format!("{release}: {about}"));
+        };
+        // The leaf says that it is a CA, and has its issuer's name (STACK.md): accepted and noted.
+        check("ca-cert", 0, "is one of a certificate authority", "as it is");
+        check("int-ca-cert", 1, "not self-signed", "under the intermediate alone");
+        check("signing-key-cert", 1, "CN=intermediate-ca", "under the leaf alone");
+        flip(folder.path().join("signme-1"), 3);
+        check("ca-cert", 1, "1 changed", "a byte of the model");
+        flip(folder.path().join("signme-1"), 3);
+
+        let text = fs::read_to_string(folder.path().join("model.sig")).unwrap();
+        let mut bundle: Value = serde_json::from_str(&text).unwrap();
+        let mut payload = STANDARD.decode(bundle["dsseEnvelope"]["payload"].as_str().unwrap()).unwrap();
+        let at = payload.windows(8).position(|window| window == b"signme-1").unwrap();
+        payload[at] ^= 1;
+        bundle["dsseEnvelope"]["payload"] = STANDARD.encode(payload).into();
+        write(folder.path().join("model.sig"), bundle.to_string());
+        check("ca-cert", 1, "invalid signature", "a byte of the payload");
+    }
+}
+
+#[test]
+fn published_skills_of_nvidia_get_exactly_the_expected_verdicts() {
+    let Some(vectors) = vectors() else { return };
+    let from = vectors.join("nvidia-skills");
+    let expected: BTreeMap<String, Value> =
+        serde_json::from_slice(&fs::read(from.join("expected.json")).unwrap()).unwrap();
+    let there = fs::read_dir(from.join("skills")).unwrap().count();
+    assert_eq!((expected.len(), there), (8, 8));
+    for (skill, expected) in &expected {
+        let line = format!(
+            "verify certificate {skill} --signature {skill}/skill.oms.sig --certificate-chain nv-agent-root-cert.pem"
+        );
+        for (column, flags) in [("strict", ""), ("ignore_unsigned", "--ignore-unsigned-files")] {
+            let run = seal(&from, &format!("{line} {flags}"));
+            match expected[column].as_str().unwrap() {
+                "pass" => {
+                    run.expect(0, "root CN=NVIDIA Agent Capabilities CA", skill);
+                    // The strict verdict is about files beside the signed ones, and there are none: our own flag agrees.
+                    seal(&from, &format!("{line} --strict")).expect(0, "Verification succeeded", skill);
+                }
+                "fail: chain" => run.expect(1, "which is not among the trusted roots", skill),
+                other => panic!("{skill}: what is {other}?"),
+            }
         }
     }
 }
@@ -305,11 +433,20 @@ fn the_specifications_own_vectors() {
     let run = verify(&model, ".", &folder.join("valid/key.bundle.json"), &key, "--ignore-paths model.sig");
     run.expect(0, "Verification succeeded", "valid/key");
 
+    let root = vectors.join("historical/keys/certificate/ca-cert.pem");
+    let line = format!(
+        "verify certificate . --signature {} --certificate-chain {} --ignore-paths model.sig",
+        folder.join("valid/certificate.bundle.json").display(),
+        root.display()
+    );
+    let run = seal(&model, &line);
+    run.expect(0, "Verification succeeded", "valid/certificate");
+
     const INVALID: [(&str, &str); 5] = [
         ("invalid/empty", "malformed: EOF"),
         ("invalid/missing-envelope", "missing field `dsseEnvelope`"),
         ("invalid/missing-verification-material", "missing field `verificationMaterial`"),
-        // Only Sigstore signatures need log entries, and those are a later issue: refused for the method.
+        // Only Sigstore signatures need log entries: here it is refused for the method, by `verify sigstore` for the entries.
         ("invalid/missing-tlog-entries", "sigstore method"),
         // It was not signed again after the change, so that the signature already fails; `inspect` sees the type.
         ("invalid-payload/wrong-predicate", "invalid signature"),

@@ -1,5 +1,9 @@
 //! Makes the seeds anew: `cargo run --manifest-path fuzz/Cargo.toml --example seeds`, from the repository's root.
-//! Needs `openssl` for the forms of keys that only others write; their salts, and the keys `p384` and `p521`, are random; all else is the same each time.
+//! Needs `openssl` for the forms of keys that only others write; their salts, the keys `p384` and `p521`, and all keys of certificates are random; all else is the same each time.
+
+#[allow(dead_code)]
+#[path = "../../tests/common/x509.rs"]
+mod x509;
 
 use std::error::Error;
 use std::fs;
@@ -29,7 +33,7 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 fn main() -> Result<()> {
     let seeds = Path::new("fuzz/seeds");
-    for target in ["bundle", "statement", "shard_name", "key_pem"] {
+    for target in ["bundle", "statement", "shard_name", "key_pem", "certificate"] {
         let _ = fs::remove_dir_all(seeds.join(target));
         fs::create_dir_all(seeds.join(target))?;
     }
@@ -37,7 +41,8 @@ fn main() -> Result<()> {
     bundles(seeds)?;
     statements(seeds)?;
     names(seeds)?;
-    keys(seeds)
+    keys(seeds)?;
+    certificates(seeds)
 }
 
 fn key() -> Result<PrivateKey> {
@@ -272,5 +277,75 @@ fn keys(seeds: &Path) -> Result<()> {
     }
     let both = [openssl("ecparam -name prime256v1")?, openssl("ec")?].concat();
     write("parameters-then-key", &both)?;
+    Ok(())
+}
+
+/// A good chain, which the target itself holds on to, and certificates of other shapes.
+fn certificates(seeds: &Path) -> Result<()> {
+    use tensorseal::key::Curve;
+    use tensorseal::x509::Certificate;
+    use x509::{
+        Authority, CODE_SIGNING, NAME_CONSTRAINTS, SEQUENCE, alt_names, basic_constraints, extended_key_usage,
+        extension, tlv, validity,
+    };
+
+    let write = |name: &str, der: &[u8]| -> Result<()> {
+        let read = Certificate::from_der(der).is_ok() || Certificate::all_from_pem(der).is_ok();
+        assert_eq!(read, !name.starts_with("no-"), "{name}");
+        Ok(fs::write(seeds.join("certificate").join(name), der)?)
+    };
+    let root = Authority::root_with("root", Curve::P384, |_| {});
+    let intermediate = root.intermediate("intermediate");
+    let (leaf, _) = intermediate.leaf("leaf");
+    write("root", &root.certificate)?;
+    write("intermediate", &intermediate.certificate)?;
+    write("leaf", &leaf)?;
+    write("chain", x509::pem(&[&leaf, &intermediate.certificate, &root.certificate]).as_bytes())?;
+    // What the good chain's authorities signed would be accepted, and the target knows three such certificates.
+    let stranger = Authority::root("intermediate");
+    let other = |curve, change: fn(&mut x509::Template)| stranger.leaf_with("other", curve, change).0;
+    write("p521", &other(Curve::P521, |t| t.validity = validity("20200101000000Z", "99991231235959Z")))?;
+    write("purposes", &other(Curve::P256, |t| t.set(extended_key_usage(&[CODE_SIGNING, "2.5.29.37.0"]))))?;
+    write("ca", &other(Curve::P256, |t| t.set(basic_constraints(true, Some(3)))))?;
+    let names: [(u8, &[u8]); 5] = [
+        (1, b"me@example.com"),
+        (2, b"example.com"),
+        (6, b"https://example.com/x"),
+        (7, &[10, 0, 0, 1]),
+        (8, &[42, 3, 4]),
+    ];
+    let named = |critical| move |t: &mut x509::Template| t.set(alt_names(critical, &names));
+    write("names", &stranger.leaf_with("names", Curve::P256, named(false)).0)?;
+    write("nameless", &stranger.leaf_with("", Curve::P256, named(true)).0)?;
+    write("no-name", &stranger.leaf_with("", Curve::P256, named(false)).0)?;
+    write(
+        "constraints",
+        &other(Curve::P256, |t| {
+            let tree = |tag, content: &[u8]| tlv(SEQUENCE, &[&tlv(tag, &[content])]);
+            let permitted =
+                [tree(0x81, b"example.com"), tree(0x82, b".example.com"), tree(0x86, b"example.com")].concat();
+            let excluded = [tree(0x87, &[10, 0, 0, 0, 255, 0, 0, 0]), tree(0xa4, &x509::name("evil"))].concat();
+            let both = tlv(SEQUENCE, &[&tlv(0xa0, &[&permitted]), &tlv(0xa1, &[&excluded])]);
+            t.set(extension(NAME_CONSTRAINTS, true, &both));
+        }),
+    )?;
+    write("no-double-extension", &other(Curve::P256, |t| t.extensions.push(t.extensions[0].clone())))?;
+    write("no-list-of-extensions", &other(Curve::P256, |t| t.extensions = vec![vec![]]))?;
+    write(
+        "version-1",
+        &other(Curve::P256, |t| {
+            t.version.clear();
+            t.extensions.clear();
+        }),
+    )?;
+    for (name, arguments) in
+        [("rsa", "-sha256"), ("rsa-pss", "-sigopt rsa_padding_mode:pss -sigopt rsa_pss_saltlen:32")]
+    {
+        let arguments = format!(
+            "req -x509 -newkey rsa:2048 -nodes -keyout /dev/null -subj /CN=rsa -outform DER -days 9000 {arguments}"
+        );
+        let output = Command::new("openssl").args(arguments.split(' ')).output()?;
+        write(name, &output.stdout)?;
+    }
     Ok(())
 }

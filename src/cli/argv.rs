@@ -10,51 +10,19 @@ const METHODS: [&str; 5] = ["key", "certificate", "sigstore", "pkcs11-key", "pkc
 /// The method where none is named.
 const DEFAULT: &str = "sigstore";
 
-/// Methods that this version has.
-const PRESENT: [&str; 1] = ["key"];
-
 /// The one option that may stand before a command and takes a value.
 const GLOBAL_WITH_VALUE: &str = "--log-level";
 
 /// A command line in the one spelling that clap is told.
-pub(super) struct CommandLine {
-    pub(super) args: Vec<OsString>,
-    /// Whether the method was put in, because the user named none.
-    implied: bool,
-}
-
-/// A method that Python's `model_signing` has and this version has not.
-pub(super) struct Missing {
-    /// `sign` or `verify`.
-    pub(super) command: &'static str,
-    pub(super) method: &'static str,
-    /// Whether the user named no method at all.
-    pub(super) implied: bool,
-    /// Whether the user asked for a report in JSON.
-    pub(super) json: bool,
-}
-
-impl CommandLine {
-    pub(super) fn normalize(args: impl IntoIterator<Item = OsString>) -> Self {
-        let mut all: Vec<OsString> = Vec::new();
-        let mut options_end = false;
-        for arg in args {
-            options_end |= arg == "--";
-            all.push(if options_end { arg } else { hyphens(arg) });
-        }
-        let implied = insert_method(&mut all);
-        Self { args: all, implied }
+pub(super) fn normalized(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut all: Vec<OsString> = Vec::new();
+    let mut options_end = false;
+    for arg in args {
+        options_end |= arg == "--";
+        all.push(if options_end { arg } else { hyphens(arg) });
     }
-
-    /// The method asked for, if this version does not have it.
-    pub(super) fn missing_method(&self) -> Option<Missing> {
-        let at = next_word(&self.args, 1);
-        let command =
-            ["sign", "verify"].into_iter().find(|command| self.args.get(at).is_some_and(|arg| arg == command))?;
-        let named = self.args.get(next_word(&self.args, at + 1))?;
-        let method = METHODS.into_iter().find(|method| named == method && !PRESENT.contains(method))?;
-        Some(Missing { command, method, implied: self.implied, json: self.args.iter().any(|arg| arg == "--json") })
-    }
+    insert_method(&mut all);
+    all
 }
 
 /// Underscores in the name of a long option, not in a value after `=`.
@@ -80,28 +48,23 @@ fn next_word(args: &[OsString], mut at: usize) -> usize {
     at
 }
 
-fn insert_method(args: &mut Vec<OsString>) -> bool {
+fn insert_method(args: &mut Vec<OsString>) {
     let group = next_word(args, 1);
     let at = next_word(args, group + 1);
     let of_group = args.get(group).is_some_and(|command| command == "sign" || command == "verify");
     let known = |next: &OsString| METHODS.iter().any(|method| next == method) || next == "-h" || next == "--help";
-    let implied = of_group && args.get(at).is_some_and(|next| !known(next));
-    if implied {
+    if of_group && args.get(at).is_some_and(|next| !known(next)) {
         args.insert(at, DEFAULT.into());
     }
-    implied
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn line(line: &str) -> CommandLine {
-        CommandLine::normalize(["tensorseal"].into_iter().chain(line.split(' ')).map(OsString::from))
-    }
-
-    fn normalized(text: &str) -> String {
-        let args: Vec<String> = line(text).args.into_iter().skip(1).map(|arg| arg.into_string().unwrap()).collect();
+    fn line(text: &str) -> String {
+        let args = ["tensorseal"].into_iter().chain(text.split(' ')).map(OsString::from);
+        let args: Vec<String> = normalized(args).into_iter().skip(1).map(|arg| arg.into_string().unwrap()).collect();
         args.join(" ")
     }
 
@@ -112,7 +75,7 @@ mod tests {
             ("sign key m --private_key=a_b --ignore_paths x_y", "sign key m --private-key=a_b --ignore-paths x_y"),
             ("sign key m -- --odd_name", "sign key m -- --odd_name"),
         ] {
-            assert_eq!(normalized(given), meant);
+            assert_eq!(line(given), meant);
         }
     }
 
@@ -131,17 +94,7 @@ mod tests {
             ("digest sign", "digest sign"),
             ("--version sign model", "--version sign model"),
         ] {
-            assert_eq!(normalized(given), meant);
-        }
-    }
-
-    #[test]
-    fn a_method_that_is_not_here_is_told_from_one_that_is() {
-        let missing = |text| line(text).missing_method().map(|m| (m.command, m.method, m.implied, m.json));
-        assert_eq!(missing("sign model --json"), Some(("sign", "sigstore", true, true)));
-        assert_eq!(missing("verify certificate model"), Some(("verify", "certificate", false, false)));
-        for line in ["sign key sigstore", "sign", "digest certificate", "sign --help"] {
-            assert_eq!(missing(line), None, "{line}");
+            assert_eq!(line(given), meant);
         }
     }
 }

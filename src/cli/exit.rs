@@ -1,6 +1,8 @@
 //! Exit codes.
 
 use tensorseal::Error;
+use tensorseal::sign::SignError;
+use tensorseal::sign::pkcs11::Pkcs11Error;
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +41,12 @@ impl From<&Error> for Exit {
     fn from(error: &Error) -> Self {
         match error {
             Error::Verify(_) => Self::No,
+            #[cfg(feature = "sigstore-verify")]
+            Error::Pattern(_) => Self::Usage,
             Error::IgnoresEverything { .. } | Error::UnknownDevice(_) => Self::Usage,
+            Error::Sign(SignError::Pkcs11(Pkcs11Error::Uri(_) | Pkcs11Error::NoKeyNamed | Pkcs11Error::TwoPins)) => {
+                Self::Usage
+            }
             _ => Self::NoAnswer,
         }
     }

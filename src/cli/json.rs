@@ -5,7 +5,7 @@ use tensorseal::manifest::{Difference, Differences, Method, Serialization};
 use tensorseal::report::Report;
 use tensorseal::sign::Hashed;
 use tensorseal::source::{FollowedLink, IgnoredFile, IgnoredKind};
-use tensorseal::verify::{Identity, SigningTime};
+use tensorseal::verify::{Identity, LogRecord, SigningTime};
 use tensorseal::{Algorithm, DeviceKind, Error, VerifyError};
 
 use super::Asked;
@@ -123,7 +123,17 @@ fn kind(error: &Error) -> &'static str {
         Error::NotASignature { .. } => "not-a-signature",
         Error::Statement(_) => "statement",
         Error::Key { .. } => "key",
+        Error::Certificate { .. } => "certificate",
+        #[cfg(feature = "sigstore-verify")]
+        Error::TimestampRoots { .. } => "certificate",
         Error::Sign(_) => "sign",
+        #[cfg(feature = "sigstore-verify")]
+        Error::Trust(_) => "trust-root",
+        #[cfg(feature = "sigstore-sign")]
+        Error::Update(_) => "trust-root",
+        #[cfg(feature = "sigstore-verify")]
+        Error::Pattern(_) => "usage",
+        Error::NoFeature { .. } => "feature",
         Error::UnknownDevice(_) | Error::Device(_) => "device",
         Error::Verify(no) => match &**no {
             VerifyError::BundleTooLarge { .. } => "bundle-too-large",
@@ -160,7 +170,7 @@ fn differences(differences: &Differences) -> Value {
     differences.0.iter().map(|(name, difference)| one(name.as_str(), difference)).collect()
 }
 
-fn identity(identity: &Identity) -> Value {
+pub(super) fn identity(identity: &Identity) -> Value {
     match identity {
         Identity::Key { curve, fingerprint } => json!({"curve": curve.name(), "fingerprint": fingerprint}),
         Identity::Certificate(of) => json!({
@@ -171,11 +181,29 @@ fn identity(identity: &Identity) -> Value {
             "root_fingerprint": of.root_fingerprint,
             "judged_at": time(of.judged_at),
         }),
-        Identity::Sigstore(of) => {
-            json!({"identity": of.identity, "issuer": of.issuer, "signed_at": time(of.signed_at)})
-        }
+        Identity::Sigstore(of) => json!({
+            "identity": of.identity,
+            "issuer": of.issuer,
+            "signed_at": time(of.signed_at),
+            "build": of.build.as_ref().map(|build| json!({
+                "repository": build.repository,
+                "ref": build.reference,
+                "commit": build.commit,
+                "workflow": build.workflow,
+                "trigger": build.trigger,
+                "runner": build.runner,
+                "run": build.run,
+            })),
+            "log_entries": of.log_entries.iter().map(log_entry).collect::<Vec<_>>(),
+            "trust_root": of.trust_root,
+        }),
         _ => Value::Null,
     }
+}
+
+fn log_entry(of: &LogRecord) -> Value {
+    let at = of.at.map(|at| at.to_string());
+    json!({"log": of.log, "id": of.id, "index": of.index, "kind": of.kind, "integrated": at})
 }
 
 /// A moment, and who vouches for it.

@@ -2,6 +2,7 @@
 
 mod args;
 mod argv;
+mod certificates;
 mod device;
 mod devices;
 mod digest;
@@ -13,9 +14,12 @@ mod man;
 mod password;
 mod progress;
 mod say;
+#[cfg(feature = "sigstore-sign")]
+mod secret;
 mod selftest;
 mod sign;
 mod tell;
+mod trust;
 mod verify;
 
 use std::ffi::OsString;
@@ -27,24 +31,28 @@ use tensorseal::source::SymlinkPolicy;
 use tensorseal::verify::GitFiles;
 use tensorseal::{Error, VerifyError};
 
-use args::{Cli, Command, ModelArgs, SignMethod, VerifyMethod};
-use argv::CommandLine;
+use args::{Cli, Command, ModelArgs, SignMethod, TrustCommand, VerifyMethod};
 use exit::Exit;
 
 /// Runs the command line of this process.
 pub(crate) fn run() -> ExitCode {
-    let line = CommandLine::normalize(std::env::args_os());
-    if let Some(missing) = line.missing_method() {
-        return ExitCode::from(not_yet(&missing).code());
-    }
-    let cli = match Cli::try_parse_from(&line.args) {
+    let args = argv::normalized(std::env::args_os());
+    let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
-        Err(error) => return ExitCode::from(told_by_clap(error, &line.args).code()),
+        Err(error) => return ExitCode::from(told_by_clap(error, &args).code()),
     };
     say::set_level(cli.log_level);
     let exit = match &cli.command {
         Command::Sign(SignMethod::Key(args)) => sign::key(args),
+        Command::Sign(SignMethod::Certificate(args)) => sign::certificate(args),
+        Command::Sign(SignMethod::Pkcs11Key(args)) => sign::pkcs11_key(args),
+        Command::Sign(SignMethod::Pkcs11Certificate(args)) => sign::pkcs11_certificate(args),
+        Command::Sign(SignMethod::Sigstore(args)) => sign::sigstore(args),
         Command::Verify(VerifyMethod::Key(args)) => verify::key(args),
+        Command::Verify(VerifyMethod::Certificate(args)) => verify::certificate(args),
+        Command::Verify(VerifyMethod::Sigstore(args)) => verify::sigstore(args),
+        Command::Trust(TrustCommand::Update(args)) => trust::update(args),
+        Command::Trust(TrustCommand::Show(args)) => trust::show(args),
         Command::Digest(args) => digest::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Keygen(args) => keygen::run(args),
@@ -67,19 +75,6 @@ fn told_by_clap(error: clap::Error, args: &[OsString]) -> Exit {
     // If standard error is gone, nobody is there to be told.
     let _ = error.print();
     Exit::Usage
-}
-
-/// A method of Python's model_signing that this version does not have.
-fn not_yet(missing: &argv::Missing) -> Exit {
-    let argv::Missing { command, method, implied, json } = missing;
-    let mut why = format!("this version of tensorseal has no {method} method");
-    if *implied {
-        why = format!("`{command}` without a method means `{command} sigstore`, as in model_signing; {why}");
-    }
-    let asked = Asked { command, model: None, signature: None, json: *json };
-    say::failure("error:", &why);
-    say::reason("next", format_args!("use `{command} key`, or Python's model_signing for other signatures for now"));
-    failed_with(&asked, Exit::NoAnswer, serde_json::json!({"error": {"kind": "method", "message": why}}))
 }
 
 /// Prints a result; without somewhere to print it there is no answer.
@@ -146,15 +141,20 @@ impl ModelArgs {
 
 /// Reads a key file, which is small.
 fn read_key(path: &Path) -> Result<zeroize::Zeroizing<Vec<u8>>, Error> {
+    read_file("read key", path)
+}
+
+/// Reads a file of keys or certificates.
+fn read_file(doing: &'static str, path: &Path) -> Result<zeroize::Zeroizing<Vec<u8>>, Error> {
     use std::io::Read;
-    /// Ten times the longest certificate chain anybody keeps with a key.
+    /// Ten times the longest certificate chain anybody keeps with a key, and several times all roots of the web.
     const LONGEST: u64 = 1 << 20;
-    let io = |source| Error::Io { doing: "read key", path: path.to_owned(), source };
+    let io = |source| Error::Io { doing, path: path.to_owned(), source };
     // Room for all at once: a buffer that grows leaves copies of the key behind.
     let mut pem = zeroize::Zeroizing::new(Vec::with_capacity(LONGEST as usize + 1));
     std::fs::File::open(path).map_err(io)?.take(LONGEST + 1).read_to_end(&mut pem).map_err(io)?;
     if pem.len() as u64 > LONGEST {
-        return Err(io(std::io::Error::other("it is too long to be a key")));
+        return Err(io(std::io::Error::other("it is too long for keys or certificates")));
     }
     Ok(pem)
 }

@@ -27,19 +27,24 @@ pub(super) fn given(args: &PasswordArgs) -> Result<Option<Zeroizing<String>>, Pa
     if let Some(password) = &args.password {
         return Ok(Some(Zeroizing::new(password.clone())));
     }
-    if let Some(path) = &args.password_file {
+    named(args.password_file.as_deref(), args.password_env.as_deref())
+}
+
+/// The first line of a file, or what an environment variable holds.
+pub(super) fn named(file: Option<&Path>, variable: Option<&str>) -> Result<Option<Zeroizing<String>>, PasswordError> {
+    if let Some(path) = file {
         let cannot = |why: String| PasswordError::Unreadable(format!("{}: {why}", say::path(path)));
         // Room for all at once: a buffer that grows leaves copies of the password behind.
         let mut text = Zeroizing::new(String::with_capacity(LONGEST as usize + 1));
         let file = File::open(path).map_err(|error| cannot(error.to_string()))?;
         file.take(LONGEST + 1).read_to_string(&mut text).map_err(|error| cannot(error.to_string()))?;
         if text.len() as u64 > LONGEST {
-            return Err(cannot("it is too long to be a password".to_owned()));
+            return Err(cannot("it is too long to be one".to_owned()));
         }
         return Ok(Some(Zeroizing::new(text.lines().next().unwrap_or_default().to_owned())));
     }
-    if let Some(name) = &args.password_env {
-        // Whoever wrote the password itself in place of a name must not see it in a log.
+    if let Some(name) = variable {
+        // Whoever wrote the secret itself in place of a name must not see it in a log.
         let plain = name.bytes().all(|byte| byte == b'_' || byte.is_ascii_alphanumeric()) && name.len() <= 64;
         let shown = if plain { name } else { "the name that was given" };
         let password = std::env::var(name).map_err(|error| PasswordError::Unreadable(format!("${shown}: {error}")))?;
@@ -66,7 +71,8 @@ pub(super) fn new() -> Result<Zeroizing<String>, PasswordError> {
     }
 }
 
-fn ask(prompt: &str) -> Result<Zeroizing<String>, PasswordError> {
+/// Asks on the terminal, if there is one.
+pub(super) fn ask(prompt: &str) -> Result<Zeroizing<String>, PasswordError> {
     if !std::io::stdin().is_terminal() {
         return Err(PasswordError::NotGiven);
     }

@@ -30,6 +30,11 @@ pub(super) fn warning(text: impl fmt::Display) {
     line(LogLevel::Warning, format_args!("{CARE}warning:{CARE:#} {}", tame(&text.to_string())));
 }
 
+/// A line for those who follow what happens.
+pub(super) fn info(text: impl fmt::Display) {
+    line(LogLevel::Info, tame(&text.to_string()));
+}
+
 pub(super) fn failure(what: &str, text: impl fmt::Display) {
     line(LogLevel::Critical, format_args!("{NO}{what}{NO:#} {}", tame(&text.to_string())));
 }
@@ -41,6 +46,12 @@ pub(super) fn reason(label: &str, text: impl fmt::Display) {
 
 pub(super) fn detail(label: &str, text: impl fmt::Display) {
     line(LogLevel::Info, format_args!("  {label:<13}{}", tame(&text.to_string())));
+}
+
+/// What a person must read to go on, alone on its line so that it can be copied.
+#[cfg(feature = "sigstore-sign")]
+pub(super) fn request(text: &str) {
+    line(LogLevel::Critical, tame(text));
 }
 
 /// Writes to standard output. A reader that has closed the pipe has what it wanted (`| head`).

@@ -7,7 +7,8 @@ use tensorseal::manifest::Differences;
 use tensorseal::report::Report;
 use tensorseal::sign::Hashed;
 use tensorseal::source::FollowedLink;
-use tensorseal::verify::SignatureError;
+use tensorseal::verify::{CertificateError, Identity, SignatureError, SigningTime, SigstoreIdentity};
+use tensorseal::x509::PathError;
 use tensorseal::{Algorithm, DeviceKind, Difference, Error, VerifyError};
 
 use super::say::{self, detail, reason};
@@ -15,9 +16,19 @@ use super::say::{self, detail, reason};
 /// At most this many names of a list are shown; `--json` has all.
 const SHOWN: usize = 20;
 
+/// What came of a signature by Sigstore, after it was verified.
+#[cfg(feature = "sigstore-sign")]
+pub(super) fn receipt(receipt: &tensorseal::sign::sigstore::Receipt) {
+    detail("signed by", &receipt.identity);
+    if let Identity::Sigstore(of) = &receipt.identity {
+        sigstore(of);
+    }
+    detail("certificate", format_args!("from {} to {}", receipt.not_before, receipt.not_after));
+}
+
 /// The report of a verification, whether it ended in a yes or in differences.
 pub(super) fn report(report: &Report) {
-    detail("signed by", &report.identity);
+    identity(&report.identity);
     let count = |n: usize| amount(n, "file", "files");
     let files = match report.serialization.method.shard_size() {
         Some(_) => format!("{} in {}", count(report.files), amount(report.resources, "signed shard", "signed shards")),
@@ -38,6 +49,53 @@ pub(super) fn report(report: &Report) {
     let unsigned = report.unsigned.iter().map(|name| (name.as_str(), String::new()));
     names("not signed", unsigned, "tolerated as you asked (--ignore-unsigned-files)");
     followed(&report.followed);
+}
+
+/// Who signed. What a certificate says stands in lines of its own: it is long.
+fn identity(identity: &Identity) {
+    let of = match identity {
+        Identity::Certificate(of) => of,
+        Identity::Sigstore(of) => {
+            detail("signed by", identity);
+            return sigstore(of);
+        }
+        _ => return detail("signed by", identity),
+    };
+    detail("signed by", quoted_or(&of.subject, "a certificate without a subject"));
+    for (i, name) in of.names.iter().take(SHOWN).enumerate() {
+        detail(if i == 0 { "names" } else { "" }, say::name(name));
+    }
+    more(of.names.len(), detail);
+    detail("certificate", format_args!("sha256 {}", of.fingerprint));
+    detail("root", quoted_or(&of.root, "a certificate without a subject"));
+    detail("", format_args!("sha256 {}", of.root_fingerprint));
+    detail("judged at", of.judged_at);
+}
+
+fn quoted_or(name: &str, none: &str) -> String {
+    if name.is_empty() { none.to_owned() } else { say::name(name) }
+}
+
+/// What Sigstore adds to a name.
+fn sigstore(of: &SigstoreIdentity) {
+    detail("signed at", of.signed_at);
+    if let Some(build) = &of.build {
+        let parts = [
+            ("", &build.repository),
+            (" at ", &build.reference),
+            (", commit ", &build.commit),
+            (", on ", &build.trigger),
+            (", runner ", &build.runner),
+        ];
+        let said = parts
+            .iter()
+            .filter_map(|(before, part)| part.as_deref().map(|part| format!("{before}{}", say::name(part))));
+        detail("built in", said.collect::<String>());
+    }
+    for entry in &of.log_entries {
+        detail("logged", format_args!("entry {} of {} ({})", entry.index, say::name(&entry.log), entry.kind));
+    }
+    detail("judged by", &of.trust_root);
 }
 
 /// What was hashed for a signature.
@@ -113,6 +171,10 @@ pub(super) fn next(error: &Error, trusted: Option<&str>) {
             VerifyError::Signature(SignatureError::Invalid) => {
                 format!("get the signature anew; if {} is the signer's and it stays so, do not use the model", key())
             }
+            VerifyError::Signature(SignatureError::Certificate(error)) => match of_certificate(error) {
+                Some(advice) => advice,
+                None => return,
+            },
             VerifyError::Differs { differences, .. } => {
                 let unsigned = |difference: &Difference| matches!(difference, Difference::Unsigned);
                 if differences.0.iter().all(|(_, difference)| unsigned(difference)) {
@@ -126,6 +188,40 @@ pub(super) fn next(error: &Error, trusted: Option<&str>) {
         _ => return,
     };
     reason("next", advice);
+}
+
+/// What to do about a certificate that was not accepted.
+fn of_certificate(error: &CertificateError) -> Option<String> {
+    match error {
+        CertificateError::Path { fault: PathError::Expired { .. }, judged_at: SigningTime::Now(_), timestamps } => {
+            let stamped = if *timestamps > 0 {
+                "the signature has a timestamp: --tsa-certificate-chain ROOT has the certificates judged for its time"
+            } else {
+                "ask for a signature with a timestamp (sign --tsa-url)"
+            };
+            Some(format!(
+                "{stamped}; --judge-at-not-before accepts certificates that have expired, whenever they signed"
+            ))
+        }
+        CertificateError::Path { fault: PathError::NotYetValid { .. }, judged_at: SigningTime::Now(_), .. } => {
+            Some("set the clock of this machine right; if it is, the certificate was not valid when it signed".to_owned())
+        }
+        CertificateError::OtherIdentity { .. } => {
+            Some("do not use the model, unless you know this signer: then name them with --identity".to_owned())
+        }
+        CertificateError::Malformed { .. } => {
+            Some("get the signature anew from whoever signed the model".to_owned())
+        }
+        #[cfg(feature = "sigstore-verify")]
+        CertificateError::Timestamp { fault, .. } if fault.is_of_another_authority() => {
+            Some("pass the root of the authority that made it with --tsa-certificate-chain, or none, to judge the certificates for now".to_owned())
+        }
+        #[cfg(feature = "sigstore-verify")]
+        CertificateError::Timestamp { .. } => {
+            Some("get the signature anew: nobody honest puts such a timestamp into it".to_owned())
+        }
+        _ => None,
+    }
 }
 
 /// `3 files, 3.00 kB, by sha256 and blake3 on cpu in 1.27 s (1.69 GB/s)`.

@@ -42,6 +42,16 @@ impl Curve {
     }
 
     /// Bytes of one coordinate, and of the secret scalar.
+    /// The hash of `message` that a signature of this curve is made over, for signers that are only given hashes.
+    pub(crate) fn hash(self, message: &[u8]) -> Vec<u8> {
+        use sha2::Digest as _;
+        match self {
+            Self::P256 => sha2::Sha256::digest(message).to_vec(),
+            Self::P384 => sha2::Sha384::digest(message).to_vec(),
+            Self::P521 => sha2::Sha512::digest(message).to_vec(),
+        }
+    }
+
     pub(super) const fn field_len(self) -> usize {
         match self {
             Self::P256 => 32,

@@ -2,18 +2,20 @@
 
 use zeroize::Zeroizing;
 
-pub(super) const INTEGER: u8 = 0x02;
-pub(super) const BIT_STRING: u8 = 0x03;
-pub(super) const OCTET_STRING: u8 = 0x04;
-pub(super) const NULL: u8 = 0x05;
-pub(super) const OID: u8 = 0x06;
-pub(super) const SEQUENCE: u8 = 0x30;
+pub(crate) const INTEGER: u8 = 0x02;
+pub(crate) const BIT_STRING: u8 = 0x03;
+pub(crate) const OCTET_STRING: u8 = 0x04;
+pub(crate) const NULL: u8 = 0x05;
+pub(crate) const OID: u8 = 0x06;
+pub(crate) const SEQUENCE: u8 = 0x30;
 /// `[0]`, constructed.
-pub(super) const CONTEXT_0: u8 = 0xa0;
+pub(crate) const CONTEXT_0: u8 = 0xa0;
 /// `[1]`, constructed.
-pub(super) const CONTEXT_1: u8 = 0xa1;
+pub(crate) const CONTEXT_1: u8 = 0xa1;
+/// `[2]`, constructed.
+pub(crate) const CONTEXT_2: u8 = 0xa2;
 /// `[1] IMPLICIT` of a primitive type.
-pub(super) const CONTEXT_1_PRIMITIVE: u8 = 0x81;
+pub(crate) const CONTEXT_1_PRIMITIVE: u8 = 0x81;
 
 /// What is wrong with a piece of DER.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -49,25 +51,25 @@ pub enum DerFault {
 
 /// Reads one DER value after another from a slice.
 #[derive(Clone, Copy)]
-pub(super) struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
-    pub(super) const fn new(der: &'a [u8]) -> Self {
+    pub(crate) const fn new(der: &'a [u8]) -> Self {
         Self { rest: der }
     }
 
-    pub(super) const fn is_empty(self) -> bool {
+    pub(crate) const fn is_empty(self) -> bool {
         self.rest.is_empty()
     }
 
-    pub(super) fn next_is(self, tag: u8) -> bool {
+    pub(crate) fn next_is(self, tag: u8) -> bool {
         self.rest.first() == Some(&tag)
     }
 
     /// Tag and content of the next value.
-    pub(super) fn any(&mut self) -> Result<(u8, &'a [u8]), DerFault> {
+    pub(crate) fn any(&mut self) -> Result<(u8, &'a [u8]), DerFault> {
         let &[tag, first, ref after @ ..] = self.rest else { return Err(DerFault::Truncated) };
         let (len, after) = if first < 0x80 {
             (usize::from(first), after)
@@ -90,7 +92,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Content of the next value, which must have this tag.
-    pub(super) fn value(&mut self, expected: u8) -> Result<&'a [u8], DerFault> {
+    pub(crate) fn value(&mut self, expected: u8) -> Result<&'a [u8], DerFault> {
         match self.any()? {
             (found, content) if found == expected => Ok(content),
             (found, _) => Err(DerFault::Tag { expected, found }),
@@ -98,16 +100,16 @@ impl<'a> Reader<'a> {
     }
 
     /// Content of the next value if it has this tag.
-    pub(super) fn optional(&mut self, tag: u8) -> Result<Option<&'a [u8]>, DerFault> {
+    pub(crate) fn optional(&mut self, tag: u8) -> Result<Option<&'a [u8]>, DerFault> {
         if self.next_is(tag) { self.value(tag).map(Some) } else { Ok(None) }
     }
 
-    pub(super) fn sequence(&mut self) -> Result<Self, DerFault> {
+    pub(crate) fn sequence(&mut self) -> Result<Self, DerFault> {
         self.value(SEQUENCE).map(Self::new)
     }
 
     /// A non-negative INTEGER, big-endian without leading zeros: zero is empty.
-    pub(super) fn unsigned(&mut self) -> Result<&'a [u8], DerFault> {
+    pub(crate) fn unsigned(&mut self) -> Result<&'a [u8], DerFault> {
         match self.value(INTEGER)? {
             [0] => Ok(&[]),
             [0, rest @ ..] if rest.first().is_some_and(|&byte| byte >= 0x80) => Ok(rest),
@@ -117,7 +119,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A non-negative INTEGER; what no `u64` can hold reads as the largest one, which every cap refuses.
-    pub(super) fn number(&mut self) -> Result<u64, DerFault> {
+    pub(crate) fn number(&mut self) -> Result<u64, DerFault> {
         let digits = self.unsigned()?;
         if digits.len() > 8 {
             return Ok(u64::MAX);
@@ -125,13 +127,13 @@ impl<'a> Reader<'a> {
         Ok(digits.iter().fold(0, |number, &digit| number << 8 | u64::from(digit)))
     }
 
-    pub(super) fn finish(self) -> Result<(), DerFault> {
+    pub(crate) fn finish(self) -> Result<(), DerFault> {
         if self.rest.is_empty() { Ok(()) } else { Err(DerFault::TrailingData) }
     }
 }
 
 /// A SEQUENCE that is all of `der`.
-pub(super) fn whole_sequence(der: &[u8]) -> Result<Reader<'_>, DerFault> {
+pub(crate) fn whole_sequence(der: &[u8]) -> Result<Reader<'_>, DerFault> {
     let mut outer = Reader::new(der);
     let sequence = outer.sequence()?;
     outer.finish()?;
@@ -139,7 +141,7 @@ pub(super) fn whole_sequence(der: &[u8]) -> Result<Reader<'_>, DerFault> {
 }
 
 /// The bytes in a BIT STRING's content.
-pub(super) fn bits(content: &[u8]) -> Result<&[u8], DerFault> {
+pub(crate) fn bits(content: &[u8]) -> Result<&[u8], DerFault> {
     match content.split_first() {
         Some((0, bytes)) => Ok(bytes),
         _ => Err(DerFault::BitString),
@@ -148,7 +150,7 @@ pub(super) fn bits(content: &[u8]) -> Result<&[u8], DerFault> {
 
 /// Writes one value whose content is `parts`, one after another. The buffer has its final size from the start, so
 /// that no copy of a secret stays behind where it grew.
-pub(super) fn write(tag: u8, parts: &[&[u8]]) -> Zeroizing<Vec<u8>> {
+pub(crate) fn write(tag: u8, parts: &[&[u8]]) -> Zeroizing<Vec<u8>> {
     let len: usize = parts.iter().map(|part| part.len()).sum();
     let mut der = Zeroizing::new(Vec::with_capacity(len + 2 + size_of::<usize>()));
     der.push(tag);

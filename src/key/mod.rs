@@ -16,11 +16,11 @@
 //! ```
 
 mod curve;
-mod der;
+pub(crate) mod der;
 mod encrypted;
 mod file;
-mod oid;
-mod pem;
+pub(crate) mod oid;
+pub(crate) mod pem;
 mod private;
 mod public;
 

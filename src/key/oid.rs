@@ -19,7 +19,7 @@ pub(super) const AES_256_CBC: &[u8] = &[0x60, 0x86, 0x48, 1, 0x65, 3, 4, 1, 42];
 pub(super) const DES_EDE3_CBC: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 3, 7];
 
 /// What people call it, for a message; the dotted numbers if it is none that a key file is likely to hold.
-pub(super) fn name(oid: &[u8]) -> String {
+pub(crate) fn name(oid: &[u8]) -> String {
     let dotted = dotted(oid);
     let name = match dotted.as_str() {
         "1.2.840.113549.1.1.1" => "RSA",

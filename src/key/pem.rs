@@ -22,31 +22,31 @@ pub enum PemFault {
 }
 
 /// A block's label and the lines between its BEGIN and END, not decoded yet.
-pub(super) struct Block<'a> {
+pub(crate) struct Block<'a> {
     label: &'a [u8],
     body: &'a [u8],
 }
 
 impl<'a> Block<'a> {
-    pub(super) fn is(&self, label: &str) -> bool {
+    pub(crate) fn is(&self, label: &str) -> bool {
         self.label == label.as_bytes()
     }
 
-    pub(super) fn ends_with(&self, label: &str) -> bool {
+    pub(crate) fn ends_with(&self, label: &str) -> bool {
         self.label.ends_with(label.as_bytes())
     }
 
     /// The label for a message: a hostile one is cut short.
-    pub(super) fn label(&self) -> String {
+    pub(crate) fn label(&self) -> String {
         String::from_utf8_lossy(&self.label[..self.label.len().min(40)]).into_owned()
     }
 
     /// The value of the header of this name.
-    pub(super) fn header(&self, name: &str) -> Option<&'a str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&'a str> {
         self.lines().map_while(header).find(|(found, _)| *found == name).map(|(_, value)| value)
     }
 
-    pub(super) fn decode(&self) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+    pub(crate) fn decode(&self) -> Result<Zeroizing<Vec<u8>>, KeyError> {
         let mut text = Zeroizing::new(Vec::with_capacity(self.body.len()));
         for line in self.lines().skip_while(|line| header(line).is_some()) {
             text.extend(line.iter().filter(|byte| !byte.is_ascii_whitespace()));
@@ -67,7 +67,7 @@ impl<'a> Block<'a> {
 }
 
 /// Every block of a file, in order. Text around them is no concern of ours: OpenSSL and GnuTLS write some.
-pub(super) fn blocks(file: &[u8]) -> Result<Vec<Block<'_>>, KeyError> {
+pub(crate) fn blocks(file: &[u8]) -> Result<Vec<Block<'_>>, KeyError> {
     const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
     let mut rest = file.strip_prefix(BYTE_ORDER_MARK).unwrap_or(file);
     let mut blocks = Vec::new();
@@ -97,7 +97,7 @@ pub(super) fn blocks(file: &[u8]) -> Result<Vec<Block<'_>>, KeyError> {
 }
 
 /// Writes a block: 64 columns, Unix line ends, a newline at the end.
-pub(super) fn write(label: &str, der: &[u8]) -> Zeroizing<String> {
+pub(crate) fn write(label: &str, der: &[u8]) -> Zeroizing<String> {
     let mut text = Zeroizing::new(String::with_capacity(der.len().div_ceil(48) * 65 + 2 * label.len() + 40));
     text.push_str(&format!("-----BEGIN {label}-----\n"));
     let mut line = Zeroizing::new(String::with_capacity(64));

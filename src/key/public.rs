@@ -77,6 +77,36 @@ impl PublicKey {
         point.map(Self).map_err(|_| invalid)
     }
 
+    /// Reads `CKA_EC_PARAMS` and `CKA_EC_POINT` (PKCS#11 v3.1, section 6.3.3): DER ECParameters, and the point in a DER
+    /// OCTET STRING, or, from tokens that do not keep to that, as it is. No point has the length of another one's DER.
+    pub(crate) fn from_token(parameters: &[u8], point: &[u8]) -> Result<Self, KeyError> {
+        let mut reader = Reader::new(parameters);
+        let (tag, content) = reader.any()?;
+        reader.finish()?;
+        let curve = Curve::from_parameters(tag, content)?;
+        let mut reader = Reader::new(point);
+        match reader.value(der::OCTET_STRING) {
+            Ok(inner) if reader.is_empty() => Self::from_point(curve, inner),
+            _ => Self::from_point(curve, point),
+        }
+    }
+
+    /// The DER form of a signature that is r and s one after another, as tokens give it; whether it is this key's is not
+    /// looked at. Some tokens leave leading zeros out of both halves (PKCS#11 v3.1, section 6.3.1).
+    pub(crate) fn signature_of_halves(&self, halves: &[u8]) -> Option<Vec<u8>> {
+        let len = self.curve().field_len();
+        let (r, s) = halves.split_at_checked(halves.len() / 2).filter(|(r, s)| r.len() == s.len() && r.len() <= len)?;
+        let mut whole = vec![0; 2 * len];
+        whole[len - r.len()..len].copy_from_slice(r);
+        whole[2 * len - s.len()..].copy_from_slice(s);
+        let der = match self.0 {
+            Point::P256(_) => p256::ecdsa::Signature::from_slice(&whole).ok()?.to_der().as_bytes().to_vec(),
+            Point::P384(_) => p384::ecdsa::Signature::from_slice(&whole).ok()?.to_der().as_bytes().to_vec(),
+            Point::P521(_) => p521::ecdsa::Signature::from_slice(&whole).ok()?.to_der().as_bytes().to_vec(),
+        };
+        Some(der)
+    }
+
     pub(super) const fn of256(key: p256::ecdsa::VerifyingKey) -> Self {
         Self(Point::P256(key))
     }
@@ -100,7 +130,7 @@ impl PublicKey {
     }
 
     /// The uncompressed point: 4, x, y.
-    pub(super) fn to_point(&self) -> Vec<u8> {
+    pub(crate) fn to_point(&self) -> Vec<u8> {
         match &self.0 {
             Point::P256(key) => key.to_sec1_point(false).as_bytes().to_vec(),
             Point::P384(key) => key.to_sec1_point(false).as_bytes().to_vec(),

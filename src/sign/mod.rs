@@ -1,12 +1,23 @@
 //! Signing: hash the model, write the statement, sign it.
 
+mod certificate;
 mod key;
+pub mod pkcs11;
+#[cfg(feature = "sigstore-sign")]
+pub mod sigstore;
+#[cfg(feature = "sigstore-sign")]
+mod timestamp;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+pub use certificate::{CertificateSigner, SigningCertificate, SigningCertificateError};
 pub use key::KeySigner;
+use pkcs11::Pkcs11Error;
+#[cfg(feature = "sigstore-sign")]
+pub use timestamp::{StampingError, Timestamped};
 
 use crate::bundle::{Bundle, Evidence, VerificationMaterial};
 use crate::device::cpu::{Algorithms, Progress};
@@ -50,6 +61,26 @@ pub enum SignError {
     /// The key cannot be used.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// The certificate cannot be used.
+    #[error(transparent)]
+    Certificate(#[from] SigningCertificateError),
+    /// There is no timestamp.
+    #[cfg(feature = "sigstore-sign")]
+    #[error(transparent)]
+    Timestamp(#[from] StampingError),
+    /// Sigstore gave no signature.
+    #[cfg(feature = "sigstore-sign")]
+    #[error(transparent)]
+    Sigstore(#[from] Box<sigstore::SigstoreSignError>),
+    /// The token cannot be used.
+    #[error(transparent)]
+    Pkcs11(#[from] Pkcs11Error),
+}
+
+impl<S: Signer + ?Sized> Signer for Rc<S> {
+    fn sign(&self, payload: &[u8]) -> Result<Signature, SignError> {
+        (**self).sign(payload)
+    }
 }
 
 impl Bundle {

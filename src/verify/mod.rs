@@ -1,8 +1,11 @@
 //! Verification: signature first, then the signed text, then the model's bytes.
 
+mod certificate;
 mod key;
 mod model;
 mod policy;
+#[cfg(feature = "sigstore-verify")]
+mod sigstore;
 
 use std::fmt;
 use std::num::NonZeroU64;
@@ -10,9 +13,14 @@ use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+pub use certificate::{
+    CertificateError, CertificateIdentity, CertificateVerifier, EmptyName, JudgedAt, RequiredName, qualified_name,
+};
 pub use key::KeyVerifier;
 pub(crate) use model::ignore_more;
 pub use policy::verify_with_policy;
+#[cfg(feature = "sigstore-verify")]
+pub use sigstore::{NamePattern, NameRegex, PatternError, SigstoreError, SigstoreVerifier, unverified_subject};
 
 use crate::bundle::{Bundle, DEFAULT_MAX_BUNDLE, VerificationMaterial};
 use crate::device::Device;
@@ -20,7 +28,7 @@ use crate::device::cpu::Progress;
 use crate::error::{Error, FormatError, VerifyError, quoted};
 use crate::key::{BadSignature, Curve};
 use crate::manifest::Manifest;
-use crate::report::Report;
+use crate::report::{Note, Report};
 use crate::source::SymlinkPolicy;
 use crate::statement::{self, StatementVersion};
 use crate::time::UnixTime;
@@ -42,24 +50,6 @@ pub enum Identity {
     Sigstore(Box<SigstoreIdentity>),
 }
 
-/// The holder of a certificate, as the certificate names them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct CertificateIdentity {
-    /// The subject's distinguished name (RFC 4514); may be empty.
-    pub subject: String,
-    /// The subject's alternative names, such as `email:a@example.com`, `dns:example.com` or `uri:https://example.com/a`.
-    pub names: Vec<String>,
-    /// Lower-case hexadecimal SHA-256 of the certificate in DER.
-    pub fingerprint: String,
-    /// The distinguished name of the root that it chains to.
-    pub root: String,
-    /// Lower-case hexadecimal SHA-256 of the root in DER.
-    pub root_fingerprint: String,
-    /// When the certificates had to be valid, and who says so.
-    pub judged_at: SigningTime,
-}
-
 /// A Sigstore identity, as Fulcio put it into the certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -68,8 +58,50 @@ pub struct SigstoreIdentity {
     pub identity: String,
     /// The OpenID Connect issuer that vouched for it.
     pub issuer: String,
-    /// When it was signed.
+    /// When it was signed at the latest: the earliest of the times that trusted authorities and logs vouch for.
     pub signed_at: SigningTime,
+    /// What the issuer said of the CI job that signed, if one did.
+    pub build: Option<BuildClaims>,
+    /// The transparency log entries, each proven to be in its log.
+    pub log_entries: Vec<LogRecord>,
+    /// The trust root that it was judged by, in words.
+    pub trust_root: String,
+}
+
+/// What an issuer said of a CI job. It is true if the issuer is to be trusted.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct BuildClaims {
+    /// The repository, as a URI; `owner/name` in certificates of old.
+    pub repository: Option<String>,
+    /// The branch or tag.
+    pub reference: Option<String>,
+    /// The commit.
+    pub commit: Option<String>,
+    /// The workflow: its file as a URI, or its title in certificates of old.
+    pub workflow: Option<String>,
+    /// What set it off, such as `push`.
+    pub trigger: Option<String>,
+    /// On what it ran, such as `github-hosted`.
+    pub runner: Option<String>,
+    /// The run, as a URI.
+    pub run: Option<String>,
+}
+
+/// An entry of a transparency log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LogRecord {
+    /// The log's address, as the trust root has it.
+    pub log: String,
+    /// Its id, in hexadecimal.
+    pub id: String,
+    /// The entry's number.
+    pub index: u64,
+    /// Its kind and version, such as `dsse 0.0.1`.
+    pub kind: String,
+    /// When the log took it in, where it vouches for that.
+    pub at: Option<UnixTime>,
 }
 
 /// A moment at which a signature existed or its certificate was judged, and who says so.
@@ -87,6 +119,14 @@ pub enum SigningTime {
 }
 
 impl SigningTime {
+    /// The moment, whoever says so.
+    #[must_use]
+    pub const fn moment(self) -> UnixTime {
+        match self {
+            Self::Timestamp(at) | Self::Log(at) | Self::Now(at) | Self::NotBefore(at) => at,
+        }
+    }
+
     /// The moment, if somebody trusted says that the signature existed by then.
     #[must_use]
     pub const fn trusted(self) -> Option<UnixTime> {
@@ -116,6 +156,16 @@ impl Identity {
             Self::Key { .. } => None,
             Self::Certificate(identity) => identity.judged_at.trusted(),
             Self::Sigstore(identity) => identity.signed_at.trusted(),
+        }
+    }
+}
+
+impl Identity {
+    /// What should be known of how the signer was judged.
+    pub(crate) fn notes(&self) -> &[Note] {
+        match self {
+            Self::Certificate(identity) => &identity.notes,
+            Self::Key { .. } | Self::Sigstore(_) => &[],
         }
     }
 }
@@ -196,8 +246,15 @@ pub enum SignatureError {
         given: String,
     },
     /// The signature does not belong to these bytes and this key.
-    #[error("invalid signature: it was not made by the given key over this statement, or one of the two was altered")]
+    #[error("invalid signature: it was not made with this key over this statement, or one of the two was altered")]
     Invalid,
+    /// The signer's certificate does not lead to a trusted root, or is somebody else's.
+    #[error(transparent)]
+    Certificate(Box<CertificateError>),
+    /// A Sigstore signature was not accepted.
+    #[cfg(feature = "sigstore-verify")]
+    #[error(transparent)]
+    Sigstore(#[from] Box<SigstoreError>),
 }
 
 impl From<BadSignature> for SignatureError {
@@ -412,91 +469,4 @@ pub fn verify(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::bundle::Evidence;
-    use crate::envelope::{Envelope, pae};
-    use crate::key::PrivateKey;
-
-    const DIGEST: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-
-    /// A statement of model-signing 0.2.
-    fn old_statement() -> String {
-        format!(
-            r#"{{"_type":"https://in-toto.io/Statement/v1","subject":[{{"name":"it's","digest":{{"sha256":"{DIGEST}"}},
-            "annotations":{{"actual_hash_algorithm":"file-sha256"}}}}],
-            "predicateType":"https://model_signing/Digests/v0.1","predicate":{{"unused":"x"}}}}"#
-        )
-    }
-
-    /// The same of today. The root is SHA-256 over the one digest (`sha256sum` of its 32 bytes).
-    fn statement() -> String {
-        const ROOT: &str = "4f8b42c22dd3729b519ba6f68d2da7cc5b2d606d05daed5ad5128cc03e6c6358";
-        format!(
-            r#"{{"_type":"https://in-toto.io/Statement/v1","subject":[{{"name":"m","digest":{{"sha256":"{ROOT}"}}}}],
-            "predicateType":"https://model_signing/signature/v1.0","predicate":{{
-            "serialization":{{"method":"files","hash_type":"sha256","allow_symlinks":false}},
-            "resources":[{{"name":"it's","algorithm":"sha256","digest":"{DIGEST}"}}]}}}}"#
-        )
-    }
-
-    fn verified(payload: &str, old_encoding: bool) -> Result<Verified<Manifest>, VerifyError> {
-        let key = PrivateKey::generate(Curve::P384).unwrap();
-        let payload = payload.as_bytes().to_vec();
-        let mut envelope = Envelope { payload, signature: vec![] };
-        envelope.signature = key.sign(&if old_encoding { envelope.old_pae() } else { pae(&envelope.payload) }).unwrap();
-        let material = VerificationMaterial::PublicKey { hint: None, old: true };
-        Bundle::new(material, envelope, Evidence::default()).verify(&KeyVerifier::new(key.public_key()))
-    }
-
-    #[test]
-    fn the_old_encoding_is_for_the_old_statement_alone() {
-        for old_encoding in [true, false] {
-            let manifest = verified(&old_statement(), old_encoding).unwrap();
-            assert_eq!(manifest.version(), StatementVersion::Digests01);
-            assert_eq!(manifest.resources()[0].name.as_str(), "it's");
-            assert_eq!(manifest.serialization().ignore_paths, None);
-        }
-        let manifest = verified(&statement(), false).unwrap();
-        assert_eq!(manifest.version(), StatementVersion::Signature10);
-        let answer = verified(&statement(), true);
-        assert!(matches!(answer, Err(VerifyError::Signature(SignatureError::Invalid))));
-        // A statement of today that holds the old one's name somewhere.
-        let named = statement().replace("\"m\"", "\"https://model_signing/Digests/v0.1\"");
-        assert!(verified(&named, false).is_ok());
-        assert!(matches!(verified(&named, true), Err(VerifyError::Format(FormatError::OldEncoding))));
-    }
-
-    #[test]
-    fn nothing_is_parsed_before_the_signature_is_checked() {
-        // Not JSON at all: with a bad signature the answer is about the signature, with a good one about the text.
-        assert!(matches!(verified("no json", false), Err(VerifyError::Format(FormatError::Json { .. }))));
-        let key = PrivateKey::generate(Curve::P256).unwrap();
-        let envelope = Envelope { payload: b"no json".to_vec(), signature: key.sign(b"something else").unwrap() };
-        let bundle =
-            Bundle::new(VerificationMaterial::PublicKey { hint: None, old: false }, envelope, Evidence::default());
-        let answer = bundle.verify(&KeyVerifier::new(key.public_key()));
-        assert!(matches!(answer, Err(VerifyError::Signature(SignatureError::Invalid))));
-    }
-
-    #[test]
-    fn another_key_and_another_method_are_named() {
-        let key = PrivateKey::generate(Curve::P256).unwrap();
-        let other = PrivateKey::generate(Curve::P256).unwrap().public_key();
-        let payload = statement().into_bytes();
-        let envelope = Envelope { signature: key.sign(&pae(&payload)).unwrap(), payload };
-        let hint = Some(key.public_key().hint().to_uppercase());
-        let bundle =
-            Bundle::new(VerificationMaterial::PublicKey { hint, old: false }, envelope.clone(), Evidence::default());
-        assert!(bundle.verify(&KeyVerifier::new(key.public_key())).is_ok(), "the case of the hint does not matter");
-        let answer = bundle.verify(&KeyVerifier::new(other.clone()));
-        assert!(matches!(answer, Err(VerifyError::Signature(SignatureError::OtherKey { .. }))));
-        let unnamed = VerificationMaterial::PublicKey { hint: None, old: false };
-        let answer =
-            Bundle::new(unnamed, envelope.clone(), Evidence::default()).verify(&KeyVerifier::new(other.clone()));
-        assert!(matches!(answer, Err(VerifyError::Signature(SignatureError::Invalid))));
-        let answer = Bundle::new(VerificationMaterial::Certificate(vec![]), envelope, Evidence::default())
-            .verify(&KeyVerifier::new(other));
-        assert!(matches!(answer, Err(VerifyError::Signature(SignatureError::OtherMethod { found: "sigstore", .. }))));
-    }
-}
+mod tests;

@@ -106,7 +106,7 @@ impl<'c> Check<'c> {
     }
 
     fn notes(&self) -> Vec<Note> {
-        let mut notes = Vec::new();
+        let mut notes = self.signed.identity().notes().to_vec();
         if let VerificationMaterial::PublicKey { hint, old } = self.bundle.material() {
             if *old {
                 notes.push(Note::OldKeyMaterial);

@@ -79,8 +79,8 @@ fn one_document_for_every_outcome() {
         assert_eq!(json["signature"], at.map_or("model.sig", |at| words[at + 1]), "{line}");
     }
     for (line, code, kind) in [
-        ("sign model", 3, "method"),
-        ("verify certificate model --signature model.sig", 3, "method"),
+        ("verify certificate model --signature model.sig --certificate-chain none.pem", 3, "io"),
+        ("verify certificate model --signature model.sig --certificate-chain key.pub", 3, "certificate"),
         ("digest model", 0, ""),
         ("digest nowhere", 3, "model"),
         ("digest model --device tpu", 2, "device"),

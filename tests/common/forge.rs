@@ -21,11 +21,16 @@ pub(crate) struct Forge {
 impl Forge {
     pub(crate) fn new() -> Self {
         let folder = workplace();
-        for (name, text) in [("m/a", "A"), ("m/b", "BBBBB"), ("m/d/c", "C"), ("m/.git/x", "not signed")] {
-            write(folder.path().join(name), text);
-        }
+        Self::model(folder.path());
         let pem = fs::read(folder.path().join("key.pem")).unwrap();
         Self { key: PrivateKey::from_pem(&pem, &mut || unreachable!("it is not encrypted")).unwrap(), folder }
+    }
+
+    /// Writes the model `m`.
+    pub(crate) fn model(folder: &Path) {
+        for (name, text) in [("m/a", "A"), ("m/b", "BBBBB"), ("m/d/c", "C"), ("m/.git/x", "not signed")] {
+            write(folder.join(name), text);
+        }
     }
 
     pub(crate) fn path(&self) -> &Path {

@@ -5,6 +5,11 @@
 #[cfg(feature = "cuda")]
 pub(crate) mod fakecuda;
 pub(crate) mod forge;
+pub(crate) mod pki;
+pub(crate) mod server;
+#[cfg(feature = "sigstore-verify")]
+pub(crate) mod sigstore;
+pub(crate) mod x509;
 
 use std::ffi::OsStr;
 use std::fs;
@@ -22,7 +27,7 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    fn of(output: &Output) -> Self {
+    pub(crate) fn of(output: &Output) -> Self {
         let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
         Self { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
     }
@@ -32,13 +37,19 @@ impl Run {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("no JSON ({error}): {self:?}"))
     }
 
+    /// Whether what was printed contains `words`. Columns are a matter of layout, which the snapshots of tests/cli hold.
+    pub(crate) fn said(&self, words: &str) -> bool {
+        let plain = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        [&self.stdout, &self.stderr].iter().any(|text| plain(text).contains(&plain(words)))
+    }
+
     /// Panics unless the exit code is `code` and what was printed contains `words`.
     #[track_caller]
     pub(crate) fn expect(&self, code: i32, words: &str, about: &str) {
-        // Columns are a matter of layout, which the snapshots of tests/cli hold.
-        let plain = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
-        let said = [&self.stdout, &self.stderr].iter().any(|text| plain(text).contains(&plain(words)));
-        assert!(self.code == Some(code) && said, "{about}: wanted exit {code} and {words:?}, got {self:#?}");
+        assert!(
+            self.code == Some(code) && self.said(words),
+            "{about}: wanted exit {code} and {words:?}, got {self:#?}"
+        );
     }
 }
 
@@ -46,6 +57,14 @@ impl Run {
 pub(crate) fn tensorseal<S: AsRef<OsStr>>(folder: &Path, args: &[S]) -> Run {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tensorseal"));
     Run::of(&command.current_dir(folder).args(args).output().unwrap())
+}
+
+/// The same in an environment of its own: `HOME`, nothing that a CI system would set, and `more`.
+pub(crate) fn tensorseal_in(folder: &Path, args: &[&str], more: &[(&str, &str)]) -> Run {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tensorseal"));
+    let kept = std::env::var_os("PATH").unwrap_or_default();
+    command.env_clear().env("PATH", kept).env("HOME", folder).envs(more.iter().copied());
+    Run::of(&command.current_dir(folder).args(args).stdin(std::process::Stdio::null()).output().unwrap())
 }
 
 /// The same with arguments in one string, split at spaces.
@@ -61,7 +80,7 @@ pub(crate) fn program<S: AsRef<OsStr>>(folder: &Path, name: impl AsRef<OsStr>, a
 }
 
 /// Says that a test did not run, or fails where the caller demands that all do.
-fn missing(what: &str) {
+pub(crate) fn missing(what: &str) {
     assert!(std::env::var_os("TENSORSEAL_REQUIRE_PEERS").is_none_or(|v| v != "1"), "{what}, and it is required");
     // Printed past the test harness' capture: a test that did not run must not look like one that passed.
     let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("skipped: {what}\n").as_bytes());

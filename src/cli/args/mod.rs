@@ -1,6 +1,9 @@
 //! The command line, as clap is told of it.
 
+mod certificate;
+mod pkcs11;
 mod sign;
+mod trust;
 mod verify;
 
 use std::num::{NonZeroU64, NonZeroUsize};
@@ -9,14 +12,20 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tensorseal::selftest::Kind;
 
-pub(super) use sign::{SignArgs, SignKeyArgs, SignMethod, SingleFileArg};
-pub(super) use verify::{CheckArgs, DigestArg, VerifyArgs, VerifyKeyArgs, VerifyMethod};
+pub(super) use certificate::{SignCertificateArgs, SigningCertificateArgs, TimestampArgs, VerifyCertificateArgs};
+pub(super) use pkcs11::{SignPkcs11CertificateArgs, SignPkcs11KeyArgs, TokenArgs};
+pub(super) use sign::{SignArgs, SignKeyArgs, SignMethod, SignSigstoreArgs, SingleFileArg};
+pub(super) use trust::{TrustCommand, TrustShowArgs, TrustUpdateArgs};
+pub(super) use verify::{CheckArgs, DigestArg, VerifyArgs, VerifyKeyArgs, VerifyMethod, VerifySigstoreArgs};
 
 use crate::EXIT_CODES;
 
 // Headings of `--help`, in the order in which they are shown.
 const FILES: &str = "Which files";
+const IDENTITY: &str = "Who signs";
+const SIGSTORE: &str = "Which Sigstore";
 const SIGNED: &str = "What is signed";
+const TRUSTED: &str = "Who is trusted";
 const CHECKED: &str = "What is checked";
 const ENGINE: &str = "How digests are computed";
 const OUTPUT: &str = "Output";
@@ -74,6 +83,9 @@ pub(in crate::cli) enum Command {
         after_help = "Example: tensorseal verify key ./model --public-key key.pub --signature model.sig"
     )]
     Verify(VerifyMethod),
+    /// Fetch and show the trust roots of Sigstore
+    #[command(subcommand, after_help = "Example: tensorseal trust update")]
+    Trust(TrustCommand),
     /// Print the digest of a model, or of each of its files
     Digest(DigestArgs),
     /// Show what a bundle says, or what of a model would be signed; verifies nothing
@@ -260,6 +272,11 @@ impl PasswordArgs {
     pub(in crate::cli) fn any(&self) -> bool {
         self.password.is_some() || self.password_file.is_some() || self.password_env.is_some()
     }
+}
+
+fn seconds(text: &str) -> Result<NonZeroU64, &'static str> {
+    let wrong = "write a number of seconds from 1 to 3600";
+    text.parse().ok().filter(|seconds: &NonZeroU64| seconds.get() <= 3600).ok_or(wrong)
 }
 
 fn threads(text: &str) -> Result<NonZeroUsize, &'static str> {

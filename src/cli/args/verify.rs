@@ -3,14 +3,18 @@
 use std::num::NonZeroU64;
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 
-use super::{CHECKED, EngineArgs, ModelArgs, size};
+use super::{CHECKED, EngineArgs, ModelArgs, TRUSTED, VerifyCertificateArgs, size};
 
 #[derive(Subcommand)]
 pub(in crate::cli) enum VerifyMethod {
     /// Verify with the signer's public key
     Key(VerifyKeyArgs),
+    /// Verify with the certificate in the signature, under roots that you trust
+    Certificate(VerifyCertificateArgs),
+    /// Verify that somebody signed who was logged in under a name (Sigstore); no network is used
+    Sigstore(VerifySigstoreArgs),
 }
 
 /// What every method takes.
@@ -35,6 +39,35 @@ pub(in crate::cli) struct VerifyKeyArgs {
     /// The signer's public key, in PEM
     #[arg(long, value_name = "PATH")]
     pub(in crate::cli) public_key: PathBuf,
+    #[command(flatten)]
+    pub(in crate::cli) common: VerifyArgs,
+}
+
+#[derive(Args)]
+#[command(
+    after_help = "Example: tensorseal verify sigstore ./model --signature ./model/model.sig --identity signer@example.com --identity-provider https://accounts.google.com",
+    group(ArgGroup::new("who").required(true).args(["identity", "identity_regexp"])),
+    group(ArgGroup::new("by-whom").required(true).args(["identity_provider", "identity_provider_regexp"]))
+)]
+pub(in crate::cli) struct VerifySigstoreArgs {
+    /// Who must have signed: an e-mail address, or a URI such as that of a workflow
+    #[arg(long, value_name = "NAME", help_heading = TRUSTED)]
+    pub(in crate::cli) identity: Option<String>,
+    /// The same as a regular expression, which the whole name must match
+    #[arg(long, value_name = "REGEX", help_heading = TRUSTED)]
+    pub(in crate::cli) identity_regexp: Option<String>,
+    /// Who must have vouched for that name: the URL of an OpenID Connect issuer
+    #[arg(long, value_name = "URL", help_heading = TRUSTED)]
+    pub(in crate::cli) identity_provider: Option<String>,
+    /// The same as a regular expression, which the whole URL must match
+    #[arg(long, value_name = "REGEX", help_heading = TRUSTED)]
+    pub(in crate::cli) identity_provider_regexp: Option<String>,
+    /// Trust Sigstore's staging instance, where anybody may try things out, and not the public one
+    #[arg(long, conflicts_with = "trust_config", help_heading = TRUSTED)]
+    pub(in crate::cli) use_staging: bool,
+    /// Trust the Sigstore instance that this file describes: a client trust config or a trusted_root.json
+    #[arg(long, value_name = "FILE", help_heading = TRUSTED)]
+    pub(in crate::cli) trust_config: Option<PathBuf>,
     #[command(flatten)]
     pub(in crate::cli) common: VerifyArgs,
 }

@@ -7,6 +7,7 @@ use tensorseal::Error;
 use tensorseal::key::PrivateKey;
 use tensorseal::sign::KeySigner;
 
+use super::timestamp::timestamped;
 use crate::cli::args::{PasswordArgs, SignKeyArgs};
 use crate::cli::exit::Exit;
 use crate::cli::{password, read_key, say};
@@ -14,7 +15,7 @@ use crate::cli::{password, read_key, say};
 pub(in crate::cli) fn key(args: &SignKeyArgs) -> Exit {
     super::run(&args.common, || {
         let key = private_key(&args.private_key, &args.password)?;
-        Ok(Box::new(KeySigner::new(key)))
+        timestamped(KeySigner::new(key), &args.timestamp)
     })
 }
 

@@ -1,12 +1,24 @@
 //! `sign`.
 
+mod certificate;
 mod key;
+#[cfg(feature = "sigstore-sign")]
+mod login;
+mod pkcs11;
+#[cfg(feature = "sigstore-sign")]
+mod sigstore;
+mod timestamp;
 
+use serde_json::{Map, Value};
 use tensorseal::manifest::{Method, ShardNaming};
 use tensorseal::sign::{Annotations, SignOptions, Signed, Signer, SingleFileName, who_cannot_verify};
 use tensorseal::{Algorithm, Error, sign};
 
+pub(super) use certificate::certificate;
 pub(super) use key::key;
+pub(super) use pkcs11::{pkcs11_certificate, pkcs11_key};
+#[cfg(feature = "sigstore-sign")]
+pub(super) use sigstore::sigstore;
 
 use super::args::{HashArg, SignArgs, SingleFileArg};
 use super::device::{self, Work};
@@ -14,8 +26,23 @@ use super::exit::Exit;
 use super::progress::Bar;
 use super::{Asked, can_write, failed, json, printed, say, tell};
 
+/// `sign sigstore`, in a build that cannot.
+#[cfg(not(feature = "sigstore-sign"))]
+pub(super) fn sigstore(args: &super::args::SignSigstoreArgs) -> Exit {
+    run(&args.common, || Err(Error::NoFeature { what: "sign with Sigstore", feature: "sigstore-sign" }))
+}
+
 /// Signs with what `signer` makes of the method's own options, and tells what came of it.
 fn run(args: &SignArgs, signer: impl FnOnce() -> Result<Box<dyn Signer>, Error>) -> Exit {
+    run_and_tell(args, signer, |_| {})
+}
+
+/// The same; `more` adds to the report in JSON, or, without one, tells what the method has to tell.
+fn run_and_tell(
+    args: &SignArgs,
+    signer: impl FnOnce() -> Result<Box<dyn Signer>, Error>,
+    more: impl FnOnce(Option<&mut Map<String, Value>>),
+) -> Exit {
     let asked = Asked {
         command: "sign",
         model: Some(&args.model.model),
@@ -37,10 +64,12 @@ fn run(args: &SignArgs, signer: impl FnOnce() -> Result<Box<dyn Signer>, Error>)
         let mut report = json::head(&asked, Exit::Yes);
         json::insert(&mut report, json::hashed(&signed.hashed));
         report.insert("cannot_be_verified_by".into(), compatibility.clone().into());
+        more(Some(&mut report));
         printed(&json::text(&report))
     } else {
         let exit = printed(&say::success("Signing succeeded"));
         tell::hashed(&signed.hashed);
+        more(None);
         say::detail("signature", say::path(&args.signature));
         exit
     };

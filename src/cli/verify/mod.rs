@@ -1,11 +1,15 @@
 //! `verify`.
 
+mod certificate;
 mod key;
+mod sigstore;
 
 use tensorseal::verify::{DigestChoice, UncoveredFiles, UnsignedFiles, Verifier};
 use tensorseal::{Error, Report, Verified, VerifyError, VerifyOptions, verify};
 
+pub(super) use certificate::certificate;
 pub(super) use key::key;
+pub(super) use sigstore::sigstore;
 
 use super::args::{CheckArgs, DigestArg, ModelArgs, VerifyArgs};
 use super::device::{self, Work};
