@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use x509_cert::Certificate;
-use x509_cert::der::{Decode, Encode};
+use x509_cert::der::{Decode as _, Encode as _};
 
 use super::error::{Denied, Refusal, RuleName};
 use super::{AcceptedSignature, Applied, AppliedRule, Deny, Requirements, Rule, Signers};
@@ -94,7 +94,7 @@ impl Requirements<'_> {
         let (mut signers, mut signed, mut tried) = (Vec::new(), None, Vec::new());
         for i in candidates {
             let signer = &self.policy.signers[i];
-            match bundle.verify(&*signer.verifier()) {
+            match bundle.verify(&*signer.verifier) {
                 Ok(verified) => {
                     signers.push((i, verified.identity().clone()));
                     signed = Some(verified);

@@ -169,13 +169,12 @@ pub enum PolicyFault {
     Signer(String),
     /// A kind of signer that this build cannot verify.
     #[error(
-        "the signer {} needs the cargo feature {feature}, which this build of tensorseal does not have; build it with that feature",
-        quoted(.name)
+        "this build of tensorseal cannot {what}: it was made without the feature {feature}. Build it with `--features {feature}`"
     )]
     NotCompiled {
-        /// The signer.
-        name: String,
-        /// The feature.
+        /// What it cannot do.
+        what: &'static str,
+        /// The Cargo feature that it takes.
         feature: &'static str,
     },
 }

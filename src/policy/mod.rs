@@ -24,7 +24,6 @@ mod error;
 mod pattern;
 mod read;
 mod signer;
-#[cfg(test)]
 mod wire;
 
 use std::fmt;
@@ -292,6 +291,12 @@ impl Requirements<'_> {
     #[must_use]
     pub fn strict(&self) -> bool {
         self.rules.iter().any(|rule| rule.require.strict)
+    }
+
+    /// Whether it counts when the model was signed.
+    #[must_use]
+    pub fn signed_after(&self) -> bool {
+        self.rules.iter().any(|rule| rule.signed_after.is_some())
     }
 
     /// Which digests have to be checked, if the rules say so.

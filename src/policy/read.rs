@@ -5,18 +5,28 @@ use std::fs::{self, OpenOptions};
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use toml::Spanned;
 use toml::value::{Datetime, Offset};
 
 use super::error::{PolicyError, PolicyFault, Position, RuleName};
 use super::pattern::Pattern;
-use super::signer::{Kind, Signer};
-use super::wire::{List, WireDeny, WirePolicy, WireRequire, WireRule, WireSigner};
+use super::signer::{Checks, Kind, Signer, Stamped};
+use super::wire::{List, WireCertificate, WireDeny, WirePolicy, WireRequire, WireRule, WireSigner, WireSigstore};
 use super::{Deny, Policy, PolicyWarning, Require, RequiredDevice, RequiredDigests, Rule, Signers};
 use crate::digest::{Algorithm, Digest};
+use crate::error::quoted;
 use crate::key::PublicKey;
 use crate::time::UnixTime;
+#[cfg(feature = "sigstore-verify")]
+use crate::timestamp::TimestampAuthorities;
+#[cfg(feature = "sigstore-verify")]
+use crate::trust::{TrustError, TrustRoot};
+use crate::verify::{CertificateVerifier, EmptyName, JudgedAt, KeyVerifier, RequiredName};
+#[cfg(feature = "sigstore-verify")]
+use crate::verify::{NamePattern, SigstoreVerifier};
+use crate::x509::{Certificate, EkuRule};
 
 /// The longest policy, and the longest file that one names, in bytes.
 const LONGEST: u64 = 1 << 20;
@@ -28,6 +38,8 @@ pub(super) struct Reader<'a> {
     /// What paths of files are relative to.
     base: &'a Path,
     warnings: Vec<PolicyWarning>,
+    /// Fingerprints of certificates that the policy denies.
+    denied: Vec<String>,
 }
 
 impl<'a> Reader<'a> {
@@ -37,7 +49,7 @@ impl<'a> Reader<'a> {
         base: &'a Path,
         warnings: Vec<PolicyWarning>,
     ) -> Self {
-        Self { text, path, base, warnings }
+        Self { text, path, base, warnings, denied: Vec::new() }
     }
 
     pub(super) fn policy(mut self) -> Result<Policy, PolicyError> {
@@ -48,11 +60,12 @@ impl<'a> Reader<'a> {
         if *wire.version.get_ref() != 1 {
             return Err(self.error(&wire.version, PolicyFault::Version(*wire.version.get_ref())));
         }
+        let deny = wire.deny.map(|deny| self.deny(&deny)).transpose()?.unwrap_or_default();
+        self.denied.clone_from(&deny.certificates);
         let mut signers = Vec::new();
         for (name, signer) in wire.signers {
             signers.push(self.signer(&name, signer)?);
         }
-        let deny = wire.deny.map(|deny| self.deny(&deny)).transpose()?.unwrap_or_default();
         if wire.rule.is_empty() {
             let fault = PolicyFault::Empty { what: "the list of rules", remedy: "write at least one [[rule]]" };
             return Err(self.error_at(None, fault));
@@ -90,21 +103,159 @@ impl<'a> Reader<'a> {
             let fault = PolicyFault::Empty { what: "a signer's name", remedy: "give each signer a name" };
             return Err(self.error(name, fault));
         }
-        let kind = match wire.key {
-            Some(key) => Kind::Key(self.key(&key)?),
-            None => return Err(self.error(name, PolicyFault::Kinds { name: text.clone(), count: 0 })),
+        let WireSigner { key, certificate, sigstore } = wire;
+        let (kind, verifier) = match (key, certificate, sigstore) {
+            (Some(key), None, None) => self.key(&key)?,
+            (None, Some(certificate), None) => self.certificate(&certificate)?,
+            (None, None, Some(sigstore)) => self.sigstore(text, &sigstore)?,
+            (key, certificate, sigstore) => {
+                let count =
+                    [key.is_some(), certificate.is_some(), sigstore.is_some()].into_iter().filter(|is| *is).count();
+                return Err(self.error(name, PolicyFault::Kinds { name: text.clone(), count }));
+            }
         };
-        Ok(Signer { name: text.clone(), line: self.position(name.span().start).line, kind })
+        Ok(Signer { name: text.clone(), line: self.position(name.span().start).line, kind, verifier })
     }
 
-    fn key(&mut self, key: &Spanned<String>) -> Result<PublicKey, PolicyError> {
+    fn key(&mut self, key: &Spanned<String>) -> Result<(Kind, Arc<Checks>), PolicyError> {
         let text = key.get_ref();
         let (pem, path) = if text.contains("-----BEGIN") {
             (text.clone().into_bytes(), "in the policy".to_owned())
         } else {
             (self.file(key)?, format!("{text:?}"))
         };
-        PublicKey::from_pem(&pem).map_err(|source| self.error(key, PolicyFault::Key { path, source }))
+        let public = PublicKey::from_pem(&pem);
+        let public = public.map_err(|source| self.error(key, PolicyFault::Key { path, source }))?;
+        Ok((Kind::Key(public.clone()), Arc::new(KeyVerifier::new(public))))
+    }
+
+    fn certificate(&mut self, wire: &Spanned<WireCertificate>) -> Result<(Kind, Arc<Checks>), PolicyError> {
+        let WireCertificate { roots, identity, any_identity, allow_eku, at, tsa } = wire.get_ref();
+        let trusted = self.certificates(roots, "roots")?;
+        let root = trusted.iter().find(|certificate| certificate.is_self_issued());
+        let under = root.map_or_else(|| trusted[0].fingerprint(), Certificate::fingerprint);
+        // A denied certificate must not be a link of a chain either. The root's own name in the verdict is looked at later.
+        let links = trusted.into_iter().filter(|of| of.is_self_issued() || !self.denied.contains(&of.fingerprint()));
+        let mut verifier = CertificateVerifier::new(links.collect());
+        let whose = match (identity, any_identity) {
+            (Some(name), false) => {
+                let required: RequiredName = name
+                    .get_ref()
+                    .parse()
+                    .map_err(|error: EmptyName| self.error(name, PolicyFault::Signer(error.to_string())))?;
+                let whose = quoted(&required.to_string());
+                verifier = verifier.with_names(vec![required]);
+                whose
+            }
+            (None, true) => "anybody".to_owned(),
+            _ => {
+                let what = "the certificate".to_owned();
+                let fault = PolicyFault::OneOf { what, first: "identity", second: "any_identity = true" };
+                return Err(self.error(wire, fault));
+            }
+        };
+        if *allow_eku {
+            verifier = verifier.with_eku(EkuRule::Any);
+        }
+        let mut stamped = false;
+        match at.as_ref().map(|at| (at, at.get_ref().as_str(), tsa.is_some())) {
+            None | Some((_, "now", false)) => {}
+            Some((_, "timestamp", true)) => stamped = true,
+            Some((_, "not-before", false)) => verifier = verifier.judged_at(JudgedAt::NotBefore),
+            Some((at, "timestamp", false)) => {
+                let why = "at = \"timestamp\" needs tsa, the certificates of the authorities whose timestamps count";
+                return Err(self.error(at, PolicyFault::Contradiction(why)));
+            }
+            Some((at, "now" | "not-before", true)) => {
+                let why = "with this choice of at, timestamps are not looked at: leave tsa out, or at";
+                return Err(self.error(at, PolicyFault::Contradiction(why)));
+            }
+            Some((at, _, _)) => {
+                let (found, known) = (at.get_ref().clone(), "\"now\", \"timestamp\" and \"not-before\"");
+                return Err(self.error(at, PolicyFault::Unknown { what: "the time", found, known }));
+            }
+        }
+        if let Some(tsa) = tsa {
+            verifier = self.authorities(verifier, tsa)?;
+        }
+        let kind = Kind::Other(format!("certificate of {whose} under root {under}"));
+        Ok((kind, if stamped { Arc::new(Stamped(verifier)) } else { Arc::new(verifier) }))
+    }
+
+    #[cfg(feature = "sigstore-verify")]
+    fn authorities(&mut self, verifier: CertificateVerifier, tsa: &List) -> Result<CertificateVerifier, PolicyError> {
+        let authorities = TimestampAuthorities::new(&self.certificates(tsa, "tsa")?);
+        let authorities = authorities.map_err(|error| self.error(tsa, PolicyFault::Signer(error.to_string())))?;
+        Ok(verifier.with_timestamp_authorities(authorities))
+    }
+
+    #[cfg(not(feature = "sigstore-verify"))]
+    fn authorities(&mut self, _: CertificateVerifier, tsa: &List) -> Result<CertificateVerifier, PolicyError> {
+        let fault = PolicyFault::NotCompiled { what: "verify timestamps", feature: "sigstore-verify" };
+        Err(self.error(tsa, fault))
+    }
+
+    /// The certificates of all files of a list.
+    fn certificates(&mut self, list: &List, what: &'static str) -> Result<Vec<Certificate>, PolicyError> {
+        let mut all = Vec::new();
+        for name in self.list(list, what)? {
+            let pem = self.file(name)?;
+            let read = Certificate::all_from_pem(&pem);
+            let fault = |fault| PolicyFault::Signer(format!("certificates {:?}: {fault}", name.get_ref()));
+            all.extend(read.map_err(|error| self.error(name, fault(error)))?);
+        }
+        if all.is_empty() {
+            let fault = PolicyFault::Empty { what, remedy: "name a file that holds certificates" };
+            return Err(self.error(list, fault));
+        }
+        Ok(all)
+    }
+
+    #[cfg(feature = "sigstore-verify")]
+    fn sigstore(&mut self, name: &str, wire: &Spanned<WireSigstore>) -> Result<(Kind, Arc<Checks>), PolicyError> {
+        let WireSigstore { identity, identity_regex, issuer, issuer_regex, trust } = wire.get_ref();
+        let pattern =
+            |exact: &Option<Spanned<String>>, regex: &Option<Spanned<String>>, names: [&'static str; 2]| match (
+                exact, regex,
+            ) {
+                (Some(exact), None) if exact.get_ref().is_empty() => {
+                    Err(self.error(exact, PolicyFault::Empty { what: names[0], remedy: "nobody has an empty name" }))
+                }
+                (Some(exact), None) => Ok((NamePattern::Exact(exact.get_ref().clone()), quoted(exact.get_ref()))),
+                (None, Some(regex)) => match NamePattern::regex(regex.get_ref()) {
+                    Ok(pattern) => Ok((pattern, format!("{} (regex)", quoted(regex.get_ref())))),
+                    Err(error) => Err(self.error(regex, PolicyFault::Signer(error.to_string()))),
+                },
+                _ => {
+                    let what = format!("the signer {}", quoted(name));
+                    Err(self.error(wire, PolicyFault::OneOf { what, first: names[0], second: names[1] }))
+                }
+            };
+        let (identity, who) = pattern(identity, identity_regex, ["identity", "identity_regex"])?;
+        let (issuer, by) = pattern(issuer, issuer_regex, ["issuer", "issuer_regex"])?;
+        let root = match trust.as_ref().map(|trust| (trust, trust.get_ref().as_str())) {
+            None | Some((_, "public-good")) => TrustRoot::public_good(),
+            Some((_, "staging")) => TrustRoot::staging(),
+            Some((trust, file)) => {
+                // For its warning, and for errors of reading like those of other files.
+                self.file(trust)?;
+                TrustRoot::read(&self.base.join(file))
+            }
+        };
+        let verifier = root.and_then(|root| SigstoreVerifier::new(&root, identity, issuer));
+        let fault = |error: TrustError| PolicyFault::Signer(error.to_string());
+        let verifier = verifier.map_err(|error| match trust {
+            Some(trust) => self.error(trust, fault(error)),
+            None => self.error(wire, fault(error)),
+        })?;
+        let from = trust.as_ref().map_or("public-good", |trust| trust.get_ref().as_str());
+        Ok((Kind::Other(format!("sigstore {who}, issuer {by}, trust {}", quoted(from))), Arc::new(verifier)))
+    }
+
+    #[cfg(not(feature = "sigstore-verify"))]
+    fn sigstore(&mut self, _: &str, wire: &Spanned<WireSigstore>) -> Result<(Kind, Arc<Checks>), PolicyError> {
+        let fault = PolicyFault::NotCompiled { what: "verify Sigstore signatures", feature: "sigstore-verify" };
+        Err(self.error(wire, fault))
     }
 
     /// The bytes of a file that the policy names, relative to the policy's own folder.

@@ -24,6 +24,31 @@ pub(super) struct WirePolicy {
 #[serde(deny_unknown_fields)]
 pub(super) struct WireSigner {
     pub(super) key: Option<Spanned<String>>,
+    pub(super) certificate: Option<Spanned<WireCertificate>>,
+    pub(super) sigstore: Option<Spanned<WireSigstore>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WireCertificate {
+    pub(super) roots: List,
+    pub(super) identity: Option<Spanned<String>>,
+    #[serde(default)]
+    pub(super) any_identity: bool,
+    #[serde(default)]
+    pub(super) allow_eku: bool,
+    pub(super) at: Option<Spanned<String>>,
+    pub(super) tsa: Option<List>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WireSigstore {
+    pub(super) identity: Option<Spanned<String>>,
+    pub(super) identity_regex: Option<Spanned<String>>,
+    pub(super) issuer: Option<Spanned<String>>,
+    pub(super) issuer_regex: Option<Spanned<String>>,
+    pub(super) trust: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]

@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::time::Instant;
 
-use super::{Verified, VerifyOptions, model};
+use super::{Identity, Verified, VerifyOptions, model};
 use crate::bundle::Bundle;
 use crate::device::Device;
 use crate::device::cpu::Progress;
 use crate::error::Error;
-use crate::policy::{Policy, Refusal};
+use crate::policy::{AcceptedSignature, Policy, Refusal};
 use crate::report::{Note, Report};
 
 /// The most signatures that are looked at.
@@ -65,6 +65,10 @@ pub fn verify_with_policy(
     };
     let mut report = model::run(first, others)?;
     report.notes.extend(policy.warnings().iter().cloned().map(Note::Policy));
+    let of_certificate = |signature: &AcceptedSignature| matches!(signature.identity, Identity::Certificate(_));
+    if requirements.signed_after() && applied.signatures.iter().any(of_certificate) {
+        report.notes.push(Note::StampedLater);
+    }
     report.policy = Some(applied);
     Ok(first.signed.vouches_for(report))
 }
