@@ -7,6 +7,7 @@ use crate::device::DeviceError;
 use crate::digest::{Algorithm, Digest};
 use crate::key::KeyError;
 use crate::manifest::Differences;
+use crate::policy::{PolicyError, Refusal};
 use crate::report::Report;
 use crate::sign::SignError;
 use crate::source::SourceError;
@@ -84,6 +85,9 @@ pub enum Error {
     /// The signer failed.
     #[error("cannot sign: {0}")]
     Sign(#[from] SignError),
+    /// A policy cannot be used.
+    #[error(transparent)]
+    Policy(Box<PolicyError>),
     /// A file of certificates could not be used.
     #[error("certificates {path:?}: {source}")]
     Certificate {
@@ -147,6 +151,12 @@ impl Error {
     pub(crate) fn io(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { doing, path, source }
+    }
+}
+
+impl From<PolicyError> for Error {
+    fn from(fault: PolicyError) -> Self {
+        Self::Policy(Box::new(fault))
     }
 }
 
@@ -222,6 +232,9 @@ pub enum VerifyError {
         /// What was checked on the way.
         report: Box<Report>,
     },
+    /// The policy does not accept these signatures for this model.
+    #[error("{0}")]
+    Policy(Refusal),
 }
 
 /// What is wrong with a bundle or with the statement inside it. All of these are a no: the text was not written by a

@@ -37,6 +37,8 @@ pub mod resident;
 pub mod sign;
 pub mod verify;
 
+pub mod policy;
+
 pub mod selftest;
 
 pub mod error;
@@ -47,6 +49,7 @@ pub use device::{Device, DeviceKind};
 pub use digest::{Algorithm, Digest};
 pub use error::{Error, FormatError, VerifyError};
 pub use manifest::{Difference, Manifest};
+pub use policy::{Policy, verify_with_policy};
 pub use report::Report;
 pub use resident::{Measured, digest_resident, sign_resident};
 pub use sign::{SignOptions, hash, sign};

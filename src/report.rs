@@ -8,6 +8,7 @@ use crate::device::DeviceKind;
 use crate::digest::{Algorithm, Digest};
 use crate::error::quoted;
 use crate::manifest::Serialization;
+use crate::policy::{Applied, PolicyWarning};
 use crate::source::{FollowedLink, IgnoredFile};
 use crate::statement::StatementVersion;
 use crate::time::UnixTime;
@@ -69,6 +70,11 @@ pub enum Note {
     },
     /// The caller asked to follow links in a model that was signed without.
     LinksBeyondSignature,
+    /// Something about the policy.
+    Policy(PolicyWarning),
+    /// A rule asked for a signature made after some moment, and a timestamp alone vouches for that of a long-lived
+    /// certificate: whoever may ask the authority can have an old signature stamped anew.
+    StampedLater,
     /// Nothing was read from disk: the bytes were those in a device's memory, which belong to their names by the
     /// caller's word.
     MeasuredInMemory {
@@ -121,6 +127,10 @@ impl fmt::Display for Note {
             Self::LinksBeyondSignature => {
                 f.write_str("the model was signed without following symlinks; they were followed now because you asked for it")
             }
+            Self::Policy(warning) => warning.fmt(f),
+            Self::StampedLater => {
+                f.write_str("the policy's signed_after rests on a timestamp, which says when a signature was there at the latest: an old one can be stamped anew as long as its certificate is valid; pin roots to keep old versions out")
+            }
             Self::MeasuredInMemory { device, at } => {
                 write!(f, "the bytes were measured in the memory of {device} at {}; that they are those of the named files is the caller's word", UnixTime::from(*at))
             }
@@ -166,6 +176,38 @@ pub struct Report {
     pub unsigned: Vec<String>,
     /// Links that were followed.
     pub followed: Vec<FollowedLink>,
+    /// How the policy was satisfied, if there was one.
+    pub policy: Option<Applied>,
     /// Whatever else should be known.
     pub notes: Vec<Note>,
+}
+
+impl Report {
+    /// Of two reports about one reading of one model, what either has to say.
+    pub(crate) fn and(mut self, other: Self) -> Self {
+        fn add<T: PartialEq>(all: &mut Vec<T>, more: Vec<T>) {
+            for one in more {
+                if !all.contains(&one) {
+                    all.push(one);
+                }
+            }
+        }
+        add(&mut self.checked, other.checked);
+        add(&mut self.not_checked, other.not_checked);
+        // Each list is as long as there are files: sorted, not searched for each.
+        self.ignored.extend(other.ignored);
+        self.ignored.sort_by(|a, b| a.name.cmp(&b.name));
+        self.ignored.dedup_by(|a, b| a.name == b.name);
+        for (all, more) in [(&mut self.empty, other.empty), (&mut self.unsigned, other.unsigned)] {
+            all.extend(more);
+            all.sort();
+            all.dedup();
+        }
+        self.followed.extend(other.followed);
+        self.followed.sort_by(|a, b| a.name.cmp(&b.name));
+        self.followed.dedup();
+        add(&mut self.notes, other.notes);
+        self.elapsed = self.elapsed.max(other.elapsed);
+        self
+    }
 }

@@ -5,7 +5,11 @@ use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 /// Methods that may follow `sign` or `verify`.
-const METHODS: [&str; 5] = ["key", "certificate", "sigstore", "pkcs11-key", "pkcs11-certificate"];
+const METHODS: [&str; 6] = ["key", "certificate", "sigstore", "pkcs11-key", "pkcs11-certificate", POLICY];
+
+/// What to verify by where no method is named and this option is: `verify MODEL --policy FILE`.
+const POLICY: &str = "policy";
+const POLICY_OPTION: &str = "--policy";
 
 /// The method where none is named.
 const DEFAULT: &str = "sigstore";
@@ -54,7 +58,12 @@ fn insert_method(args: &mut Vec<OsString>) {
     let of_group = args.get(group).is_some_and(|command| command == "sign" || command == "verify");
     let known = |next: &OsString| METHODS.iter().any(|method| next == method) || next == "-h" || next == "--help";
     if of_group && args.get(at).is_some_and(|next| !known(next)) {
-        args.insert(at, DEFAULT.into());
+        let before_values = args.iter().take_while(|arg| *arg != "--");
+        let is_policy = |arg: &OsString| {
+            arg.as_bytes().strip_prefix(POLICY_OPTION.as_bytes()).is_some_and(|rest| rest.is_empty() || rest[0] == b'=')
+        };
+        let by_policy = args[group] == "verify" && before_values.skip(at).any(is_policy);
+        args.insert(at, if by_policy { POLICY } else { DEFAULT }.into());
     }
 }
 
@@ -93,6 +102,13 @@ mod tests {
             ("sign", "sign"),
             ("digest sign", "digest sign"),
             ("--version sign model", "--version sign model"),
+            ("verify model --policy p.toml", "verify policy model --policy p.toml"),
+            ("verify --policy=p.toml model", "verify policy --policy=p.toml model"),
+            ("verify policy model --policy p.toml", "verify policy model --policy p.toml"),
+            ("verify model -- --policy", "verify sigstore model -- --policy"),
+            ("verify model --policyfile p", "verify sigstore model --policyfile p"),
+            ("verify key model --policy p.toml", "verify key model --policy p.toml"),
+            ("sign model --policy p.toml", "sign sigstore model --policy p.toml"),
         ] {
             assert_eq!(line(given), meant);
         }

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 use tensorseal::manifest::{Difference, Differences, Method, Serialization};
+use tensorseal::policy::Applied;
 use tensorseal::report::Report;
 use tensorseal::sign::Hashed;
 use tensorseal::source::{FollowedLink, IgnoredFile, IgnoredKind};
@@ -50,7 +51,7 @@ pub(super) fn insert(report: &mut Map<String, Value>, fields: Value) {
 
 /// The part of a verification's report that tells what was checked.
 pub(super) fn checked(report: &Report) -> Value {
-    json!({
+    let mut fields = json!({
         "method": report.method,
         "identity": identity(&report.identity),
         "predicate_type": report.statement.predicate_type(),
@@ -67,6 +68,29 @@ pub(super) fn checked(report: &Report) -> Value {
         "unsigned": report.unsigned,
         "followed": report.followed.iter().map(followed).collect::<Vec<_>>(),
         "notes": report.notes.iter().map(ToString::to_string).collect::<Vec<_>>(),
+    });
+    if let Some(applied) = &report.policy {
+        fields["policy"] = policy(applied);
+    }
+    fields
+}
+
+/// How a policy was satisfied.
+fn policy(applied: &Applied) -> Value {
+    json!({
+        "file": applied.policy.as_ref().map(|path| path.to_string_lossy()),
+        "resolved": applied.resolved.to_string_lossy(),
+        "rules": applied.rules.iter().map(|of| json!({
+            "rule": of.rule.number,
+            "line": of.rule.line,
+            "path": of.rule.path,
+            "signers": of.signers,
+        })).collect::<Vec<_>>(),
+        "signatures": applied.signatures.iter().map(|of| json!({
+            "signature": of.signature.to_string_lossy(),
+            "signers": of.signers,
+            "identity": identity(&of.identity),
+        })).collect::<Vec<_>>(),
     })
 }
 
@@ -127,6 +151,7 @@ fn kind(error: &Error) -> &'static str {
         #[cfg(feature = "sigstore-verify")]
         Error::TimestampRoots { .. } => "certificate",
         Error::Sign(_) => "sign",
+        Error::Policy(_) => "policy",
         #[cfg(feature = "sigstore-verify")]
         Error::Trust(_) => "trust-root",
         #[cfg(feature = "sigstore-sign")]
@@ -144,6 +169,7 @@ fn kind(error: &Error) -> &'static str {
             VerifyError::SignerInconsistent { .. } => "signer-inconsistent",
             VerifyError::NoSuchDigest { .. } => "no-such-digest",
             VerifyError::Uncovered { .. } => "uncovered",
+            VerifyError::Policy(_) => "policy",
             _ => "refused",
         },
         _ => "other",

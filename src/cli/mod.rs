@@ -51,6 +51,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Verify(VerifyMethod::Key(args)) => verify::key(args),
         Command::Verify(VerifyMethod::Certificate(args)) => verify::certificate(args),
         Command::Verify(VerifyMethod::Sigstore(args)) => verify::sigstore(args),
+        Command::Verify(VerifyMethod::Policy(args)) => verify::policy(args),
         Command::Trust(TrustCommand::Update(args)) => trust::update(args),
         Command::Trust(TrustCommand::Show(args)) => trust::show(args),
         Command::Digest(args) => digest::run(args),

@@ -267,7 +267,7 @@ pub fn hash(
 fn left_out(model: &Model, options: &SignOptions, signature: Option<&Path>) -> Result<(IgnoreSet, Vec<Note>), Error> {
     let (mut ignore, mut notes) = (IgnoreSet::new(), Vec::new());
     let git = options.git_files != GitFiles::Keep;
-    ignore_more(&mut ignore, model, git, &options.ignore_paths, signature, &mut notes)?;
+    ignore_more(&mut ignore, model, git, &options.ignore_paths, signature.as_slice(), &mut notes)?;
     Ok((ignore, notes))
 }
 

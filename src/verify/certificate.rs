@@ -69,6 +69,9 @@ pub enum CertificateError {
         /// The names that were asked for.
         expected: Vec<String>,
     },
+    /// Nobody who is trusted says when it was signed, and somebody had to.
+    #[error("it carries no timestamp, and one of a trusted authority is asked for")]
+    NoTimestamp,
     /// A timestamp of the bundle proves nothing, and none that does is beside it.
     #[cfg(feature = "sigstore-verify")]
     #[error("timestamp {number} of the bundle: {fault}")]

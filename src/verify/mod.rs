@@ -3,6 +3,7 @@
 mod certificate;
 mod key;
 mod model;
+mod policy;
 #[cfg(feature = "sigstore-verify")]
 mod sigstore;
 
@@ -17,6 +18,7 @@ pub use certificate::{
 };
 pub use key::KeyVerifier;
 pub(crate) use model::ignore_more;
+pub use policy::verify_with_policy;
 #[cfg(feature = "sigstore-verify")]
 pub use sigstore::{NamePattern, NameRegex, PatternError, SigstoreError, SigstoreVerifier, unverified_subject};
 
@@ -199,6 +201,11 @@ impl<T> Verified<T> {
     #[must_use]
     pub const fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    /// A value that a check in this module has found to be what this one says.
+    fn vouches_for<U>(&self, value: U) -> Verified<U> {
+        Verified { value, identity: self.identity.clone() }
     }
 
     /// The value alone, for whoever no longer needs to know that it was verified.
@@ -446,9 +453,19 @@ pub fn verify(
     let begun = Instant::now();
     let bundle = Bundle::read(signature, options.max_bundle.get())?;
     let signed = bundle.verify(verifier)?;
-    let check = model::Check { model, signature, bundle: &bundle, signed: &signed, options, device, progress, begun };
-    let value = check.run()?;
-    Ok(Verified { value, identity: signed.identity })
+    let check = model::Check {
+        model,
+        resolved: None,
+        signatures: &[signature],
+        bundle: &bundle,
+        signed: &signed,
+        options,
+        device,
+        progress,
+        begun,
+    };
+    let value = model::run(&check, &[])?;
+    Ok(signed.vouches_for(value))
 }
 
 #[cfg(test)]

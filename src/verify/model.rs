@@ -16,10 +16,13 @@ use crate::measure::{Measured, Measurement, measure};
 use crate::report::{Note, Report};
 use crate::source::{IgnoreSet, Model, ModelKind, Relative, Scan, SourceError, SourceFile, SymlinkPolicy};
 
-/// Everything that one verification needs.
+/// Everything that the verification of one signature needs.
 pub(super) struct Check<'a> {
     pub(super) model: &'a Path,
-    pub(super) signature: &'a Path,
+    /// Where the model's path has to lead, if that was found out before.
+    pub(super) resolved: Option<&'a Path>,
+    /// The files of all signatures that are verified together.
+    pub(super) signatures: &'a [&'a Path],
     pub(super) bundle: &'a Bundle,
     pub(super) signed: &'a Verified<Manifest>,
     pub(super) options: &'a VerifyOptions,
@@ -42,26 +45,59 @@ struct Listed {
     unsigned: Vec<String>,
 }
 
-impl Check<'_> {
-    pub(super) fn run(&self) -> Result<Report, Error> {
+/// What there is to compare: no file has been opened yet.
+struct Prepared<'a> {
+    notes: Vec<Note>,
+    model: Model,
+    signed_paths: SignedPaths<'a>,
+    listed: Listed,
+    algorithms: Vec<Algorithm>,
+}
+
+/// Verifies signatures over the same resources with one reading of the files, which is compared with each statement
+/// apart. What any of them leaves open is in the report.
+pub(super) fn run(check: &Check<'_>, others: &[Check<'_>]) -> Result<Report, Error> {
+    let first = check.prepare()?;
+    let rest = others.iter().map(Check::prepare).collect::<Result<Vec<_>, _>>()?;
+    let algorithms = rest.iter().chain([&first]).flat_map(|of| of.algorithms.iter().copied());
+    let found = check.measure(&first, algorithms.collect())?;
+    let mut report = check.conclude(first, &found)?;
+    for (check, prepared) in others.iter().zip(rest) {
+        report = report.and(check.conclude(prepared, &found)?);
+    }
+    Ok(report)
+}
+
+impl<'c> Check<'c> {
+    fn prepare(&self) -> Result<Prepared<'c>, Error> {
         let mut notes = self.notes();
         let links = self.links(&mut notes);
         let model = Model::open(self.model, links).map_err(seen)?;
+        if let Some(resolved) = self.resolved.filter(|resolved| *resolved != model.root()) {
+            let how = format!("it led to {resolved:?} when the policy was asked, and leads to {:?} now", model.root());
+            return Err(Error::FileChanged { path: self.model.to_owned(), how });
+        }
         let signed_paths = self.signed_paths();
         let ignore = self.ignore(&model, &signed_paths, &mut notes)?;
         let listed = self.list(&model, &ignore, links, &signed_paths, &mut notes)?;
-
-        // A single file is signed as `.` by Python and under its own name by the specification.
-        let name = if signed_paths.contains_key(SINGLE_FILE) { SINGLE_FILE } else { model.name() };
-        let single = (model.kind() == ModelKind::File).then_some(name);
         let algorithms = self.algorithms()?;
         notes.extend(self.partly_signed(&algorithms));
-        let chosen: Algorithms = algorithms.iter().copied().collect();
+        Ok(Prepared { notes, model, signed_paths, listed, algorithms })
+    }
+
+    fn measure(&self, of: &Prepared<'_>, chosen: Algorithms) -> Result<Measurement, Error> {
+        // A single file is signed as `.` by Python and under its own name by the specification.
+        let name = if of.signed_paths.contains_key(SINGLE_FILE) { SINGLE_FILE } else { of.model.name() };
+        let single = (of.model.kind() == ModelKind::File).then_some(name);
         let method = self.signed.serialization().method;
-        let expected = |name: &str| signed_paths.get(name).copied().flatten();
-        let found = measure(self.device, &listed.scan.files, single, method, chosen, &expected, self.progress)?;
-        let differences = self.differences(&found, &listed, &algorithms)?;
-        let report = self.report(listed, &found, algorithms, notes);
+        let expected = |name: &str| of.signed_paths.get(name).copied().flatten();
+        measure(self.device, &of.listed.scan.files, single, method, chosen, &expected, self.progress)
+    }
+
+    fn conclude(&self, prepared: Prepared<'_>, found: &Measurement) -> Result<Report, Error> {
+        let Prepared { notes, model, listed, algorithms, .. } = prepared;
+        let differences = self.differences(found, &listed, &algorithms)?;
+        let report = self.report(listed, found, algorithms, notes);
         if !differences.0.is_empty() {
             return Err(VerifyError::Differs { differences, report: Box::new(report) }.into());
         }
@@ -102,7 +138,7 @@ impl Check<'_> {
     }
 
     /// The path of every file that is signed, whole or in shards, and its length, where the statement tells it.
-    fn signed_paths(&self) -> SignedPaths<'_> {
+    fn signed_paths(&self) -> SignedPaths<'c> {
         let resources = self.signed.resources().iter();
         match self.signed.serialization().method {
             Method::Files => resources.map(|resource| (resource.name.as_str(), resource.size)).collect(),
@@ -136,7 +172,7 @@ impl Check<'_> {
             GitFiles::Ignore => true,
             GitFiles::Keep => false,
         };
-        ignore_more(&mut ignore, model, git, &self.options.ignore_paths, Some(self.signature), notes)?;
+        ignore_more(&mut ignore, model, git, &self.options.ignore_paths, self.signatures, notes)?;
         Ok(ignore)
     }
 
@@ -206,7 +242,7 @@ impl Check<'_> {
     }
 
     /// Algorithms that were asked for, and by which some resources have no signed digest.
-    fn partly_signed<'c>(&'c self, algorithms: &'c [Algorithm]) -> impl Iterator<Item = Note> + 'c {
+    fn partly_signed<'a>(&'a self, algorithms: &'a [Algorithm]) -> impl Iterator<Item = Note> + 'a {
         algorithms.iter().filter_map(|&algorithm| {
             let without = self.signed.resources().iter().filter(|r| r.digest_by(algorithm).is_none()).count();
             (without > 0).then_some(Note::PartlySigned { algorithm, without })
@@ -277,15 +313,16 @@ impl Check<'_> {
             empty,
             unsigned,
             followed: scan.followed,
+            policy: None,
             notes,
         }
     }
 
-    /// Whether this ignored file is the bundle being verified.
+    /// Whether this ignored file is a bundle being verified.
     fn is_signature(&self, name: &str) -> bool {
         let same = |a: &Path, b: &Path| fs::canonicalize(a).is_ok_and(|a| fs::canonicalize(b).is_ok_and(|b| a == b));
         let path = self.model.join(name);
-        path.file_name() == self.signature.file_name() && same(&path, self.signature)
+        self.signatures.iter().any(|signature| path.file_name() == signature.file_name() && same(&path, signature))
     }
 
     /// The strict reading: nothing may lie in the model that the signature says nothing about.
@@ -342,13 +379,13 @@ fn compare(signed: &Resource, found: &Measured, algorithms: &[Algorithm]) -> Res
     }
 }
 
-/// Adds the files of git, the caller's paths and the signature itself.
+/// Adds the files of git, the caller's paths and the signatures themselves.
 pub(crate) fn ignore_more(
     ignore: &mut IgnoreSet,
     model: &Model,
     git: bool,
     paths: &[std::path::PathBuf],
-    signature: Option<&Path>,
+    signatures: &[&Path],
     notes: &mut Vec<Note>,
 ) -> Result<(), Error> {
     if git {
@@ -363,8 +400,10 @@ pub(crate) fn ignore_more(
             Relative::Outside => notes.push(Note::IgnoredOutside(path.clone())),
         }
     }
-    if let Some(Relative::Inside(name)) = signature.map(|path| model.relative(path)).transpose()? {
-        ignore.insert(&name)?;
+    for signature in signatures {
+        if let Relative::Inside(name) = model.relative(signature)? {
+            ignore.insert(&name)?;
+        }
     }
     Ok(())
 }

@@ -16,7 +16,9 @@ pub(super) use certificate::{SignCertificateArgs, SigningCertificateArgs, Timest
 pub(super) use pkcs11::{SignPkcs11CertificateArgs, SignPkcs11KeyArgs, TokenArgs};
 pub(super) use sign::{SignArgs, SignKeyArgs, SignMethod, SignSigstoreArgs, SingleFileArg};
 pub(super) use trust::{TrustCommand, TrustShowArgs, TrustUpdateArgs};
-pub(super) use verify::{CheckArgs, DigestArg, VerifyArgs, VerifyKeyArgs, VerifyMethod, VerifySigstoreArgs};
+pub(super) use verify::{
+    CheckArgs, DigestArg, VerifyArgs, VerifyKeyArgs, VerifyMethod, VerifyPolicyArgs, VerifySigstoreArgs,
+};
 
 use crate::EXIT_CODES;
 

@@ -15,6 +15,8 @@ pub(in crate::cli) enum VerifyMethod {
     Certificate(VerifyCertificateArgs),
     /// Verify that somebody signed who was logged in under a name (Sigstore); no network is used
     Sigstore(VerifySigstoreArgs),
+    /// Verify that a policy file accepts the model: who may have signed which model (`verify MODEL --policy FILE`)
+    Policy(VerifyPolicyArgs),
 }
 
 /// What every method takes.
@@ -70,6 +72,25 @@ pub(in crate::cli) struct VerifySigstoreArgs {
     pub(in crate::cli) trust_config: Option<PathBuf>,
     #[command(flatten)]
     pub(in crate::cli) common: VerifyArgs,
+}
+
+#[derive(Args)]
+#[command(
+    after_help = "Example: tensorseal verify ./model --policy policy.toml --signature ./model/model.sig --signature security.sig"
+)]
+pub(in crate::cli) struct VerifyPolicyArgs {
+    /// The policy, in TOML: docs/policy.md describes it
+    #[arg(long, value_name = "FILE", help_heading = TRUSTED)]
+    pub(in crate::cli) policy: PathBuf,
+    /// The signature; repeat for those of several signers. The policy must accept each of them
+    #[arg(long, value_name = "PATH", required = true)]
+    pub(in crate::cli) signature: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(in crate::cli) model: ModelArgs,
+    #[command(flatten)]
+    pub(in crate::cli) check: CheckArgs,
+    #[command(flatten)]
+    pub(in crate::cli) engine: EngineArgs,
 }
 
 #[derive(Args)]

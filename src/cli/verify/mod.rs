@@ -2,6 +2,7 @@
 
 mod certificate;
 mod key;
+mod policy;
 mod sigstore;
 
 use tensorseal::verify::{DigestChoice, UncoveredFiles, UnsignedFiles, Verifier};
@@ -9,6 +10,7 @@ use tensorseal::{Error, Report, Verified, VerifyError, VerifyOptions, verify};
 
 pub(super) use certificate::certificate;
 pub(super) use key::key;
+pub(super) use policy::policy;
 pub(super) use sigstore::sigstore;
 
 use super::args::{CheckArgs, DigestArg, ModelArgs, VerifyArgs};
@@ -26,10 +28,22 @@ fn run(args: &VerifyArgs, trusted: &str, verifier: impl FnOnce() -> Result<Box<d
         signature: Some(&args.signature),
         json: args.engine.json,
     };
-    match verified(args, verifier) {
+    let verified = || {
+        let device = device::open(&args.engine, work(&args.check))?;
+        let verifier = verifier()?;
+        let options = options(&args.model, &args.check);
+        let bar = Bar::new(!args.engine.json);
+        verify(&args.model.model, &args.signature, &*verifier, &options, &device, &bar)
+    };
+    told(&asked, verified(), trusted, &args.check)
+}
+
+/// Tells what came of it.
+fn told(asked: &Asked<'_>, verified: Result<Verified<Report>, Error>, trusted: &str, check: &CheckArgs) -> Exit {
+    match verified {
         Ok(report) => {
-            let exit = if args.engine.json {
-                let mut out = json::head(&asked, Exit::Yes);
+            let exit = if asked.json {
+                let mut out = json::head(asked, Exit::Yes);
                 json::insert(&mut out, json::checked(&report));
                 printed(&json::text(&out))
             } else {
@@ -45,31 +59,23 @@ fn run(args: &VerifyArgs, trusted: &str, verifier: impl FnOnce() -> Result<Box<d
                 Error::Verify(_) => "Verification failed with error:",
                 _ => "Verification could not be done:",
             };
-            let exit = failed(&asked, what, &error);
+            let exit = failed(asked, what, &error);
             if let Some(VerifyError::Differs { report, .. } | VerifyError::Uncovered { report, .. }) = error.refusal() {
                 tell::report(report);
                 report.notes.iter().for_each(say::warning);
             }
             tell::next(&error, Some(trusted));
-            device::next(&error, Some(&args.check));
+            device::next(&error, Some(check));
             exit
         }
     }
 }
 
-fn verified(
-    args: &VerifyArgs,
-    verifier: impl FnOnce() -> Result<Box<dyn Verifier>, Error>,
-) -> Result<Verified<Report>, Error> {
-    let work = match (args.check.all_digests, args.check.digest) {
+const fn work(check: &CheckArgs) -> Work {
+    match (check.all_digests, check.digest) {
         (false, DigestArg::Blake3) => Work::Blake3,
         _ => Work::AsSigned,
-    };
-    let device = device::open(&args.engine, work)?;
-    let verifier = verifier()?;
-    let options = options(&args.model, &args.check);
-    let bar = Bar::new(!args.engine.json);
-    verify(&args.model.model, &args.signature, &*verifier, &options, &device, &bar)
+    }
 }
 
 fn options(model: &ModelArgs, check: &CheckArgs) -> VerifyOptions {
