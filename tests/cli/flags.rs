@@ -100,6 +100,18 @@ fn the_certificate_methods_flags_are_read_in_pythons_spelling() {
 }
 
 #[test]
+fn the_pkcs11_methods_flags_are_read_in_pythons_spelling() {
+    let room = Room::new();
+    let ran = room.run("sign pkcs11-key model --pkcs11_uri pkcs11:object=x").ended(3);
+    assert!(ran.stderr.contains("nothing says which PKCS#11 module to load"), "{}", ran.stderr);
+    let line =
+        "sign pkcs11-certificate model --pkcs11_uri pkcs11:object=x --signing_certificate c --certificate_chain d";
+    let ran = room.run(line).ended(3);
+    assert!(ran.stderr.contains("cannot read certificates \"c\""), "{}", ran.stderr);
+    room.run("sign pkcs11-key model --pkcs11_uri pkcs11:x").ended(2);
+}
+
+#[test]
 fn log_levels_say_less_and_less() {
     let room = Room::signed();
     room.run("sign key model --private-key key.pem --hash blake3").ended(0);
