@@ -742,3 +742,20 @@ fn one_part_of_a_name_cannot_keep_the_parser_busy() {
     // Few enough, and not in order.
     assert!(read(&|t| t.subject = part(32)).contains("not written as DER requires"));
 }
+
+#[test]
+fn the_failure_that_led_furthest_is_told() {
+    let options = PathOptions::at(THEN);
+    let root = Authority::root("root");
+    let stranger = Authority::root("root").intermediate("inter");
+    let expired = root.intermediate_with("inter", |t| t.validity = validity("200101000000Z", "210101000000Z"));
+    let (leaf, _) = expired.leaf("leaf");
+    let (leaf, stranger, expired) = (read(&leaf), read(&stranger.certificate), read(&expired.certificate));
+    let roots = [read(&root.certificate)];
+    let told = |others: &[Certificate]| validate(&leaf, others, &roots, &options).unwrap_err();
+    assert!(matches!(told(&[]), PathError::NoIssuer { .. }));
+    assert!(matches!(told(std::slice::from_ref(&stranger)), PathError::Signature { .. }));
+    // The one that did issue the leaf is at fault, whichever comes first.
+    assert!(matches!(told(&[stranger.clone(), expired.clone()]), PathError::Expired { .. }));
+    assert!(matches!(told(&[expired, stranger]), PathError::Expired { .. }));
+}
