@@ -8,9 +8,9 @@ use x509_cert::ext::Extension;
 use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::ext::pkix::{AuthorityKeyIdentifier, BasicConstraints, NameConstraints};
 
-use super::CertificateFault;
 use super::constraints::Constraints;
 use super::name::{self, SubjectName};
+use super::{CertificateFault, parse};
 
 const SUBJECT_KEY_ID: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.14");
 const KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.15");
@@ -157,6 +157,7 @@ fn malformed(extension: &'static str) -> impl Fn(&str) -> CertificateFault {
 /// A value in the only form that DER has for it.
 fn strict<'a, T: Decode<'a> + Encode>(extension: &'static str, der: &'a [u8]) -> Result<T, CertificateFault> {
     let malformed = |why: String| CertificateFault::Extension { extension, why };
+    parse::bounded_sets(der).map_err(|fault| malformed(fault.to_string()))?;
     let value = T::from_der(der).map_err(|error| malformed(error.to_string()))?;
     match value.to_der() {
         Ok(again) if again == der => Ok(value),
@@ -173,17 +174,19 @@ fn basic_constraints(value: &[u8]) -> Result<Basic, CertificateFault> {
     Ok(Basic { ca: basic.ca, path_len: basic.path_len_constraint })
 }
 
-/// RFC 5280, section 4.2.1.3. In DER a list of named bits ends with a bit that is set.
+/// RFC 5280, section 4.2.1.3. DER has named bits end with one that is set; public roots write zeros behind it, which
+/// mean nothing.
 fn key_usage(value: &[u8]) -> Result<KeyUsage, CertificateFault> {
     let bits: BitString = strict("keyUsage", value)?;
     let set = |at: usize| bits.raw_bytes().get(at / 8).is_some_and(|byte| byte & (0x80 >> (at % 8)) != 0);
-    match bits.raw_bytes() {
-        [.., 0] | [] => Err(malformed("keyUsage")("it allows nothing, or is not written as DER requires")),
-        [.., last] if last.trailing_zeros() != u32::from(bits.unused_bits()) => {
-            Err(malformed("keyUsage")("it is not written as DER requires"))
-        }
-        _ => Ok(KeyUsage { digital_signature: set(0), key_cert_sign: set(5) }),
+    let unused = !(u8::MAX << bits.unused_bits());
+    if bits.raw_bytes().last().is_some_and(|last| last & unused != 0) {
+        return Err(malformed("keyUsage")("it has bits set that are none of it"));
     }
+    if !(0..9).any(set) {
+        return Err(malformed("keyUsage")("it allows nothing"));
+    }
+    Ok(KeyUsage { digital_signature: set(0), key_cert_sign: set(5) })
 }
 
 /// RFC 5280, section 4.2.1.12.

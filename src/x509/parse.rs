@@ -2,21 +2,26 @@
 
 use std::ops::Range;
 
-use der::{Decode, Encode, Reader, SliceReader};
+use der::{Decode, Encode, Reader as _, SliceReader};
 use x509_cert::certificate::Version;
 use x509_cert::name::Name;
 use x509_cert::time::Time;
 
 use super::name::DistinguishedName;
 use super::{Certificate, CertificateFault, MAX_CERTIFICATE, MAX_PER_FILE, extensions, signature};
-use crate::key::{KeyError, pem};
+use crate::key::der::Reader;
+use crate::key::{DerFault, KeyError, pem};
 use crate::time::UnixTime;
+
+/// Attributes in one part of a name; most names have one in each.
+const MAX_ATTRIBUTES: usize = 32;
 
 /// One certificate and nothing else.
 pub(super) fn certificate(der: &[u8]) -> Result<Certificate, CertificateFault> {
     if der.len() > MAX_CERTIFICATE {
         return Err(CertificateFault::TooLong { len: der.len(), limit: MAX_CERTIFICATE });
     }
+    bounded_sets(der)?;
     let parsed = x509_cert::Certificate::from_der(der).map_err(malformed)?;
     // DER has one way to write each value: what reads as this and is not what it would be written as, is no DER.
     if parsed.to_der().map_err(malformed)? != der {
@@ -73,6 +78,27 @@ fn malformed(error: der::Error) -> CertificateFault {
 
 fn forbidden(what: &str, section: &'static str) -> CertificateFault {
     CertificateFault::Forbidden { what: what.to_owned(), section }
+}
+
+/// The parser sorts what it finds in a SET, in a time that grows with the square of their number: 64 KiB could keep it
+/// busy for seconds. No SET of a certificate has more than a few members.
+pub(super) fn bounded_sets(der: &[u8]) -> Result<(), CertificateFault> {
+    const SET: u8 = 0x31;
+    const CONSTRUCTED: u8 = 0x20;
+    let unreadable = |fault: DerFault| CertificateFault::Malformed { why: fault.to_string() };
+    let mut waiting = vec![(Reader::new(der), usize::MAX)];
+    while let Some((mut values, mut room)) = waiting.pop() {
+        while !values.is_empty() {
+            let (tag, content) = values.any().map_err(unreadable)?;
+            room = room
+                .checked_sub(1)
+                .ok_or_else(|| forbidden("a part of a name has more attributes than anybody needs", "4.1.2.4"))?;
+            if tag & CONSTRUCTED != 0 {
+                waiting.push((Reader::new(content), if tag == SET { MAX_ATTRIBUTES } else { usize::MAX }));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Where the signed part lies. It is the first value inside the outer SEQUENCE.

@@ -79,6 +79,9 @@ fn the_shapes_of_the_python_package() {
     assert_eq!(verdict("self", &[one("self")], EkuRule::CodeSigningIfPresent), Ok(false));
     let alone = validate(&one("good"), &[], &root, &PathOptions::at(THEN)).map(|_| ());
     assert!(matches!(alone, Err(PathError::NoIssuer { .. })));
+    let unrelated = pem(vectors.join("nvidia-skills/nv-agent-root-cert.pem"));
+    let why = verdict("good", &unrelated, EkuRule::CodeSigningIfPresent).unwrap_err();
+    assert!(matches!(&why, PathError::NoIssuer { certificate, .. } if certificate == "CN=inter"), "{why}");
     let none = validate(&one("good"), &inter, &[], &PathOptions::at(THEN)).map(|_| ());
     assert_eq!(none, Err(PathError::NoRoots));
 }
@@ -135,4 +138,17 @@ fn the_chains_of_nvidias_skills() {
             }
         }
     }
+}
+
+/// What public authorities have got away with for decades is read: no root of this machine's store is left out.
+#[test]
+fn the_roots_of_this_machine() {
+    let store = Path::new("/etc/ssl/certs/ca-certificates.crt");
+    if !store.is_file() {
+        eprintln!("skipped: no {store:?}");
+        return;
+    }
+    let roots = pem(store);
+    assert!(roots.len() > 50);
+    assert!(roots.iter().all(|root| root.is_self_issued() && !root.subject().is_empty()));
 }
