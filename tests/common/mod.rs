@@ -5,6 +5,7 @@
 #[cfg(feature = "cuda")]
 pub(crate) mod fakecuda;
 pub(crate) mod forge;
+pub(crate) mod server;
 #[cfg(feature = "sigstore-verify")]
 pub(crate) mod sigstore;
 
@@ -54,6 +55,14 @@ impl Run {
 pub(crate) fn tensorseal<S: AsRef<OsStr>>(folder: &Path, args: &[S]) -> Run {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tensorseal"));
     Run::of(&command.current_dir(folder).args(args).output().unwrap())
+}
+
+/// The same in an environment of its own: `HOME`, nothing that a CI system would set, and `more`.
+pub(crate) fn tensorseal_in(folder: &Path, args: &[&str], more: &[(&str, &str)]) -> Run {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tensorseal"));
+    let kept = std::env::var_os("PATH").unwrap_or_default();
+    command.env_clear().env("PATH", kept).env("HOME", folder).envs(more.iter().copied());
+    Run::of(&command.current_dir(folder).args(args).stdin(std::process::Stdio::null()).output().unwrap())
 }
 
 /// The same with arguments in one string, split at spaces.

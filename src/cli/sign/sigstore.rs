@@ -42,9 +42,9 @@ fn signer(args: &SignSigstoreArgs) -> Result<SigstoreSigner, Error> {
     // A file may be renewed while the model is hashed, so its path is kept, not its text.
     let credentials = match (token, &args.token.identity_token_file) {
         (Some(_), Some(path)) => Credentials::File(path.clone()),
-        (Some(text), None) => {
-            Credentials::Token(IdentityToken::parse(&text).map_err(|error| cannot(SigstoreSignError::Token(error)))?)
-        }
+        (Some(text), None) => Credentials::Token(Box::new(
+            IdentityToken::parse(&text).map_err(|error| cannot(SigstoreSignError::Token(error)))?,
+        )),
         (None, _) if args.use_ambient_credentials => Credentials::Ambient,
         (None, _) => Credentials::Login { prompt: Box::new(Person), out_of_band: args.oauth_force_oob },
     };

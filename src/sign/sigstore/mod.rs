@@ -44,7 +44,7 @@ const LONGEST: u64 = 64 << 10;
 /// Where the token comes from that says who signs.
 pub enum Credentials {
     /// It is here. One that expires while the model is hashed cannot be renewed.
-    Token(IdentityToken),
+    Token(Box<IdentityToken>),
     /// It lies in a file, which is read again if it has expired meanwhile: Kubernetes, for one, renews it there.
     File(PathBuf),
     /// From the CI system or the cloud that this machine belongs to; asked again after hashing.
@@ -151,7 +151,7 @@ impl SigstoreOptions {
     /// [`SigstoreSignError`] if there is one and it is not.
     pub fn check(&self) -> Result<(), SigstoreSignError> {
         let token = match &self.credentials {
-            Credentials::Token(token) => token.clone(),
+            Credentials::Token(token) => (**token).clone(),
             Credentials::File(path) => read(path)?,
             Credentials::Ambient | Credentials::Login { .. } => return Ok(()),
         };
@@ -217,7 +217,7 @@ impl SigstoreSigner {
     fn token(&self) -> Result<IdentityToken, SigstoreSignError> {
         let client = &self.options.client;
         let token = match &self.options.credentials {
-            Credentials::Token(token) => token.clone(),
+            Credentials::Token(token) => (**token).clone(),
             Credentials::File(path) => read(path)?,
             Credentials::Ambient => {
                 let variable = |name: &str| std::env::var(name).ok();
@@ -327,7 +327,11 @@ impl SigstoreSigner {
                 (Service::Rekor, Fault::Status(*status, message.clone()))
             }
             Error::Rekor(other) => (Service::Rekor, Fault::Answer(other.to_string())),
-            Error::Tsa(tsa::Error::Http(why)) => (Service::Timestamps, Fault::Answer(why.clone())),
+            // The library puts a status into the same text as a broken connection.
+            Error::Tsa(tsa::Error::Http(why)) => {
+                let status = why.strip_prefix("TSA returned status ").and_then(|rest| rest.get(..3)?.parse().ok());
+                (Service::Timestamps, status.map_or(Fault::Connection, |status| Fault::Status(status, String::new())))
+            }
             Error::Tsa(other) => (Service::Timestamps, Fault::Answer(other.to_string())),
             other => return SigstoreSignError::Library { why: other.to_string() },
         };
@@ -335,10 +339,10 @@ impl SigstoreSigner {
             return SigstoreSignError::Library { why: fault_text(service) };
         };
         let shown = crate::net::shown(url);
-        let hidden = |text: String| hide(text, token.reveal());
+        let hidden = |text: &str| hide(text, token.reveal());
         let source = match fault {
-            Fault::Status(status, text) => NetError::Status { url: shown, status, text: hidden(text) },
-            Fault::Answer(why) => NetError::Garbled { url: shown, why: hidden(why) },
+            Fault::Status(status, text) => NetError::Status { url: shown, status, text: hidden(&text) },
+            Fault::Answer(why) => NetError::Garbled { url: shown, why: hidden(&why) },
             // The library does not tell why. Waiting as long as one may tells it, and asking once more does.
             Fault::Connection if after >= self.net.timeout() => {
                 NetError::TimedOut { url: shown, seconds: self.net.timeout().as_secs() }
@@ -378,10 +382,10 @@ fn fault_text(service: Service) -> String {
 }
 
 /// A text without the token that a server may have quoted.
-fn hide(text: String, jwt: &str) -> String {
+fn hide(text: &str, jwt: &str) -> String {
     // The signature alone is what makes it a token.
     let secret = jwt.rsplit('.').next().filter(|part| !part.is_empty());
-    secret.map_or(text.clone(), |secret| text.replace(secret, "[..]"))
+    secret.map_or_else(|| text.to_owned(), |secret| text.replace(secret, "[..]"))
 }
 
 /// Reads a token from a file.
@@ -390,5 +394,5 @@ fn read(path: &Path) -> Result<IdentityToken, SigstoreSignError> {
     // Room for all at once: a buffer that grows leaves copies of the token behind.
     let mut text = Zeroizing::new(String::with_capacity(LONGEST as usize + 1));
     File::open(path).map_err(io)?.take(LONGEST + 1).read_to_string(&mut text).map_err(io)?;
-    Ok(IdentityToken::parse(&text).map_err(SigstoreSignError::Token)?)
+    IdentityToken::parse(&text).map_err(SigstoreSignError::Token)
 }

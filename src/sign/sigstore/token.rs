@@ -283,7 +283,7 @@ mod tests {
             secret.to_owned(),
             format!("{secret}.{secret}"),
             format!("{good}.{secret}"),
-            good.replace('.', "..").to_owned(),
+            good.replace('.', ".."),
             good.replacen('.', "=.", 1),
             jwt(secret),
             jwt("[]"),

@@ -19,9 +19,11 @@ use tensorseal::time::UnixTime;
 
 use certificate::{Sct, Template};
 pub(crate) use key::Key;
+pub(crate) use log::Proposal;
 pub(crate) use log::Rekor;
-use log::{Log, Proposal, State};
-use timestamp::{Authority, Stamp};
+use log::{Log, State};
+use timestamp::Authority;
+pub(crate) use timestamp::Stamp;
 
 /// When everything is signed: 1 June 2025, noon.
 pub(crate) const TIME: i64 = 1_748_779_200;
@@ -223,7 +225,7 @@ impl PrivateSigstore {
         })
     }
 
-    fn certify(&self, identity: &str, issuer: &str, request: &Request) -> Vec<u8> {
+    pub(crate) fn certify(&self, identity: &str, issuer: &str, request: &Request) -> Vec<u8> {
         let parent = (&self.intermediate_name[..], &self.ca_key);
         let mut leaf = certificate::leaf(identity, issuer, &request.key, parent, LEAF.map(|by| request.time + by));
         apply(&request.leaf, &mut leaf);
@@ -247,7 +249,7 @@ impl PrivateSigstore {
     }
 
     /// The entry of `proposal` in the log.
-    fn record(&self, proposal: &Proposal, request: &Request) -> Value {
+    pub(crate) fn record(&self, proposal: &Proposal, request: &Request) -> Value {
         let log = self.log(request.rekor);
         let mut body = proposal.body(request.rekor);
         apply(&request.body, &mut body);

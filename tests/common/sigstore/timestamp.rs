@@ -43,6 +43,8 @@ pub(crate) struct Stamp {
     pub(crate) certificate_hash: Vec<u8>,
     pub(crate) status: u64,
     pub(crate) signers: usize,
+    /// The INTEGER of the request, if it had one.
+    pub(crate) nonce: Vec<u8>,
 }
 
 impl Stamp {
@@ -56,6 +58,7 @@ impl Stamp {
             certificate_hash: sha256(&authority.certificate).to_vec(),
             status: 0,
             signers: 1,
+            nonce: Vec::new(),
         }
     }
 
@@ -70,6 +73,7 @@ impl Stamp {
             time(self.time),
             sequence(&[integer(1)]),
             boolean(true),
+            self.nonce.clone(),
         ]);
         let attribute = |id: &str, value: Vec<u8>| sequence(&[oid(id), set(vec![value])]);
         let digest = self.message_digest.clone().unwrap_or_else(|| sha256(&info).to_vec());
