@@ -14,7 +14,7 @@ fn at<'a>(bundle: &'a mut Value, path: &str) -> &'a mut Value {
     bundle.pointer_mut(&format!("{ENTRY}{path}")).unwrap()
 }
 
-fn flip(value: &mut Value) {
+pub(crate) fn flip(value: &mut Value) {
     let mut bytes = STANDARD.decode(value.as_str().unwrap()).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
@@ -464,54 +464,4 @@ pub(crate) fn promises(table: &mut Table) {
         r.promise = true;
         r.promise_key = Some(Key::p256("forger"));
     });
-}
-
-/// Several entries, of which one is wrong.
-pub(crate) fn several(table: &mut Table) {
-    table.section = "several";
-    let good = table.world.sign(&Request { timestamp: true, ..Kind::V1.request() });
-    let entry = |request: &Request| table.world.sign(request)["verificationMaterial"]["tlogEntries"][0].clone();
-    let mut bad = Vec::new();
-    let mut flawed = |name, words, change: &dyn Fn(&mut Value)| {
-        let mut entry = entry(&Kind::V2.request());
-        change(&mut entry);
-        bad.push((name, words, entry));
-    };
-    flawed("a bad proof", "root hash mismatch", &|entry| flip(&mut entry["inclusionProof"]["hashes"][1]));
-    flawed("no proof", "inclusion proof is not good: there is none", &|entry| {
-        drop(entry.as_object_mut().unwrap().remove("inclusionProof"));
-    });
-    flawed("an unknown kind", "unsupported Rekor entry format: rpm", &|entry| {
-        entry["kindVersion"]["kind"] = "rpm".into();
-    });
-    flawed("nothing", "missing field `logId`", &|entry| *entry = json!({}));
-    let other_key = Request { key: Key::p256("another"), ..Kind::V2.request() };
-    bad.push(("another signature", "does not match certificate in Rekor entry", entry(&other_key)));
-    let forged = Request { log_key: Some(Key::p256("forger")), ..Kind::V2.request() };
-    bad.push(("a forged checkpoint", "No valid Rekor signature found on checkpoint", entry(&forged)));
-    bad.push((
-        "a forged promise",
-        "SET verification failed",
-        entry(&Request { promise_key: Some(Key::p256("forger")), ..Kind::V1.request() }),
-    ));
-    bad.push((
-        "another log's",
-        "unknown transparency log",
-        PrivateSigstore::new("other").sign(
-            table.world.statement.as_bytes(),
-            super::ME,
-            super::ISSUER,
-            &Kind::V2.request(),
-        )["verificationMaterial"]["tlogEntries"][0]
-            .clone(),
-    ));
-    for (name, words, entry) in bad {
-        for place in [0, 1] {
-            let (entry, good) = (entry.clone(), good.clone());
-            table.changed(&[Kind::V1], &format!("{name}, entry {place} of two"), words, move |bundle| {
-                *bundle = good.clone();
-                bundle["verificationMaterial"]["tlogEntries"].as_array_mut().unwrap().insert(place, entry.clone());
-            });
-        }
-    }
 }

@@ -1,4 +1,4 @@
-//! Forged timestamps, other expectations, other trust, and bundles with two readings.
+//! Several log entries, forged timestamps, other expectations, other trust, and bundles with two readings.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use super::common::sigstore::certificate::{EXTENDED_KEY_USAGE, SERVER_AUTH, Template, extended_key_usage};
 use super::common::sigstore::timestamp::{Authority, Stamp};
-use super::common::sigstore::{Key, PrivateSigstore, TIME, YEARS, edit};
+use super::common::sigstore::{Key, PrivateSigstore, Request, TIME, YEARS, edit};
+use super::logs::flip;
 use super::table::{ALL, Kind, LOGS, STAMPS, Table};
 use super::{Case, ISSUER, ME};
 
@@ -355,5 +356,55 @@ pub(crate) fn readings(table: &mut Table) {
         table.changed(&LOGS, &format!("media type {media:?}"), "mediaType", move |bundle| {
             bundle["mediaType"] = media.into();
         });
+    }
+}
+
+/// Several entries, of which one is wrong.
+pub(crate) fn several(table: &mut Table) {
+    table.section = "entries";
+    let good = table.world.sign(&Request { timestamp: true, ..Kind::V1.request() });
+    let entry = |request: &Request| table.world.sign(request)["verificationMaterial"]["tlogEntries"][0].clone();
+    let mut bad = Vec::new();
+    let mut flawed = |name, words, change: &dyn Fn(&mut Value)| {
+        let mut entry = entry(&Kind::V2.request());
+        change(&mut entry);
+        bad.push((name, words, entry));
+    };
+    flawed("a bad proof", "root hash mismatch", &|entry| flip(&mut entry["inclusionProof"]["hashes"][1]));
+    flawed("no proof", "inclusion proof is not good: there is none", &|entry| {
+        drop(entry.as_object_mut().unwrap().remove("inclusionProof"));
+    });
+    flawed("an unknown kind", "unsupported Rekor entry format: rpm", &|entry| {
+        entry["kindVersion"]["kind"] = "rpm".into();
+    });
+    flawed("nothing", "missing field `logId`", &|entry| *entry = json!({}));
+    let other_key = Request { key: Key::p256("another"), ..Kind::V2.request() };
+    bad.push(("another signature", "does not match certificate in Rekor entry", entry(&other_key)));
+    let forged = Request { log_key: Some(Key::p256("forger")), ..Kind::V2.request() };
+    bad.push(("a forged checkpoint", "No valid Rekor signature found on checkpoint", entry(&forged)));
+    bad.push((
+        "a forged promise",
+        "SET verification failed",
+        entry(&Request { promise_key: Some(Key::p256("forger")), ..Kind::V1.request() }),
+    ));
+    bad.push((
+        "another log's",
+        "unknown transparency log",
+        PrivateSigstore::new("other").sign(
+            table.world.statement.as_bytes(),
+            ME,
+            ISSUER,
+            &Kind::V2.request(),
+        )["verificationMaterial"]["tlogEntries"][0]
+            .clone(),
+    ));
+    for (name, words, entry) in bad {
+        for place in [0, 1] {
+            let (entry, good) = (entry.clone(), good.clone());
+            table.changed(&[Kind::V1], &format!("{name}, entry {place} of two"), words, move |bundle| {
+                *bundle = good.clone();
+                bundle["verificationMaterial"]["tlogEntries"].as_array_mut().unwrap().insert(place, entry.clone());
+            });
+        }
     }
 }

@@ -42,9 +42,9 @@ pub(crate) struct Stamp {
     /// Of the certificate that the signed attributes name.
     pub(crate) certificate_hash: Vec<u8>,
     pub(crate) status: u64,
+    pub(crate) signers: usize,
     /// The INTEGER of the request, if it had one.
     pub(crate) nonce: Vec<u8>,
-    pub(crate) signers: usize,
 }
 
 impl Stamp {
@@ -57,8 +57,8 @@ impl Stamp {
             content_type: ID_TST_INFO,
             certificate_hash: sha256(&authority.certificate).to_vec(),
             status: 0,
-            nonce: Vec::new(),
             signers: 1,
+            nonce: Vec::new(),
         }
     }
 
