@@ -144,7 +144,6 @@ fn a_bundle_changed_anywhere_is_refused() {
         "/verificationMaterial/publicKey/hint renamed",
         "/verificationMaterial/publicKey/hint text",
         "/verificationMaterial/tlogEntries absent",
-        "/verificationMaterial/tlogEntries append null",
         "/verificationMaterial/tlogEntries append the first again",
         "/verificationMaterial/tlogEntries null",
         "/verificationMaterial/tlogEntries renamed",
