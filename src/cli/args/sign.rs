@@ -75,6 +75,8 @@ pub(in crate::cli) struct SignKeyArgs {
 #[command(
     after_help = "Examples:\n  tensorseal sign sigstore ./model --signature ./model/model.sig\n  tensorseal sign sigstore ./model --use-ambient-credentials\n  tensorseal sign sigstore ./model --identity-token-file token --trust-config private.json"
 )]
+// A build without the feature takes these options only to say so.
+#[cfg_attr(not(feature = "sigstore-sign"), allow(dead_code))]
 pub(in crate::cli) struct SignSigstoreArgs {
     #[command(flatten)]
     pub(in crate::cli) token: TokenArgs,
@@ -106,6 +108,8 @@ pub(in crate::cli) struct SignSigstoreArgs {
 }
 
 #[derive(Args)]
+// A build without the feature takes these options only to say so.
+#[cfg_attr(not(feature = "sigstore-sign"), allow(dead_code))]
 pub(in crate::cli) struct TokenArgs {
     /// The identity token; others can see it in the process list: prefer the options below
     #[arg(long, value_name = "TOKEN", group = "token", help_heading = IDENTITY)]
@@ -119,6 +123,8 @@ pub(in crate::cli) struct TokenArgs {
 }
 
 #[derive(Args)]
+// A build without the feature takes these options only to say so.
+#[cfg_attr(not(feature = "sigstore-sign"), allow(dead_code))]
 pub(in crate::cli) struct ClientSecretArgs {
     /// The OAuth client's secret; others can see it in the process list: prefer the options below
     #[arg(long, value_name = "SECRET", group = "client-secret-given", help_heading = IDENTITY)]

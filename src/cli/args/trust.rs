@@ -18,6 +18,8 @@ pub(in crate::cli) enum TrustCommand {
 #[command(
     after_help = "Examples:\n  tensorseal trust update\n  tensorseal trust update --url https://tuf.example.com --root root.json --out private.json"
 )]
+// A build without the feature takes these options only to say so.
+#[cfg_attr(not(feature = "sigstore-sign"), allow(dead_code))]
 pub(in crate::cli) struct TrustUpdateArgs {
     /// That of Sigstore's staging instance, not of the public one
     #[arg(long, conflicts_with = "root", help_heading = SIGSTORE)]
