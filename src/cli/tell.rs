@@ -28,7 +28,17 @@ pub(super) fn receipt(receipt: &tensorseal::sign::sigstore::Receipt) {
 
 /// The report of a verification, whether it ended in a yes or in differences.
 pub(super) fn report(report: &Report) {
-    identity(&report.identity);
+    match &report.policy {
+        None => identity(&report.identity),
+        Some(policy) => {
+            for of in &policy.signatures {
+                identity(&of.identity);
+                let signers: Vec<String> = of.signers.iter().map(|name| say::name(name)).collect();
+                detail("signer", format_args!("{}, by {}", signers.join(", "), say::path(&of.signature)));
+            }
+            policy.rules.iter().for_each(|of| detail("satisfies", &of.rule));
+        }
+    }
     let count = |n: usize| amount(n, "file", "files");
     let files = match report.serialization.method.shard_size() {
         Some(_) => format!("{} in {}", count(report.files), amount(report.resources, "signed shard", "signed shards")),
