@@ -79,6 +79,7 @@ impl PublicKey {
 
     /// Reads `CKA_EC_PARAMS` and `CKA_EC_POINT` (PKCS#11 v3.1, section 6.3.3): DER ECParameters, and the point in a DER
     /// OCTET STRING, or, from tokens that do not keep to that, as it is. No point has the length of another one's DER.
+    #[cfg(feature = "pkcs11")]
     pub(crate) fn from_token(parameters: &[u8], point: &[u8]) -> Result<Self, KeyError> {
         let mut reader = Reader::new(parameters);
         let (tag, content) = reader.any()?;
@@ -93,6 +94,7 @@ impl PublicKey {
 
     /// The DER form of a signature that is r and s one after another, as tokens give it; whether it is this key's is not
     /// looked at. Some tokens leave leading zeros out of both halves (PKCS#11 v3.1, section 6.3.1).
+    #[cfg(feature = "pkcs11")]
     pub(crate) fn signature_of_halves(&self, halves: &[u8]) -> Option<Vec<u8>> {
         let len = self.curve().field_len();
         let (r, s) = halves.split_at_checked(halves.len() / 2).filter(|(r, s)| r.len() == s.len() && r.len() <= len)?;

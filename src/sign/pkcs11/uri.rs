@@ -372,6 +372,7 @@ impl Pkcs11Uri {
     }
 
     /// What the URI asks for: all of it but where the module and the PIN are.
+    #[cfg(feature = "pkcs11")]
     pub(super) fn without_query(&self) -> String {
         let mut asked = self.clone();
         (asked.module_path, asked.module_name, asked.pin) = (None, None, None);
