@@ -24,6 +24,8 @@ mod error;
 mod pattern;
 mod read;
 mod signer;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 use std::fmt;
