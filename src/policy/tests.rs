@@ -239,11 +239,11 @@ fn fingerprints_are_read_as_they_are_printed() {
 #[test]
 fn a_key_file_is_looked_for_beside_the_policy() {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::create_dir(folder.path().join("keys")).unwrap();
-    std::fs::write(folder.path().join("keys/a.pub"), KEYS[0]).unwrap();
+    fs::create_dir(folder.path().join("keys")).unwrap();
+    fs::write(folder.path().join("keys/a.pub"), KEYS[0]).unwrap();
     let text = "version = 1\n[signers.a]\nkey = 'keys/a.pub'\n[[rule]]\npath = '/m'\nany_of = ['a']\n";
     assert!(Policy::parse(text, folder.path()).is_ok());
-    std::fs::write(folder.path().join("p.toml"), text).unwrap();
+    fs::write(folder.path().join("p.toml"), text).unwrap();
     assert_eq!(Policy::read(&folder.path().join("p.toml")).unwrap().path(), Some(&*folder.path().join("p.toml")));
     let error = Policy::parse(text, &folder.path().join("keys")).unwrap_err();
     assert!(matches!(error.fault, PolicyFault::File { .. }) && error.at.unwrap().line == 3, "{error}");
