@@ -121,7 +121,14 @@ impl Ambient<'_> {
         let mut url = address(&url).map_err(service)?;
         url.query_pairs_mut().append_pair("audience", self.audience);
         let bearer = Zeroizing::new(format!("Bearer {}", *secret));
-        let body = Zeroizing::new(self.net.get(&url, &[("Authorization", &bearer)]).map_err(service)?);
+        let hidden = |error| match error {
+            NetError::Status { url, status, text } => {
+                NetError::Status { url, status, text: crate::net::without(&text, &secret) }
+            }
+            other => other,
+        };
+        let answer = self.net.get(&url, &[("Authorization", &bearer)]).map_err(hidden);
+        let body = Zeroizing::new(answer.map_err(service)?);
         let answer: Answer = serde_json::from_slice(&body).map_err(|error| {
             service(NetError::Garbled {
                 url: crate::net::shown(&url),
