@@ -1,4 +1,5 @@
-//! The one place that opens connections: bounded in time and in bytes, to `https:` or to this machine alone.
+//! The one place that opens connections: bounded in time, to `https:` or to this machine alone; bounded in bytes where we
+//! read the answer, which the Sigstore crates do of Fulcio, Rekor and the timestamp authority without a bound.
 
 use std::future::Future;
 use std::net::IpAddr;

@@ -176,6 +176,10 @@ fn agents_are_run_and_not_waited_for_without_end() {
         instance.sign(None, &AMBIENT, &job).expect(3, "exit status: 3: not today", "it fails");
         script("exec sleep 100");
         instance.sign(None, &AMBIENT, &job).expect(3, "did not end within 3 s", "it hangs");
+        script(&format!("echo '{}'; sleep 20 & exit 0", token(&json!({}))));
+        let begun = std::time::Instant::now();
+        instance.sign(None, &AMBIENT, &job).expect(3, "did not close its output", "it leaves a program behind");
+        assert!(begun.elapsed() < std::time::Duration::from_secs(15), "{:?}", begun.elapsed());
         script("yes | head -c 1000000");
         instance.sign(None, &AMBIENT, &job).expect(3, "gave no identity token", "it prints much");
     }
