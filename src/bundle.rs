@@ -133,12 +133,16 @@ fn other_spelling<'de, D: Deserializer<'de>>(_: D) -> Result<(), D::Error> {
 struct WireKey {
     hint: Option<String>,
     raw_bytes: Option<String>,
+    #[serde(default, rename = "raw_bytes", deserialize_with = "other_spelling")]
+    _raw_bytes: (),
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct WireCertificate {
     raw_bytes: String,
+    #[serde(default, rename = "raw_bytes", deserialize_with = "other_spelling")]
+    _raw_bytes: (),
 }
 
 #[derive(Deserialize)]
@@ -150,12 +154,16 @@ struct WireChain {
 #[serde(rename_all = "camelCase")]
 struct WireTimestamps {
     rfc3161_timestamps: Option<Few<Object<WireTimestamp>>>,
+    #[serde(default, rename = "rfc3161_timestamps", deserialize_with = "other_spelling")]
+    _rfc3161_timestamps: (),
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct WireTimestamp {
     signed_timestamp: String,
+    #[serde(default, rename = "signed_timestamp", deserialize_with = "other_spelling")]
+    _signed_timestamp: (),
 }
 
 #[derive(Deserialize)]

@@ -1,16 +1,21 @@
-//! The one place that opens connections: bounded in time and in bytes, to `https:` or to this machine alone.
+//! The one place that opens connections: bounded in time, to `https:` or to this machine alone; bounded in bytes where we
+//! read the answer, which the Sigstore crates do of Fulcio, Rekor and the timestamp authority without a bound.
 
 use std::future::Future;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use sigstore_sign::reqwest::{Client, RequestBuilder, Url, redirect};
+use sigstore_sign::reqwest::{Client, ClientBuilder, NoProxy, Proxy, RequestBuilder, Url, redirect};
 
 use crate::error::{quoted, tame};
 
 /// How long a service may take to answer a request, unless the caller says otherwise. Rekor v2 answers only when the entry
 /// is in the tree, which takes seconds by itself.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// This machine, and what answers for it alone: the metadata service of a cloud. A proxy would see their tokens in the clear,
+/// or answer with its own machine's.
+const NEAR: &str = "localhost,127.0.0.0/8,::1,169.254.169.254,metadata.google.internal";
 
 /// How long a connection may take to be made.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -101,6 +106,11 @@ pub(crate) fn said(text: &str) -> String {
     if text.trim().is_empty() { String::new() } else { format!(": {}", tame(text.trim())) }
 }
 
+/// A text of a server's without the secret that was sent there: some quote what they refuse.
+pub(crate) fn without(text: &str, secret: &str) -> String {
+    if secret.is_empty() { text.to_owned() } else { text.replace(secret, "[..]") }
+}
+
 /// An HTTP client of our own settings. Redirects are not followed: they would carry a token to another server.
 #[derive(Debug, Clone)]
 pub(crate) struct Net {
@@ -120,13 +130,15 @@ impl Net {
     }
 
     fn with_redirects(timeout: Duration, redirects: redirect::Policy) -> Result<Self, NetError> {
-        let client = Client::builder()
+        let failed = |error| NetError::Client { why: causes(&error) };
+        let client = proxied(Client::builder())
+            .map_err(failed)?
             .connect_timeout(CONNECT.min(timeout))
             .timeout(timeout)
             .redirect(redirects)
             .user_agent(concat!("tensorseal/", env!("CARGO_PKG_VERSION")))
             .build();
-        Ok(Self { client: client.map_err(|error| NetError::Client { why: causes(&error) })?, timeout })
+        Ok(Self { client: client.map_err(failed)?, timeout })
     }
 
     /// The client itself, for libraries that make requests.
@@ -212,6 +224,25 @@ impl Net {
             Err(NetError::Status { url: shown.clone(), status: status.as_u16(), text })
         })?
     }
+}
+
+/// The proxies that the environment names, but never for what is [`NEAR`], which the HTTP library by itself would send there.
+fn proxied(builder: ClientBuilder) -> Result<ClientBuilder, sigstore_sign::reqwest::Error> {
+    let set = |names: [&str; 2]| {
+        names.into_iter().find_map(|name| std::env::var(name).ok().filter(|value| !value.trim().is_empty()))
+    };
+    let but = NoProxy::from_string(&format!("{NEAR},{}", set(["no_proxy", "NO_PROXY"]).unwrap_or_default()));
+    // Whoever sends a request to a CGI program chooses its HTTP_PROXY.
+    let http = if std::env::var_os("REQUEST_METHOD").is_some() { "http_proxy" } else { "HTTP_PROXY" };
+    let all = || set(["all_proxy", "ALL_PROXY"]);
+    let mut builder = builder.no_proxy();
+    if let Some(proxy) = set(["https_proxy", "HTTPS_PROXY"]).or_else(all) {
+        builder = builder.proxy(Proxy::https(proxy)?.no_proxy(but.clone()));
+    }
+    if let Some(proxy) = set(["http_proxy", http]).or_else(all) {
+        builder = builder.proxy(Proxy::http(proxy)?.no_proxy(but));
+    }
+    Ok(builder)
 }
 
 /// An address that secrets may be sent to: `https:`, or `http:` on this machine.

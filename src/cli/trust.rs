@@ -45,7 +45,7 @@ pub(super) fn update(args: &TrustUpdateArgs) -> Exit {
             Some(out) => update.write(out).map(|()| out.clone())?,
             None => update.keep(instance)?,
         };
-        let root = TrustRoot::read(&path).or_else(|_| TrustRoot::parse(update.trusted_root.as_bytes()));
+        let root = TrustRoot::parse(update.trusted_root.as_bytes());
         Ok::<_, Error>((update, path, root.map_err(UpdateError::from)?))
     };
     match updated() {

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{EMBEDDED_AT, Instance, TrustError, TrustRoot, TrustSource, read_limited};
+use super::{EMBEDDED_AT, Instance, TrustError, TrustRoot, TrustSource, open, read_limited};
 use crate::error::tame;
 use crate::json::{self, Object};
 use crate::output::{Existing, folder_of, write_whole};
@@ -115,8 +115,11 @@ fn load_from(instance: Instance, path: &Path, now: UnixTime) -> Result<Option<Tr
     for (path, meta) in [(path, &meta), (folder, &of_folder)] {
         own(meta).map_err(|why| fault(path, why))?;
     }
-    let source = TrustSource::File(path.to_owned());
-    let text = read_limited(path, &source)?;
+    let file = open(path)?;
+    // The folder may have been exchanged since, by somebody who owns one above it.
+    let opened = file.metadata().map_err(|error| fault(path, error.to_string()))?;
+    own(&opened).map_err(|why| fault(path, why))?;
+    let text = read_limited(file, path, &TrustSource::File(path.to_owned()))?;
     let Object(wire): Object<Wire> = json::read("file", &text).map_err(|error| fault(path, error.to_string()))?;
     if wire.schema != SCHEMA || wire.instance != instance.name() {
         return Err(fault(path, format!("it is not what this version keeps for {}", instance.name())));

@@ -10,7 +10,7 @@ mod contents;
 mod update;
 
 use std::fmt;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -237,7 +237,7 @@ impl TrustRoot {
     /// [`TrustError`] if it cannot be read, or is neither.
     pub fn read(path: &Path) -> Result<Self, TrustError> {
         let source = TrustSource::File(path.to_owned());
-        let text = read_limited(path, &source)?;
+        let text = read_limited(open(path)?, path, &source)?;
         Self::from_text(&text, source)
     }
 
@@ -295,11 +295,15 @@ impl TrustRoot {
     }
 }
 
-/// The whole of a regular file that is no longer than a trust root may be.
-fn read_limited(path: &Path, source: &TrustSource) -> Result<Vec<u8>, TrustError> {
-    let io = |error| TrustError::Io { doing: "read", path: path.to_owned(), source: error };
+fn open(path: &Path) -> Result<File, TrustError> {
     // A FIFO must not make us wait for a writer.
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(io)?;
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
+    file.map_err(|source| TrustError::Io { doing: "read", path: path.to_owned(), source })
+}
+
+/// The whole of a regular file that is no longer than a trust root may be.
+fn read_limited(file: File, path: &Path, source: &TrustSource) -> Result<Vec<u8>, TrustError> {
+    let io = |error| TrustError::Io { doing: "read", path: path.to_owned(), source: error };
     if !file.metadata().map_err(io)?.is_file() {
         return Err(io(io::Error::other("it is not a regular file")));
     }

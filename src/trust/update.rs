@@ -308,9 +308,12 @@ fn write(path: &Path, mode: u32, text: &[u8]) -> Result<(), UpdateError> {
         .map_err(|source| UpdateError::Write { path: path.to_owned(), source })
 }
 
-/// Where the metadata is kept that led to `path`: `public-good.tuf` beside `public-good.json`.
+/// Where the metadata is kept that led to `path`: `public-good.json.tuf` beside `public-good.json`. Another extension in place
+/// of the old one could be that of `path` itself.
 fn beside(path: &Path) -> PathBuf {
-    path.with_extension("tuf")
+    let mut name = path.as_os_str().to_owned();
+    name.push(".tuf");
+    name.into()
 }
 
 #[derive(Serialize, Deserialize)]

@@ -310,10 +310,15 @@ pub(crate) fn readings(table: &mut Table) {
         ("rootHash", "root_hash", may, "missing field `rootHash`"),
         ("keyId", "key_id", may, "missing field `keyId`"),
         ("tlogEntries", "tlog_entries", may, may),
+        ("rawBytes", "raw_bytes", may, may),
     ] {
         let (from, to) = (format!("\"{key}\":"), format!("\"{other}\":null,\"{key}\":"));
         table.text(&LOGS, &format!("{key} in another spelling beside it"), beside, &from, &to);
         table.text(&LOGS, &format!("{key} in another spelling"), alone, &from, &format!("\"{other}\":"));
+    }
+    for (key, other) in [("rfc3161Timestamps", "rfc3161_timestamps"), ("signedTimestamp", "signed_timestamp")] {
+        let (from, to) = (format!("\"{key}\":"), format!("\"{other}\":null,\"{key}\":"));
+        table.text(&STAMPS, &format!("{key} in another spelling beside it"), may, &from, &to);
     }
     for other in ["public_key", "x509_certificate_chain", "timestamp_verification_data"] {
         table.changed(&LOGS, &format!("{other} beside the certificate"), may, |bundle| {

@@ -71,6 +71,16 @@ fn a_token_comes_from_a_file_the_environment_or_under_protest_the_command_line()
 }
 
 #[test]
+fn a_token_in_a_pipe_is_read_once() {
+    let instance = instance();
+    let pipe = instance.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let writer = std::thread::spawn(move || std::fs::write(pipe, token(&json!({}))).unwrap());
+    instance.sign(None, &["--identity-token-file", "pipe"], &[]).expect(0, NAME, "pipe");
+    writer.join().unwrap();
+}
+
+#[test]
 fn a_given_token_goes_before_the_one_of_the_machine() {
     let instance = instance();
     // Asking would fail: there is no such job.
@@ -120,6 +130,19 @@ fn github_is_asked_with_the_secret_of_the_job() {
 }
 
 #[test]
+fn a_service_that_quotes_the_secret_of_the_job_does_not_get_it_into_a_log() {
+    let echo = Server::start(|asked| Reply::Send(403, format!("no: {}", asked.header("authorization")).into()));
+    let job = [
+        ("GITHUB_ACTIONS", "true"),
+        ("ACTIONS_ID_TOKEN_REQUEST_URL", &*echo.url),
+        ("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "s3cret"),
+    ];
+    let run = instance().sign(None, &AMBIENT, &job);
+    run.expect(3, "HTTP status 403: no: Bearer [..]", "quoted");
+    assert!(!format!("{run:?}").contains("s3cret"), "{run:?}");
+}
+
+#[test]
 fn gitlab_puts_it_into_a_variable_named_after_the_audience() {
     let text = token(&json!({}));
     let job = [("GITLAB_CI", "true"), ("SIGSTORE_ID_TOKEN", &*text)];
@@ -153,6 +176,10 @@ fn agents_are_run_and_not_waited_for_without_end() {
         instance.sign(None, &AMBIENT, &job).expect(3, "exit status: 3: not today", "it fails");
         script("exec sleep 100");
         instance.sign(None, &AMBIENT, &job).expect(3, "did not end within 3 s", "it hangs");
+        script(&format!("echo '{}'; sleep 20 & exit 0", token(&json!({}))));
+        let begun = std::time::Instant::now();
+        instance.sign(None, &AMBIENT, &job).expect(3, "did not close its output", "it leaves a program behind");
+        assert!(begun.elapsed() < std::time::Duration::from_secs(15), "{:?}", begun.elapsed());
         script("yes | head -c 1000000");
         instance.sign(None, &AMBIENT, &job).expect(3, "gave no identity token", "it prints much");
     }

@@ -111,7 +111,7 @@ fn serve(request: &Asked, manners: Manners, asked: &Mutex<BTreeMap<String, Strin
             assert_eq!(URL_SAFE_NO_PAD.encode(sha256(form["code_verifier"].as_bytes())), question["code_challenge"]);
             assert!((43..=128).contains(&form["code_verifier"].len()));
             if manners.refuses_code {
-                let no = json!({"error": "invalid_grant", "error_description": "the code is used up"});
+                let no = json!({"error": "invalid_grant", "error_description": format!("the code is used up{}", form.get("client_secret").cloned().unwrap_or_default())});
                 return Reply::Send(400, no.to_string().into());
             }
             let nonce = if manners.wrong_nonce { "another" } else { &question["nonce"] };
@@ -168,6 +168,12 @@ fn a_client_has_a_secret_if_it_is_given_one() {
     run.expect(0, "the client secret on the command line can be seen", "post");
     assert_eq!(fields(&issuer.token_request().text())["client_secret"], "s3cret");
     assert!(!format!("{run:?}").contains("s3cret"));
+
+    let issuer = serving(Manners { secret_in_form: true, refuses_code: true, ..Manners::default() });
+    write(issuer.instance.path().join("secret"), "s3cret\n");
+    let run = issuer.with_browser(&["--client-secret-file", "secret"]);
+    run.expect(3, "the code is used up[..]", "an issuer that quotes it");
+    assert!(!format!("{run:?}").contains("s3cret"), "{run:?}");
 }
 
 #[test]

@@ -242,3 +242,13 @@ fn a_redirect_never_carries_the_token_away() {
     instance.sign(Some(&token(&json!({}))), &[], &[]).expect(3, "HTTP status 307", "redirected");
     assert!(other.asked().is_empty());
 }
+
+#[test]
+fn what_is_on_this_machine_is_not_asked_through_a_proxy() {
+    let proxy = Server::start(|_| Reply::Send(502, b"a proxy".to_vec()));
+    for name in ["HTTP_PROXY", "http_proxy", "ALL_PROXY"] {
+        let instance = Instance::right(Rekor::V2);
+        instance.sign(Some(&token(&json!({}))), &[], &[(name, &proxy.url)]).expect(0, "Signing succeeded", name);
+    }
+    assert!(proxy.asked().is_empty(), "the token crossed a network in the clear");
+}

@@ -97,7 +97,7 @@ impl Repository {
     }
 
     fn kept(&self) -> [Option<Vec<u8>>; 2] {
-        ["private.json", "private.tuf"].map(|name| fs::read(self.path().join(name)).ok())
+        ["private.json", "private.json.tuf"].map(|name| fs::read(self.path().join(name)).ok())
     }
 
     /// An update fails with `words`, and everything is as it was.
@@ -170,10 +170,18 @@ fn what_was_seen_is_not_rolled_back() {
     repository.make(r#"{"version": 2}"#);
     repository.refused("offers timestamp metadata of version 2, and version 3 has been seen");
     // Without what was kept there is nothing to compare with; that is what it is kept for.
-    fs::remove_file(repository.path().join("private.tuf")).unwrap();
+    fs::remove_file(repository.path().join("private.json.tuf")).unwrap();
     assert_eq!(repository.update().code, Some(0));
-    write(repository.path().join("private.tuf"), "garbage");
+    write(repository.path().join("private.json.tuf"), "garbage");
     repository.refused("Remove it");
+}
+
+#[test]
+fn what_is_kept_beside_never_takes_the_place_of_the_root() {
+    let Some(repository) = Repository::new() else { return };
+    let all = ["trust", "update", "--url", &repository.server.url, "--root", "root.json", "--out", "private.tuf"];
+    tensorseal_in(repository.path(), &all, &[]).expect(0, "up to date", "of this name");
+    tensorseal_in(repository.path(), &["trust", "show", "private.tuf"], &[]).expect(0, "signature-log", "read again");
 }
 
 #[test]

@@ -39,10 +39,10 @@ fn signer(args: &SignSigstoreArgs) -> Result<SigstoreSigner, Error> {
     let cannot = |error: SigstoreSignError| Error::Sign(SignError::from(Box::new(error)));
     let unreadable = |error: secret::Unreadable| cannot(SigstoreSignError::Secret { why: error.to_string() });
     let token = secret::given(&args.token.source(), "the identity token").map_err(unreadable)?;
-    // A file may be renewed while the model is hashed, so its path is kept, not its text.
+    // A file may be renewed while the model is hashed, so its path is kept, not its text. A pipe is read once.
     let credentials = match (token, &args.token.identity_token_file) {
-        (Some(_), Some(path)) => Credentials::File(path.clone()),
-        (Some(text), None) => Credentials::Token(Box::new(
+        (Some(_), Some(path)) if path.is_file() => Credentials::File(path.clone()),
+        (Some(text), _) => Credentials::Token(Box::new(
             IdentityToken::parse(&text).map_err(|error| cannot(SigstoreSignError::Token(error)))?,
         )),
         (None, _) if args.use_ambient_credentials => Credentials::Ambient,

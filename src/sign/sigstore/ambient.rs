@@ -5,6 +5,7 @@
 
 use std::io::Read;
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
@@ -121,7 +122,14 @@ impl Ambient<'_> {
         let mut url = address(&url).map_err(service)?;
         url.query_pairs_mut().append_pair("audience", self.audience);
         let bearer = Zeroizing::new(format!("Bearer {}", *secret));
-        let body = Zeroizing::new(self.net.get(&url, &[("Authorization", &bearer)]).map_err(service)?);
+        let hidden = |error| match error {
+            NetError::Status { url, status, text } => {
+                NetError::Status { url, status, text: crate::net::without(&text, &secret) }
+            }
+            other => other,
+        };
+        let answer = self.net.get(&url, &[("Authorization", &bearer)]).map_err(hidden);
+        let body = Zeroizing::new(answer.map_err(service)?);
         let answer: Answer = serde_json::from_slice(&body).map_err(|error| {
             service(NetError::Garbled {
                 url: crate::net::shown(&url),
@@ -182,11 +190,14 @@ impl Ambient<'_> {
         let read = |pipe: Option<Box<dyn Read + Send>>| {
             // Room for all at once: a buffer that grows leaves copies of the token behind.
             let mut text = Zeroizing::new(Vec::with_capacity(LONGEST as usize));
+            let (send, receive) = mpsc::channel();
             std::thread::spawn(move || {
                 // What could not be read is missed when the token is read.
                 let _ = pipe.map(|pipe| pipe.take(LONGEST).read_to_end(&mut text));
-                text
-            })
+                // Nobody waits any more if that took too long.
+                let _ = send.send(text);
+            });
+            receive
         };
         let stdout = read(child.stdout.take().map(|pipe| Box::new(pipe) as _));
         let stderr = read(child.stderr.take().map(|pipe| Box::new(pipe) as _));
@@ -207,14 +218,18 @@ impl Ambient<'_> {
                 }
             }
         };
-        let text = |reader: std::thread::JoinHandle<Zeroizing<Vec<u8>>>| reader.join().unwrap_or_default();
+        // A program that it left behind may hold the other end of the pipe.
+        let text = |reader: mpsc::Receiver<Zeroizing<Vec<u8>>>| {
+            reader.recv_timeout(until.saturating_duration_since(Instant::now()))
+        };
         if !status.success() {
             return Err(failed(format!(
                 "ended with {status}{}",
-                crate::net::said(&String::from_utf8_lossy(&text(stderr)))
+                crate::net::said(&String::from_utf8_lossy(&text(stderr).unwrap_or_default()))
             )));
         }
-        match std::str::from_utf8(&text(stdout)) {
+        let stdout = text(stdout).map_err(|_| failed("did not close its output".to_owned()))?;
+        match std::str::from_utf8(&stdout) {
             Ok(text) => Ok(Zeroizing::new(text.to_owned())),
             Err(_) => Err(failed("did not print text".to_owned())),
         }

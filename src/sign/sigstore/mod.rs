@@ -384,8 +384,8 @@ fn fault_text(service: Service) -> String {
 /// A text without the token that a server may have quoted.
 fn hide(text: &str, jwt: &str) -> String {
     // The signature alone is what makes it a token.
-    let secret = jwt.rsplit('.').next().filter(|part| !part.is_empty());
-    secret.map_or_else(|| text.to_owned(), |secret| text.replace(secret, "[..]"))
+    let secret = jwt.rsplit('.').next();
+    crate::net::without(text, secret.unwrap_or_default())
 }
 
 /// Reads a token from a file.

@@ -24,6 +24,9 @@ const OUT_OF_BAND: &str = "urn:ietf:wg:oauth:2.0:oob";
 /// How long the user may take.
 pub const LOGIN_TIMEOUT: Duration = Duration::from_secs(300);
 
+/// How long a connection may take for its request: one without any must not keep the one with the answer waiting for long.
+const REQUEST: Duration = Duration::from_secs(2);
+
 /// The longest request of a browser that is read, in bytes.
 const LONGEST: usize = 16 << 10;
 
@@ -255,6 +258,7 @@ impl Login<'_> {
         let body = match self.net.post_form(&self.issuer.token, basic, &form) {
             Ok(body) => Zeroizing::new(body),
             Err(NetError::Status { text, status, url }) => {
+                let text = crate::net::without(&text, secret);
                 return Err(match serde_json::from_str::<Refusal>(&text) {
                     Ok(Refusal { error, error_description }) => {
                         LoginError::Refused { error, description: error_description }
@@ -304,9 +308,8 @@ fn wait(listener: &TcpListener, state: &str, patience: Duration) -> Result<Zeroi
 
 /// What one connection brings: nothing, a code, or a no.
 fn answer(mut stream: TcpStream, state: &str) -> Option<Result<Zeroizing<String>, LoginError>> {
-    // A connection without a request must not keep the one with the answer waiting for long.
-    let limits = stream.set_nonblocking(false).and_then(|()| stream.set_read_timeout(Some(Duration::from_secs(2))));
-    limits.and_then(|()| stream.set_write_timeout(Some(Duration::from_secs(2)))).ok()?;
+    let limits = stream.set_nonblocking(false).and_then(|()| stream.set_read_timeout(Some(REQUEST)));
+    limits.and_then(|()| stream.set_write_timeout(Some(REQUEST))).ok()?;
     let path = Zeroizing::new(request(&mut stream)?);
     let Some(query) = path.strip_prefix("/callback?") else {
         reply(&mut stream, "404 Not Found", "Nothing is here.");
@@ -332,9 +335,11 @@ fn answer(mut stream: TcpStream, state: &str) -> Option<Result<Zeroizing<String>
 fn request(stream: &mut TcpStream) -> Option<String> {
     let mut head = Zeroizing::new(Vec::with_capacity(LONGEST));
     let mut part = Zeroizing::new([0; 2048]);
+    // The limit of a read begins anew with each byte.
+    let until = Instant::now() + REQUEST;
     while !head.windows(4).any(|end| end == b"\r\n\r\n") {
         let read = stream.read(&mut *part).ok()?;
-        if read == 0 || head.len() + read > LONGEST {
+        if read == 0 || head.len() + read > LONGEST || Instant::now() > until {
             return None;
         }
         head.extend_from_slice(&part[..read]);
@@ -354,4 +359,29 @@ fn reply(stream: &mut TcpStream, status: &str, text: &str) {
         "HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n{text}",
         text.len()
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_that_drips_does_not_outlast_the_patience() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let dripping = std::thread::spawn(move || {
+            let mut stream = TcpStream::connect(address).unwrap();
+            for _ in 0..40 {
+                if stream.write_all(b"G").is_err() {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(250));
+            }
+        });
+        let begun = Instant::now();
+        let error = wait(&listener, "state", Duration::from_secs(1)).unwrap_err();
+        assert!(matches!(error, LoginError::TimedOut(_)) && begun.elapsed() < Duration::from_secs(6), "{error}");
+        drop(listener);
+        dripping.join().unwrap();
+    }
 }
