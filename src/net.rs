@@ -190,6 +190,11 @@ impl Net {
         self.send(url, request)
     }
 
+    /// The body of a successful answer to `body`, which is of the kind `content`.
+    pub(crate) fn post(&self, url: &Url, content: &str, body: Vec<u8>) -> Result<Vec<u8>, NetError> {
+        self.send(url, self.client.post(url.clone()).header("Content-Type", content).body(body))
+    }
+
     /// Whether there is an HTTP server at all, whatever it answers.
     pub(crate) fn reach(&self, url: &Url) -> Result<(), NetError> {
         match self.send(url, self.client.get(url.clone()).timeout(self.timeout.min(CONNECT))) {

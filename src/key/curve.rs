@@ -41,7 +41,6 @@ impl Curve {
         }
     }
 
-    /// Bytes of one coordinate, and of the secret scalar.
     /// The hash of `message` that a signature of this curve is made over, for signers that are only given hashes.
     #[cfg(feature = "pkcs11")]
     pub(crate) fn hash(self, message: &[u8]) -> Vec<u8> {
@@ -53,6 +52,7 @@ impl Curve {
         }
     }
 
+    /// Bytes of one coordinate, and of the secret scalar.
     pub(super) const fn field_len(self) -> usize {
         match self {
             Self::P256 => 32,

@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
-use sigstore_tsa::TimestampClient;
-use sigstore_types::SignatureBytes;
+use aws_lc_rs::rand;
+use sha2::{Digest as _, Sha256};
+use sigstore_sign::reqwest::Url;
 
 use super::{SignError, Signature, Signer};
 use crate::error::quoted;
-use crate::timestamp::{TimestampAuthorities, TimestampError};
+use crate::key::der;
+use crate::net::Net;
+use crate::timestamp::{TimestampAuthorities, TimestampError, Token};
 
 /// How long an authority may take, in all.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -52,20 +55,35 @@ impl<S: Signer> Timestamped<S> {
         Self { signer, url, authorities }
     }
 
-    /// Asks for a stamp over `signature`. That it is over these bytes, and answers this request (its nonce), is checked
-    /// by `sigstore-tsa`.
+    /// Asks for a stamp over `signature`. That it is over these bytes, and answers this request (its nonce), is checked.
     fn stamp(&self, signature: &[u8]) -> Result<Vec<u8>, StampingError> {
         let none = |why: String| StampingError::None { url: self.url.clone(), why };
-        let client = TimestampClient::new(self.url.clone()).map_err(|error| none(error.to_string()))?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|error| none(error.to_string()))?;
-        let signature = SignatureBytes::new(signature.to_vec());
-        let answer =
-            runtime.block_on(async { tokio::time::timeout(PATIENCE, client.timestamp_signature(&signature)).await });
-        let late = |_| none(format!("no answer within {} s", PATIENCE.as_secs()));
-        let token = answer.map_err(late)?.map_err(|error| none(error.to_string()))?;
-        Ok(token.as_bytes().to_vec())
+        // Not only https: what is sent is no secret, what comes is signed, and authorities in use have no other address.
+        let url = Url::parse(&self.url).map_err(|error| none(error.to_string()))?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(none("its address is not http or https".to_owned()));
+        }
+        let imprint = Sha256::digest(signature);
+        let mut nonce = [0; 8];
+        rand::fill(&mut nonce).map_err(|_| none("this machine gives no random number for the request".to_owned()))?;
+        // Positive, and in the one form that DER has for it.
+        nonce[0] = nonce[0] & 0x3f | 0x40;
+        let net = Net::new(PATIENCE).map_err(|error| none(error.to_string()))?;
+        let stamp = net.post(&url, "application/timestamp-query", request(&imprint, &nonce));
+        let stamp = stamp.map_err(|error| none(error.to_string()))?;
+        Token::read(&stamp).and_then(|token| token.answers(&imprint, &nonce)).map_err(none)?;
+        Ok(stamp)
     }
+}
+
+/// `TimeStampReq` (RFC 3161, section 2.4.1), for a SHA-256, and for the authority's certificate in the answer.
+fn request(imprint: &[u8], nonce: &[u8; 8]) -> Vec<u8> {
+    const SHA256: &[u8] = &[0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2, 1];
+    const BOOLEAN: u8 = 1;
+    let algorithm = der::write(der::SEQUENCE, &[&der::write(der::OID, &[SHA256])]);
+    let imprint = der::write(der::SEQUENCE, &[&algorithm, &der::write(der::OCTET_STRING, &[imprint])]);
+    let (version, nonce) = (der::write(der::INTEGER, &[&[1]]), der::write(der::INTEGER, &[nonce]));
+    der::write(der::SEQUENCE, &[&version, &imprint, &nonce, &der::write(BOOLEAN, &[&[0xff]])]).to_vec()
 }
 
 impl<S: Signer> Signer for Timestamped<S> {

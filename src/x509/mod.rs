@@ -26,6 +26,9 @@ pub use name::SubjectName;
 pub use path::{EkuRule, MAX_CHECKS, MAX_OTHERS, MAX_PATH, Path, PathOptions, check_leaf, validate};
 pub use signature::{LeafSignatureError, SignatureFault, SignatureHash, verify_signature};
 
+#[cfg(feature = "sigstore-verify")]
+pub(crate) use parse::{bounded_parts, bounded_sets};
+
 use crate::digest::hex;
 use crate::key::{KeyError, PublicKey};
 use crate::time::UnixTime;

@@ -82,19 +82,29 @@ fn forbidden(what: &str, section: &'static str) -> CertificateFault {
 
 /// The parser sorts what it finds in a SET, in a time that grows with the square of their number: 64 KiB could keep it
 /// busy for seconds. No SET of a certificate has more than a few members.
-pub(super) fn bounded_sets(der: &[u8]) -> Result<(), CertificateFault> {
+pub(crate) fn bounded_sets(der: &[u8]) -> Result<(), CertificateFault> {
     const SET: u8 = 0x31;
+    bounded(der, |tag| tag == SET)
+}
+
+/// The same for DER in which tags of a context stand for a SET, as in RFC 5652: all but SEQUENCEs are small.
+#[cfg(feature = "sigstore-verify")]
+pub(crate) fn bounded_parts(der: &[u8]) -> Result<(), CertificateFault> {
+    bounded(der, |tag| tag != crate::key::der::SEQUENCE)
+}
+
+fn bounded(der: &[u8], is_set: impl Fn(u8) -> bool) -> Result<(), CertificateFault> {
     const CONSTRUCTED: u8 = 0x20;
     let unreadable = |fault: DerFault| CertificateFault::Malformed { why: fault.to_string() };
     let mut waiting = vec![(Reader::new(der), usize::MAX)];
     while let Some((mut values, mut room)) = waiting.pop() {
         while !values.is_empty() {
             let (tag, content) = values.any().map_err(unreadable)?;
-            room = room
-                .checked_sub(1)
-                .ok_or_else(|| forbidden("a part of a name has more attributes than anybody needs", "4.1.2.4"))?;
+            room = room.checked_sub(1).ok_or_else(|| {
+                forbidden("a set, such as a part of a name, has more members than anybody needs", "4.1.2.4")
+            })?;
             if tag & CONSTRUCTED != 0 {
-                waiting.push((Reader::new(content), if tag == SET { MAX_ATTRIBUTES } else { usize::MAX }));
+                waiting.push((Reader::new(content), if is_set(tag) { MAX_ATTRIBUTES } else { usize::MAX }));
             }
         }
     }

@@ -66,7 +66,7 @@ pub(crate) fn timestamps(table: &mut Table) {
     let good = table.world.sign(&Kind::V2.request());
     for (what, bytes) in [("garbage", b"garbage".to_vec()), ("empty", Vec::new()), ("a DER null", vec![5, 0])] {
         let stamp = json!({"signedTimestamp": STANDARD.encode(bytes)});
-        let words = "failed to decode TimeStampToken";
+        let words = "is not good: it is malformed";
         table.changed(&STAMPS, what, words, |bundle| stamps(bundle)[0] = stamp.clone());
         let beside = format!("{what} beside a good one");
         table.changed(&STAMPS, &beside, words, |bundle| stamps(bundle).push(stamp.clone()));
@@ -77,12 +77,12 @@ pub(crate) fn timestamps(table: &mut Table) {
         let other = PrivateSigstore::new("good").sign(b"{}", ME, ISSUER, &Kind::V2.request());
         *stamps(bundle) = other.pointer(STAMP).unwrap().as_array().unwrap().clone();
     });
-    table.changed(&STAMPS, "cut off", "expected 915, actual 90", |bundle| {
+    table.changed(&STAMPS, "cut off", "it is malformed: it is not in DER", |bundle| {
         let token = stamps(bundle)[0]["signedTimestamp"].as_str().unwrap().to_owned();
         let bytes = STANDARD.decode(token).unwrap();
         stamps(bundle)[0]["signedTimestamp"] = STANDARD.encode(&bytes[..bytes.len() - 9]).into();
     });
-    table.changed(&STAMPS, "with bytes after it", "expected OBJECT IDENTIFIER, go", |bundle| {
+    table.changed(&STAMPS, "with bytes after it", "it is malformed: it is not in DER", |bundle| {
         let mut bytes = STANDARD.decode(stamps(bundle)[0]["signedTimestamp"].as_str().unwrap()).unwrap();
         bytes.push(0);
         stamps(bundle)[0]["signedTimestamp"] = STANDARD.encode(bytes).into();

@@ -13,6 +13,7 @@ use x509_cert::ext::pkix::{AuthorityKeyIdentifier, ExtendedKeyUsage, KeyUsage, S
 use crate::error::tame;
 use crate::time::UnixTime;
 use crate::verify::BuildClaims;
+use crate::x509::bounded_sets;
 
 const KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.15");
 const EXTENDED_KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.37");
@@ -41,6 +42,7 @@ pub(super) struct Leaf(Certificate);
 
 impl Leaf {
     pub(super) fn parse(der: &[u8]) -> Result<Self, String> {
+        bounded_sets(der).map_err(|fault| fault.to_string())?;
         Certificate::from_der(der).map(Self).map_err(|error| tame(&error.to_string()))
     }
 

@@ -8,7 +8,6 @@ mod certificate;
 mod entry;
 mod error;
 mod pattern;
-mod stamp;
 
 use std::fmt;
 
@@ -28,10 +27,8 @@ use crate::bundle::{Bundle, VerificationMaterial};
 use crate::digest::{Algorithm, Digest, hex};
 use crate::error::tame;
 use crate::time::UnixTime;
+use crate::timestamp::{SKEW, Token};
 use crate::trust::{TrustError, TrustRoot, TrustSource};
-
-/// By how many seconds an authority's clock may be ahead of this machine's: a signature may be verified as soon as it is made.
-const SKEW: i64 = 300;
 
 /// Trusts signatures of certain identities under a trust root.
 pub struct SigstoreVerifier {
@@ -90,6 +87,9 @@ impl SigstoreVerifier {
                 return Err(SigstoreError::InclusionProof { why: "there is none".to_owned() });
             }
         }
+        let stamp = |why| SigstoreError::Timestamp { why, trust: self.source.clone() };
+        let tokens = bundle.evidence().timestamps.iter().map(|stamp| Token::read(stamp));
+        let tokens = tokens.collect::<Result<Vec<_>, _>>().map_err(|why| stamp(format!("it is malformed: {why}")))?;
         let leaf = Leaf::parse(der).map_err(|why| SigstoreError::Certificate { why })?;
         let profile = |why| SigstoreError::Certificate { why };
         leaf.may_sign().map_err(profile)?;
@@ -119,10 +119,7 @@ impl SigstoreVerifier {
             .iter()
             .filter_map(|tsa| Some(tsa.cert_chain.certificates.first()?.raw_bytes.as_bytes()))
             .collect();
-        for stamp in &bundle.evidence().timestamps {
-            stamp::check(stamp, &signers)
-                .map_err(|why| SigstoreError::Timestamp { why, trust: self.source.clone() })?;
-        }
+        tokens.iter().try_for_each(|token| token.check(&signers)).map_err(stamp)?;
         for (entry, text) in entries.iter().zip(&bundle.evidence().log_entries) {
             entry::check(entry, text.as_json(), &self.source)?;
         }

@@ -1,7 +1,7 @@
 //! A private timestamp authority: RFC 3161 responses.
 
 use super::certificate::{EXTENDED_KEY_USAGE, TIME_STAMPING, Template, extended_key_usage};
-use super::der::{boolean, context, integer, name, null, octets, oid, sequence, set, time};
+use super::der::{boolean, context, integer, name, null, octets, oid, sequence, set, time, tlv};
 use super::{Key, sha256};
 
 const ID_SIGNED_DATA: &str = "1.2.840.113549.1.7.2";
@@ -43,6 +43,8 @@ pub(crate) struct Stamp {
     pub(crate) certificate_hash: Vec<u8>,
     pub(crate) status: u64,
     pub(crate) signers: usize,
+    /// In the list of digest algorithms, beside the right one, in this order.
+    pub(crate) algorithms: Vec<Vec<u8>>,
     /// The INTEGER of the request, if it had one.
     pub(crate) nonce: Vec<u8>,
 }
@@ -58,6 +60,7 @@ impl Stamp {
             certificate_hash: sha256(&authority.certificate).to_vec(),
             status: 0,
             signers: 1,
+            algorithms: Vec::new(),
             nonce: Vec::new(),
         }
     }
@@ -98,7 +101,7 @@ impl Stamp {
         ]);
         let signed_data = sequence(&[
             integer(3),
-            set(vec![algorithm(SHA256)]),
+            tlv(0x31, &[self.algorithms.concat(), algorithm(SHA256)].concat()),
             sequence(&[oid(ID_TST_INFO), context(0, &octets(&info))]),
             context(0, &authority.certificate),
             set(vec![signer; self.signers]),

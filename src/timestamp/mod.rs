@@ -2,20 +2,22 @@
 //!
 //! A bundle carries them in DER, each a `TimeStampResp` (as Sigstore writes them) or the `ContentInfo` inside one
 //! (RFC 3161, section 2.4.2). The signed text, its signature and the authority's certificates are checked by the
-//! `sigstore-tsa` crate. Here it is decided by which certificate a stamp claims to be signed, who may have issued that,
-//! and what becomes of several stamps.
+//! `sigstore-tsa` crate; `token.rs` checks what that leaves open, for the certificate method as for Sigstore. Here it is
+//! decided by which certificate a stamp claims to be signed, and who may have issued that.
 
-use der::asn1::{AnyRef, ObjectIdentifier};
-use der::{Decode, Encode, Reader, SliceReader, Tag, TagNumber, Tagged};
+mod token;
+
 use sigstore_types::{DerCertificate, SignatureBytes, TimestampToken, TsaAuthority};
-use x509_cert::ext::pkix::SubjectKeyIdentifier;
+use x509_cert::der::Decode;
+
+pub(crate) use token::Token;
 
 use crate::error::{quoted, tame};
 use crate::time::UnixTime;
-use crate::x509::Certificate;
+use crate::x509::{Certificate, bounded_sets};
 
-/// More certificates than any stamp carries.
-const MOST_CERTIFICATES: usize = 32;
+/// By how many seconds an authority's clock may be ahead of this machine's: a signature may be verified as soon as it is made.
+pub(crate) const SKEW: i64 = 300;
 
 /// Why a timestamp proves nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -40,6 +42,17 @@ pub enum TimestampError {
     /// The signature of the stamp is not that of the certificate that it names.
     #[error("its own signature is wrong: {}", quoted(.0))]
     Signature(String),
+    /// The stamp is validly signed, as something else, more than once, or with another certificate than it says.
+    #[error("it is not what a timestamp has to be: {}", quoted(.0))]
+    Misused(String),
+    /// The authority says that it was made at a time that is still to come.
+    #[error("it is of {at}, and this machine's clock says {now}; set the clock, or ask the authority to set its own")]
+    ToCome {
+        /// The time in the stamp.
+        at: UnixTime,
+        /// The time of this machine.
+        now: UnixTime,
+    },
     /// The authority signs with a key that is not supported.
     #[error(
         "its authority signs with a key that is not on P-256 or P-384, and such stamps are not supported; use another authority"
@@ -94,7 +107,7 @@ impl TimestampAuthorities {
     /// # Errors
     /// [`TimestampError`] if it says nothing of the kind.
     pub fn verify(&self, stamp: &[u8], signature: &[u8]) -> Result<UnixTime, TimestampError> {
-        let token = Token::read(stamp).map_err(|error| TimestampError::Malformed(error.to_string()))?;
+        let token = Token::read(stamp).map_err(TimestampError::Malformed)?;
         let (stamp, signature) = (TimestampToken::new(stamp.to_vec()), SignatureBytes::new(signature.to_vec()));
         // A root that comes with the stamp is of no use on the way to one that the caller trusts.
         let carried = token.certificates.iter().filter(|der| !is_self_issued(der));
@@ -107,7 +120,12 @@ impl TimestampAuthorities {
             for root in &self.roots {
                 let authority = TsaAuthority::new(signer.clone(), on_the_way.clone(), root.clone(), None);
                 match sigstore_tsa::verify_timestamp_for_authority(&stamp, &signature, &authority) {
-                    Ok(at) => return Ok(UnixTime(at.as_second())),
+                    Ok(at) => {
+                        token.check(&[signer.as_bytes()]).map_err(TimestampError::Misused)?;
+                        let (at, now) = (UnixTime(at.as_second()), UnixTime::now());
+                        let to_come = at.0 > now.0.saturating_add(SKEW);
+                        return if to_come { Err(TimestampError::ToCome { at, now }) } else { Ok(at) };
+                    }
                     Err(error) => why = Some(TimestampError::from(error)),
                 }
             }
@@ -144,101 +162,8 @@ fn plain(why: &str) -> String {
     known.iter().find(|(name, _)| why.contains(name)).map_or(why, |(_, plain)| *plain).to_owned()
 }
 
-/// What a stamp says of its signer: enough to look for the certificate, none of it checked.
-struct Token<'a> {
-    signer: Signer<'a>,
-    certificates: Vec<&'a [u8]>,
-}
-
-/// `SignerIdentifier` (RFC 5652, section 5.3).
-enum Signer<'a> {
-    /// The issuer's name and the serial number, as DER writes them one behind the other.
-    IssuerAndSerial(&'a [u8]),
-    Key(&'a [u8]),
-}
-
-impl<'a> Token<'a> {
-    /// Takes apart a `TimeStampResp`, or a `ContentInfo` with a `SignedData` in it (RFC 5652, sections 3 and 5.1).
-    fn read(der: &'a [u8]) -> der::Result<Self> {
-        const SIGNED_DATA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.7.2");
-        let mut fields = fields(der)?;
-        if fields.peek_tag()? == Tag::Sequence {
-            // The status, which `sigstore-tsa` looks at.
-            fields.tlv_bytes()?;
-            fields = self::fields(fields.tlv_bytes()?)?;
-        }
-        if ObjectIdentifier::decode(&mut fields)? != SIGNED_DATA {
-            return Err(Tag::ObjectIdentifier.value_error());
-        }
-        let content = AnyRef::decode(&mut fields)?;
-        context(0).assert_eq(content.tag())?;
-        let mut data = self::fields(content.value())?;
-        for _version_algorithms_text in 0..3 {
-            data.tlv_bytes()?;
-        }
-        let mut certificates = Vec::new();
-        if data.peek_tag()? == context(0) {
-            let set = AnyRef::decode(&mut data)?;
-            let mut reader = SliceReader::new(set.value())?;
-            while !reader.is_finished() {
-                if certificates.len() == MOST_CERTIFICATES {
-                    return Err(context(0).length_error());
-                }
-                certificates.push(reader.tlv_bytes()?);
-            }
-        }
-        if data.peek_tag()? == context(1) {
-            data.tlv_bytes()?; // revocation lists
-        }
-        let signers = AnyRef::decode(&mut data)?;
-        Tag::Set.assert_eq(signers.tag())?;
-        let mut signers = SliceReader::new(signers.value())?;
-        let mut signer = self::fields(signers.tlv_bytes()?)?;
-        // One stamp, one signer (RFC 3161, section 2.4.2): of a second one nothing would be checked.
-        signers.finish(())?;
-        signer.tlv_bytes()?; // version
-        let identifier = AnyRef::decode(&mut signer)?;
-        let signer = match identifier.tag() {
-            Tag::Sequence => Signer::IssuerAndSerial(identifier.value()),
-            tag if tag == primitive(0) => Signer::Key(identifier.value()),
-            other => return Err(other.unexpected_error(Some(Tag::Sequence))),
-        };
-        Ok(Self { signer, certificates })
-    }
-
-    /// Whether the signer is said to be the holder of this certificate.
-    fn is_by(&self, certificate: &[u8]) -> bool {
-        let Ok(certificate) = x509_cert::Certificate::from_der(certificate) else { return false };
-        let of = certificate.tbs_certificate;
-        match self.signer {
-            Signer::IssuerAndSerial(named) => {
-                let mut both = of.issuer.to_der().unwrap_or_default();
-                both.extend(of.serial_number.to_der().unwrap_or_default());
-                both == named
-            }
-            Signer::Key(named) => of
-                .get::<SubjectKeyIdentifier>()
-                .is_ok_and(|found| found.is_some_and(|(_, identifier)| identifier.0.as_bytes() == named)),
-        }
-    }
-}
-
 fn is_self_issued(certificate: &[u8]) -> bool {
-    x509_cert::Certificate::from_der(certificate)
-        .is_ok_and(|of| of.tbs_certificate.subject == of.tbs_certificate.issuer)
-}
-
-/// The inside of a SEQUENCE.
-fn fields(der: &[u8]) -> der::Result<SliceReader<'_>> {
-    let whole = AnyRef::from_der(der)?;
-    Tag::Sequence.assert_eq(whole.tag())?;
-    SliceReader::new(whole.value())
-}
-
-const fn context(number: u8) -> Tag {
-    Tag::ContextSpecific { constructed: true, number: TagNumber::new(number) }
-}
-
-const fn primitive(number: u8) -> Tag {
-    Tag::ContextSpecific { constructed: false, number: TagNumber::new(number) }
+    bounded_sets(certificate).is_ok()
+        && x509_cert::Certificate::from_der(certificate)
+            .is_ok_and(|of| of.tbs_certificate.subject == of.tbs_certificate.issuer)
 }
