@@ -337,46 +337,4 @@ impl From<Refusal> for VerifyError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::key::Curve;
-    use crate::verify::{CertificateIdentity, SigningTime};
-
-    #[test]
-    fn a_denied_name_is_known_in_every_form() {
-        for (denied, name, is) in [
-            ("a@example.com", "email:A@example.com", true),
-            ("email:a@example.com", "email:A@Example.com", true),
-            ("email:a@example.com", "a@example.com", true),
-            ("\u{c4}rger@example.com", "email:\u{e4}rger@example.com", true),
-            ("CN=Mallory", "CN=mallory", true),
-            ("https://example.com/a", "uri:https://example.com/a", true),
-            ("uri:https://example.com/a", "https://example.com/a", true),
-            ("dns:example.com", "email:example.com", false),
-            ("https://example.com/a", "http://example.com/a", false),
-            ("example.com", "a@example.com", false),
-            ("a@example.com", "ba@example.com", false),
-        ] {
-            assert_eq!(is_name(denied, name), is, "{denied} {name}");
-        }
-    }
-
-    #[test]
-    fn a_name_is_one_signer_whichever_method_says_it() {
-        let certificate = |names: &[&str]| {
-            Identity::Certificate(Box::new(CertificateIdentity {
-                subject: String::new(),
-                names: names.iter().map(|name| (*name).to_owned()).collect(),
-                fingerprint: String::new(),
-                root: String::new(),
-                root_fingerprint: String::new(),
-                judged_at: SigningTime::Now(UnixTime(0)),
-                notes: vec![],
-            }))
-        };
-        let one = names(&certificate(&["dns:signer.example.com", "email:A@example.com"]));
-        assert_eq!(one, BTreeSet::from(["signer.example.com".to_owned(), "a@example.com".to_owned()]));
-        assert!(names(&certificate(&[])).is_empty());
-        assert!(names(&Identity::Key { curve: Curve::P256, fingerprint: "f".to_owned() }).is_empty());
-    }
-}
+mod tests;
