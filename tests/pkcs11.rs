@@ -371,6 +371,10 @@ fn a_certificate_goes_along_if_it_is_of_the_tokens_key() {
     place.must("openssl", &["x509", "-in", "bare.crt", "-outform", "DER", "-out", "bare.der"]);
     place.tool(&["--write-object", "bare.der", "--type", "cert", "--id", "02", "--label", "bare"]);
     place.sign(&uri, &[]).expect(0, "Signing succeeded", "the certificate in the token");
+    // The same certificate beside another key.
+    place.tool(&["--write-object", "bare.der", "--type", "cert", "--id", "01", "--label", "held"]);
+    let held = place.uri("token=one;object=held");
+    place.sign(&held, &[]).expect(3, "holds different public keys for the private key", "two public halves");
 }
 
 /// `tests/pkcs11/faulty.c`: SoftHSM with one fault.

@@ -512,6 +512,7 @@ fn sigstore_identities_are_signers() {
         "the identity \"StefanB@us.ibm.com\" is denied",
         "an identity",
     );
+    denied("identities = [\"email:stefanb@us.ibm.com\"]").expect(1, "is denied", "as a certificate would have it");
     // The key method is not this method.
     place.verify(&identity_rule(&signer, ""), "m --signature team.sig").expect(1, "it is of the key method", "a key");
     for (text, words) in [
@@ -614,4 +615,125 @@ fn holders_of_certificates_are_signers() {
         "version = 1\n[signers.c]\n{with_link}\n[signers.k]\nkey = \"signer.pub\"\n[[rule]]\npath = \"HERE/m\"\nall_of = [\"c\", \"k\"]\n"
     );
     place.verify(&two, "m --signature c.sig --signature k.sig").expect(1, "one signer counts once", "one key twice");
+}
+
+/// The certificate at this place of the bundle, with the other signature that is as good: (r, n - s) for (r, s).
+fn flip_certificate(bundle: &Path, at: usize, by: common::pki::Key) {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    use common::pki::Key;
+    use der::{Decode as _, Encode as _};
+    let mut json: serde_json::Value = serde_json::from_slice(&fs::read(bundle).unwrap()).unwrap();
+    let place = format!("/verificationMaterial/x509CertificateChain/certificates/{at}/rawBytes");
+    let text = json.pointer_mut(&place).unwrap();
+    let der = STANDARD.decode(text.as_str().unwrap()).unwrap();
+    let mut certificate = x509_cert::Certificate::from_der(&der).unwrap();
+    let signature = certificate.signature.as_bytes().unwrap();
+    macro_rules! flipped {
+        ($curve:ident) => {{
+            let of = $curve::ecdsa::Signature::from_der(signature).unwrap();
+            $curve::ecdsa::Signature::from_scalars(of.r(), -of.s()).unwrap().to_der().as_bytes().to_vec()
+        }};
+    }
+    let other = match by {
+        Key::P256 => flipped!(p256),
+        Key::P384 => flipped!(p384),
+        _ => flipped!(p521),
+    };
+    certificate.signature = der::asn1::BitString::from_bytes(&other).unwrap();
+    *text = STANDARD.encode(certificate.to_der().unwrap()).into();
+    write(bundle, json.to_string());
+}
+
+#[test]
+fn a_denied_certificate_does_not_come_back_with_the_other_signature_of_its_issuer() {
+    use common::pki::{Key, wanted};
+    let place = Place::new();
+    let home = place.path();
+    for key in [Key::P256, Key::P384, Key::P521] {
+        let root = wanted("root", key).ca().by(&home, None);
+        let inter = wanted("inter", key).ca().by(&home, Some(&root));
+        wanted("signer", Key::P256).signer(&["email:a@example.com"]).by(&home, Some(&inter));
+        let sign = "sign certificate m --private-key signer.key --signing-certificate signer.pem --signature c.sig";
+        let signer = "certificate = { roots = [\"root.pem\"], any_identity = true }";
+        for (at, name) in [(0, "signer"), (1, "inter")] {
+            seal(&home, &format!("{sign} --certificate-chain inter.pem")).expect(0, "Signing succeeded", "");
+            let args = ["x509", "-in", &format!("{name}.pem"), "-noout", "-fingerprint", "-sha256"];
+            let printed = common::program(&home, "openssl", &args).stdout;
+            let fingerprint = printed.trim().rsplit('=').next().unwrap();
+            let deny = format!("[deny]\ncertificates = [\"{fingerprint}\"]\n");
+            let verify = |more: &str| place.verify(&identity_rule(signer, more), "m --signature c.sig");
+            verify(&deny).expect(1, "the certificate", name);
+            let before = fs::read(home.join("c.sig")).unwrap();
+            flip_certificate(&home.join("c.sig"), at, key);
+            assert_ne!(before, fs::read(home.join("c.sig")).unwrap());
+            verify("").expect(0, GOOD, "the other signature is as good");
+            verify(&deny).expect(1, "is denied by the policy", name);
+        }
+    }
+}
+
+#[test]
+#[cfg(feature = "sigstore-verify")]
+fn a_timestamp_of_a_named_authority_is_trusted_time() {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    use common::pki::{Key, Tsa, wanted};
+    let place = Place::new();
+    let home = place.path();
+    let root = wanted("root", Key::P256).ca().by(&home, None);
+    wanted("signer", Key::P256).signer(&["email:a@example.com"]).by(&home, Some(&root));
+    let tsa_root = wanted("tsa-root", Key::P384).ca().by(&home, None);
+    let authority = wanted("tsa", Key::P256).tsa().by(&home, Some(&tsa_root));
+    let tsa = Tsa::new(&home, &authority);
+    let sign = "sign certificate m --private-key signer.key --signing-certificate signer.pem --signature c.sig";
+    seal(&home, sign).expect(0, "Signing succeeded", "");
+    let mut bundle: serde_json::Value = serde_json::from_slice(&fs::read(home.join("c.sig")).unwrap()).unwrap();
+    let signature = bundle.pointer("/dsseEnvelope/signatures/0/sig").unwrap().as_str().unwrap();
+    let stamp = STANDARD.encode(tsa.stamp(&STANDARD.decode(signature).unwrap(), true));
+    let stamps = serde_json::json!({"rfc3161Timestamps": [{"signedTimestamp": stamp}]});
+    bundle["verificationMaterial"]["timestampVerificationData"] = stamps;
+    write(home.join("s.sig"), bundle.to_string());
+
+    let signer = "certificate = { roots = [\"root.pem\"], any_identity = true, tsa = [\"tsa-root.pem\"] }";
+    let must = signer.replace(" }", ", at = \"timestamp\" }");
+    let verify = |signer: &str, more: &str, sig: &str| {
+        place.verify(&identity_rule(signer, more), &format!("m --signature {sig} --json"))
+    };
+    let time = verify(signer, "", "s.sig").json()["identity"]["judged_at"].clone();
+    assert_eq!(time["by"], "timestamp-authority");
+    let at = time["time"].as_str().unwrap().to_owned();
+    let after = |moment: &str| format!("signed_after = {moment}\n");
+    for signer in [signer, &must] {
+        verify(signer, "", "s.sig").expect(0, "", "stamped");
+        verify(signer, "require = { timestamp = true }\n", "s.sig").expect(0, "", "a trusted time");
+        let run = verify(signer, &after("2020-01-01T00:00:00Z"), "s.sig");
+        run.expect(0, "", "after");
+        let notes = run.json()["notes"].to_string();
+        assert!(notes.contains("an old one can be stamped anew"), "{notes}");
+        let run = verify(signer, &after(&at), "s.sig");
+        run.expect(1, &format!("had to be made after {at}, and was made at {at}"), "at that moment");
+    }
+    // Without the stamp, with one that nobody is trusted for, and where stamps are not looked at.
+    verify(&must, "", "c.sig").expect(1, "it carries no timestamp", "none");
+    verify(signer, "", "c.sig").expect(0, "", "none is needed");
+    verify(signer, "require = { timestamp = true }\n", "c.sig").expect(1, "has no trusted time", "none");
+    let unnamed = signer.replace(", tsa = [\"tsa-root.pem\"]", "");
+    for at in ["", ", at = \"now\"", ", at = \"not-before\""] {
+        let signer = unnamed.replace(" }", &format!("{at} }}"));
+        verify(&signer, &after("2020-01-01T00:00:00Z"), "s.sig").expect(1, "has no trusted time", at);
+    }
+    let other = signer.replace("tsa-root.pem", "root.pem");
+    verify(&other, "", "s.sig").expect(1, "is not a signature of \\\"s\\\"", "another authority");
+    // Of two signers one has a stamp, and the rule wants two.
+    let both = format!(
+        "version = 1\n[signers.c]\n{signer}\n[signers.team]\nkey = \"team.pub\"\n[[rule]]\npath = \"HERE/m\"\nall_of = [\"c\", \"team\"]\n"
+    );
+    let line = "m --signature s.sig --signature team.sig";
+    place.verify(&both, line).expect(0, GOOD, "both");
+    place.verify(&format!("{both}{}", after("2020-01-01T00:00:00Z")), line).expect(
+        1,
+        "\"team.sig\"",
+        "a key has no time",
+    );
 }

@@ -2,6 +2,8 @@
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod common;
+
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -96,6 +98,42 @@ fn fields(value: &serde_json::Value, found: &mut std::collections::BTreeSet<Stri
     }
 }
 
+/// Reports with a certificate, a policy and, where the vectors are, a Sigstore identity.
+fn reports_of_other_methods(home: &Path) -> Vec<(&'static str, Vec<u8>)> {
+    use common::pki::{Key, wanted};
+    let root = wanted("root", Key::P256).ca().by(home, None);
+    wanted("signer", Key::P256).signer(&["email:a@example.com"]).by(home, Some(&root));
+    fs::create_dir(home.join("n")).unwrap();
+    fs::write(home.join("n/a"), "A").unwrap();
+    let here = home.canonicalize().unwrap();
+    let policy = format!(
+        "version = 1\n[signers.s]\ncertificate = {{ roots = [\"root.pem\"], any_identity = true }}\n[[rule]]\npath = \"{}/n\"\nany_of = [\"s\"]\n",
+        here.display()
+    );
+    fs::write(home.join("policy.toml"), policy).unwrap();
+    let mut lines = vec![
+        "sign certificate n --private-key signer.key --signing-certificate signer.pem --signature n.sig --json",
+        "verify certificate n --signature n.sig --certificate-chain root.pem --json",
+        "verify n --signature n.sig --policy policy.toml --json",
+        "inspect n.sig --json",
+    ];
+    if cfg!(feature = "sigstore-verify") {
+        lines.push("trust show --json");
+    }
+    if let (Some(vectors), true) = (common::vectors(), cfg!(feature = "sigstore-verify")) {
+        common::copy(&vectors.join("historical/v1.1.0-sigstore"), &home.join("s"));
+        fs::remove_file(home.join("s/ignore-me")).unwrap_or_default();
+        lines.push("verify sigstore s --signature s/model.sig --identity stefanb@us.ibm.com --identity-provider https://sigstore.verify.ibm.com/oauth2 --json");
+        lines.push("inspect s/model.sig --json");
+    }
+    let run = |line: &'static str| {
+        let run = common::seal(home, line);
+        assert_eq!(run.code, Some(0), "{line}: {run:?}");
+        (line, run.stdout.into_bytes())
+    };
+    lines.into_iter().map(run).collect()
+}
+
 #[test]
 fn every_field_of_a_report_is_documented() {
     let page = include_str!("../docs/json.md");
@@ -134,6 +172,7 @@ fn every_field_of_a_report_is_documented() {
     let nothing = "digest nothing --json";
     reports.push((nothing, report(nothing, 3)));
 
+    reports.extend(reports_of_other_methods(home.path()));
     for (line, text) in reports {
         let value: serde_json::Value = serde_json::from_slice(&text).unwrap();
         assert_eq!(value["schema"], "tensorseal/report/v1", "{line}");

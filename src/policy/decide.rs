@@ -3,15 +3,12 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use x509_cert::Certificate;
-use x509_cert::der::{Decode as _, Encode as _};
-
+use super::carried::Carried;
 use super::error::{Denied, Refusal, RuleName};
 use super::{AcceptedSignature, Applied, AppliedRule, Deny, Requirements, Rule, Signers};
 use crate::bundle::{Bundle, VerificationMaterial};
-use crate::digest::{Digest, hex};
+use crate::digest::Digest;
 use crate::error::{VerifyError, quoted};
-use crate::key::PublicKey;
 use crate::manifest::Manifest;
 use crate::time::UnixTime;
 use crate::verify::{Identity, SignatureError, Verified};
@@ -28,28 +25,6 @@ pub(crate) struct Signature {
     carried: Carried,
 }
 
-/// Certificates and keys of a bundle, whatever they are worth.
-struct Carried {
-    certificates: Vec<String>,
-    /// Of the first certificate, if it is of a kind that has a fingerprint here.
-    key: Option<String>,
-}
-
-impl Carried {
-    fn of(bundle: &Bundle) -> Self {
-        let certificates: &[Vec<u8>] = match bundle.material() {
-            VerificationMaterial::PublicKey { .. } => &[],
-            VerificationMaterial::CertificateChain(chain) => chain,
-            VerificationMaterial::Certificate(one) => std::slice::from_ref(one),
-        };
-        let spki =
-            |der: &Vec<u8>| Certificate::from_der(der).ok()?.tbs_certificate.subject_public_key_info.to_der().ok();
-        let key = certificates.first().and_then(spki).and_then(|spki| PublicKey::from_spki_der(&spki).ok());
-        let fingerprint = |der: &Vec<u8>| hex(&<sha2::Sha256 as sha2::Digest>::digest(der));
-        Self { certificates: certificates.iter().map(fingerprint).collect(), key: key.map(|key| key.hint()) }
-    }
-}
-
 impl Deny {
     /// What of a signature is denied.
     fn finds(&self, signature: &Signature) -> Option<Denied> {
@@ -58,10 +33,7 @@ impl Deny {
             self.certificates.contains(fingerprint).then(|| Denied::Certificate(fingerprint.clone()))
         };
         let identity = |name: &str| {
-            // Letters' case, and the kind of name before the colon, do not make another signer.
-            let bare = name.split_once(':').map_or(name, |(_, bare)| bare);
-            let same = |denied: &&String| denied.eq_ignore_ascii_case(name) || denied.eq_ignore_ascii_case(bare);
-            self.identities.iter().find(same).map(|denied| Denied::Identity(denied.clone()))
+            self.identities.iter().find(|denied| is_name(denied, name)).map(|denied| Denied::Identity(denied.clone()))
         };
         let root = signature.signed.root();
         if self.roots.contains(&root) {
@@ -251,17 +223,30 @@ fn same_person(one: &Signature, other: &Signature) -> bool {
     let pairs = one.signers.iter().flat_map(|(_, a)| other.signers.iter().map(move |(_, b)| (a, b)));
     pairs.into_iter().any(|(a, b)| {
         let same_key = key(one, a).is_some_and(|first| key(other, b) == Some(first));
-        same_key
-            || match (a, b) {
-                (Identity::Certificate(a), Identity::Certificate(b)) => {
-                    a.fingerprint == b.fingerprint
-                        || (!a.subject.is_empty() && a.subject == b.subject)
-                        || a.names.iter().any(|name| b.names.contains(name))
-                }
-                (Identity::Sigstore(a), Identity::Sigstore(b)) => a.identity == b.identity,
-                _ => false,
-            }
+        let same_subject = matches!((a, b), (Identity::Certificate(a), Identity::Certificate(b))
+            if !a.subject.is_empty() && a.subject == b.subject);
+        same_key || same_subject || !names(a).is_disjoint(&names(b))
     })
+}
+
+/// What a signer is called, whichever method says so: `email:A@example.com` in a certificate is `a@example.com` at Sigstore.
+fn names(identity: &Identity) -> BTreeSet<String> {
+    match identity {
+        Identity::Key { .. } => BTreeSet::new(),
+        Identity::Certificate(of) => {
+            of.names.iter().map(|name| name.split_once(':').map_or(&**name, |(_, bare)| bare).to_lowercase()).collect()
+        }
+        Identity::Sigstore(of) => BTreeSet::from([of.identity.to_lowercase()]),
+    }
+}
+
+/// Whether a name that a policy denies is this one. Letters' case does not make another signer, nor does the kind of name
+/// before the colon where only one of the two has it.
+fn is_name(denied: &str, name: &str) -> bool {
+    const KINDS: [&str; 4] = ["email:", "dns:", "uri:", "ip:"];
+    let (denied, name) = (denied.to_lowercase(), name.to_lowercase());
+    let bare = name.split_once(':').map_or(&*name, |(_, bare)| bare);
+    denied == name || denied == bare || KINDS.iter().any(|kind| denied.strip_prefix(kind) == Some(&*name))
 }
 
 /// Whether each signer can be given a person of their own (augmenting paths; there are few).
@@ -350,3 +335,6 @@ impl From<Refusal> for VerifyError {
         Self::Policy(why)
     }
 }
+
+#[cfg(test)]
+mod tests;

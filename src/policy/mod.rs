@@ -19,6 +19,7 @@
 //! }
 //! ```
 
+mod carried;
 mod decide;
 mod error;
 mod pattern;

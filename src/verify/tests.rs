@@ -82,3 +82,42 @@ fn another_key_and_another_method_are_named() {
         .verify(&KeyVerifier::new(other));
     assert!(matches!(answer, Err(VerifyError::Signature(SignatureError::OtherMethod { found: "sigstore", .. }))));
 }
+
+#[test]
+fn a_model_that_lies_elsewhere_than_when_the_policy_was_asked_gives_no_answer() {
+    use crate::device::DeviceKind;
+    use crate::device::cpu::Silent;
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path().canonicalize().unwrap();
+    for model in ["first", "second"] {
+        std::fs::create_dir(home.join(model)).unwrap();
+        std::fs::write(home.join(model).join("it's"), "abc").unwrap();
+    }
+    let link = home.join("link");
+    std::os::unix::fs::symlink("second", &link).unwrap();
+    let key = PrivateKey::generate(Curve::P256).unwrap();
+    let payload = statement().into_bytes();
+    let envelope = Envelope { signature: key.sign(&pae(&payload)).unwrap(), payload };
+    let bundle = Bundle::new(VerificationMaterial::PublicKey { hint: None, old: false }, envelope, Evidence::default());
+    let signed = bundle.verify(&KeyVerifier::new(key.public_key())).unwrap();
+    let options = VerifyOptions { symlinks: SymlinkPolicy::Inside, ..VerifyOptions::default() };
+    let device = Device::open(DeviceKind::Cpu).unwrap();
+    let run = |resolved: &Path| {
+        let check = model::Check {
+            model: &link,
+            resolved: Some(resolved),
+            signatures: &[],
+            bundle: &bundle,
+            signed: &signed,
+            options: &options,
+            device: &device,
+            progress: &Silent,
+            begun: Instant::now(),
+        };
+        model::run(&check, &[])
+    };
+    assert!(run(&home.join("second")).is_ok());
+    let error = run(&home.join("first")).unwrap_err();
+    assert!(matches!(&error, Error::FileChanged { .. }) && error.refusal().is_none(), "{error}");
+    assert!(error.to_string().contains("when the policy was asked"), "{error}");
+}

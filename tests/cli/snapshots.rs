@@ -6,16 +6,22 @@ use std::os::unix::fs::symlink;
 use crate::room::Room;
 
 /// Every command that can be asked for help.
-const COMMANDS: [&str; 16] = [
+const COMMANDS: [&str; 22] = [
     "",
     "sign",
     "sign key",
     "sign certificate",
     "sign pkcs11-key",
     "sign pkcs11-certificate",
+    "sign sigstore",
     "verify",
     "verify key",
     "verify certificate",
+    "verify sigstore",
+    "verify policy",
+    "trust",
+    "trust update",
+    "trust show",
     "digest",
     "inspect",
     "keygen",
