@@ -50,6 +50,14 @@ enum Signer<'a> {
     Key(&'a [u8]),
 }
 
+/// What is stamped, and for which request.
+#[cfg(feature = "sigstore-sign")]
+struct Subject<'a> {
+    algorithm: ObjectIdentifier,
+    digest: &'a [u8],
+    nonce: Option<&'a [u8]>,
+}
+
 impl<'a> Token<'a> {
     /// Takes apart a `TimeStampResp`, or the `ContentInfo` in one (RFC 5652, sections 3 and 5.1), unless it has more in it
     /// than a stamp needs. To be done before any other parser gets it: they sort what they find, in a time that grows with
@@ -124,19 +132,18 @@ impl<'a> Token<'a> {
             Some(status) => return Err(format!("it does not grant the request (status {status})")),
             None => return Err("it is a timestamp without the status of an answer".to_owned()),
         }
-        let (found, answered) = self.subject().map_err(|error| format!("what it says is malformed: {error}"))?;
-        if found != (SHA256, imprint) {
+        let said = self.subject().map_err(|error| format!("what it says is malformed: {error}"))?;
+        if (said.algorithm, said.digest) != (SHA256, imprint) {
             return Err("its timestamp is over other bytes than was asked for".to_owned());
         }
-        if answered != Some(nonce) {
+        if said.nonce != Some(nonce) {
             return Err("it answers another request: the nonce is not the one that was sent".to_owned());
         }
         Ok(())
     }
 
-    /// Algorithm and digest of what is stamped, and the nonce if there is one.
     #[cfg(feature = "sigstore-sign")]
-    fn subject(&self) -> der::Result<((ObjectIdentifier, &'a [u8]), Option<&'a [u8]>)> {
+    fn subject(&self) -> der::Result<Subject<'a>> {
         let mut info = fields(self.info)?;
         for _version_policy in 0..2 {
             info.tlv_bytes()?;
@@ -154,7 +161,7 @@ impl<'a> Token<'a> {
                 nonce = Some(part.value());
             }
         }
-        Ok(((algorithm, digest), nonce))
+        Ok(Subject { algorithm, digest, nonce })
     }
 
     /// Whether the signer is said to be the holder of this certificate.
