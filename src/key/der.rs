@@ -127,6 +127,11 @@ impl<'a> Reader<'a> {
         Ok(digits.iter().fold(0, |number, &digit| number << 8 | u64::from(digit)))
     }
 
+    /// What has not been read yet.
+    pub(crate) const fn rest(self) -> &'a [u8] {
+        self.rest
+    }
+
     pub(crate) fn finish(self) -> Result<(), DerFault> {
         if self.rest.is_empty() { Ok(()) } else { Err(DerFault::TrailingData) }
     }

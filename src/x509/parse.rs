@@ -96,7 +96,11 @@ pub(crate) fn bounded_parts(der: &[u8]) -> Result<(), CertificateFault> {
 fn bounded(der: &[u8], is_set: impl Fn(u8) -> bool) -> Result<(), CertificateFault> {
     const CONSTRUCTED: u8 = 0x20;
     let unreadable = |fault: DerFault| CertificateFault::Malformed { why: fault.to_string() };
-    let mut waiting = vec![(Reader::new(der), usize::MAX)];
+    let mut first = Reader::new(der);
+    first.any().map_err(unreadable)?;
+    // What follows the first value is for the parser to refuse, in its words.
+    let first = &der[..der.len() - first.rest().len()];
+    let mut waiting = vec![(Reader::new(first), usize::MAX)];
     while let Some((mut values, mut room)) = waiting.pop() {
         while !values.is_empty() {
             let (tag, content) = values.any().map_err(unreadable)?;

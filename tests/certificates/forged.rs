@@ -736,9 +736,9 @@ fn one_part_of_a_name_cannot_keep_the_parser_busy() {
         fault.to_string()
     };
     let directory = |count| alt_names(true, &[(0x24, &part(count))]);
-    assert!(read(&|t| t.subject = part(3500)).contains("more attributes"));
-    assert!(read(&|t| t.set(directory(3500))).contains("more attributes"));
-    assert!(read(&|t| t.subject = part(33)).contains("more attributes"));
+    assert!(read(&|t| t.subject = part(3500)).contains("more members than anybody needs"));
+    assert!(read(&|t| t.set(directory(3500))).contains("more members than anybody needs"));
+    assert!(read(&|t| t.subject = part(33)).contains("more members than anybody needs"));
     // Few enough, and not in order.
     assert!(read(&|t| t.subject = part(32)).contains("not written as DER requires"));
 }

@@ -82,7 +82,7 @@ pub(crate) fn timestamps(table: &mut Table) {
         let bytes = STANDARD.decode(token).unwrap();
         stamps(bundle)[0]["signedTimestamp"] = STANDARD.encode(&bytes[..bytes.len() - 9]).into();
     });
-    table.changed(&STAMPS, "with bytes after it", "it is malformed: it is not in DER", |bundle| {
+    table.changed(&STAMPS, "with bytes after it", "trailing data", |bundle| {
         let mut bytes = STANDARD.decode(stamps(bundle)[0]["signedTimestamp"].as_str().unwrap()).unwrap();
         bytes.push(0);
         stamps(bundle)[0]["signedTimestamp"] = STANDARD.encode(bytes).into();

@@ -256,8 +256,8 @@ pub(crate) fn chains(table: &mut Table) {
     table.signed(&LOGS, "a bit of the serial number is changed", "InvalidSignatureForPublicKey", |r| {
         r.certificate = edit(|der: &mut Vec<u8>| der[16] ^= 1);
     });
-    table.signed(&LOGS, "no certificate", "expected 1, actual 0 at DER byte 0", |r| r.certificate = edit(Vec::clear));
-    table.signed(&LOGS, "half a certificate", "expected 661, actual 330 at DER byte 4", |r| {
+    table.signed(&LOGS, "no certificate", "it ends too early", |r| r.certificate = edit(Vec::clear));
+    table.signed(&LOGS, "half a certificate", "it ends too early", |r| {
         r.certificate = edit(|der: &mut Vec<u8>| der.truncate(der.len() / 2));
     });
     table.signed(&LOGS, "bytes after the certificate", "decoded 661 bytes, 1 bytes remaining at DER byte 661", |r| {
