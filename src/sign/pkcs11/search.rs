@@ -105,7 +105,7 @@ enum Fit {
     Part,
 }
 
-/// Whether a shared library has this name: `x` is `x.so` and `libx.so.2` (RFC 7512, section 2.3), and, as in the Python
+/// Whether a shared library has this name: `x` is `x.so` and `libx.so.2` (RFC 7512, section 2.4), and, as in the Python
 /// implementation, any file whose name holds it before a dot or the end. Case does not count.
 fn fit(path: &Path, name: &str) -> Option<Fit> {
     let file = path.file_name()?.to_str()?.to_ascii_lowercase();
