@@ -62,7 +62,16 @@ fn base(tree: GeneralSubtree) -> Result<GeneralName, &'static str> {
             return Err("a range of IP addresses is none");
         }
     }
-    Ok(tree.base)
+    // A host that no name can have would exclude nothing, in silence.
+    let fault = match &tree.base {
+        GeneralName::DnsName(host) | GeneralName::UniformResourceIdentifier(host) => !is_domain(host.as_str()),
+        GeneralName::Rfc822Name(address) => match address.as_str().rsplit_once('@') {
+            Some((local, host)) => local.is_empty() || plain_host(host).is_none(),
+            None => !is_domain(address.as_str()),
+        },
+        _ => false,
+    };
+    if fault { Err("a host in it is none") } else { Ok(tree.base) }
 }
 
 /// Checks the names of `below`, a certificate somewhere under `issuer`.
@@ -170,6 +179,12 @@ fn host_is(host: &str, constraint: &str, reading: Reading) -> bool {
 
 fn is_below(host: &str, domain: &str) -> bool {
     domain.is_empty() || host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'))
+}
+
+/// A host, a dot and a host, or nothing, which stands for all.
+fn is_domain(constraint: &str) -> bool {
+    let host = constraint.strip_prefix('.').unwrap_or(constraint);
+    host.is_empty() || plain_host(host).is_some()
 }
 
 /// In lower case, if it has no wildcard, no empty label and nothing else that hosts do not have.

@@ -688,6 +688,41 @@ fn names_that_a_ca_may_not_vouch_for() {
     }
 }
 
+/// A host that no name can have would exclude nothing, in silence.
+#[test]
+fn constraints_on_hosts_that_cannot_be() {
+    const MAIL: u8 = 0x81;
+    const DNS: u8 = 0x82;
+    const URI: u8 = 0x86;
+    for (tag, host, good) in [
+        (DNS, "evil.com", true),
+        (DNS, ".evil.com", true),
+        (DNS, "", true),
+        (DNS, "*.evil.com", false),
+        (DNS, "evil.com.", false),
+        (DNS, "evil..com", false),
+        (DNS, "evil.com/", false),
+        (URI, "evil.com", true),
+        (URI, "https://evil.com", false),
+        (MAIL, "evil.com", true),
+        (MAIL, ".evil.com", true),
+        (MAIL, "a@evil.com", true),
+        (MAIL, "a@", false),
+        (MAIL, "@evil.com", false),
+        (MAIL, "a@.evil.com", false),
+        (MAIL, "*@*", false),
+    ] {
+        let trees = tlv(0xa1, &[&tlv(SEQUENCE, &[&tlv(tag, &[host.as_bytes()])])]);
+        let constraints = extension(NAME_CONSTRAINTS, true, &tlv(SEQUENCE, &[&trees]));
+        let [_, inter, _] = chain(|_| {}, |template| template.set(constraints), |_| {});
+        let found = Certificate::from_der(&inter).map_err(|fault| fault.to_string());
+        match found {
+            Ok(_) => assert!(good, "{tag:x} {host}"),
+            Err(why) => assert!(!good && why.contains("a host in it is none"), "{tag:x} {host}: {why}"),
+        }
+    }
+}
+
 #[test]
 fn pem_files() {
     let [leaf, inter, _] = chain(|_| {}, |_| {}, |_| {});
