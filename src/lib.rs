@@ -7,17 +7,22 @@ compile_error!("tensorseal runs on Linux only so far: its engine relies on read 
 
 pub mod source;
 
+pub mod format;
+
 pub mod device;
 pub mod digest;
 pub mod layout;
 mod measure;
 pub mod tree;
 
+pub mod outboard;
+
 pub mod bundle;
 pub mod envelope;
 mod json;
 pub mod manifest;
 pub mod statement;
+pub mod tensors;
 
 pub mod time;
 
@@ -34,10 +39,14 @@ pub mod trust;
 
 pub mod report;
 pub mod resident;
+pub mod seal;
 pub mod sign;
+
+pub mod loader;
 pub mod verify;
 
 pub mod policy;
+pub mod receipt;
 
 pub mod selftest;
 

@@ -3,12 +3,13 @@
 use std::fs;
 
 use crate::device::Device;
-use crate::device::cpu::{Algorithms, Digests, FileJob, Progress};
+use crate::device::cpu::{Digests, FileJob, Progress, Wanted};
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 use crate::device::files::hash_files;
 use crate::error::Error;
-use crate::manifest::{Method, ResourceName};
+use crate::manifest::ResourceName;
 use crate::source::SourceFile;
+use crate::tree::ChainingValue;
 
 /// One resource as it was found.
 #[derive(Debug, Clone)]
@@ -17,6 +18,8 @@ pub(crate) struct Measured {
     /// Bytes.
     pub(crate) size: u64,
     pub(crate) digests: Digests,
+    /// The values of its groups, if they were asked for.
+    pub(crate) groups: Vec<ChainingValue>,
 }
 
 /// What measuring gave.
@@ -36,14 +39,13 @@ pub(crate) struct Measurement {
 /// Up to so many files are looked at before they are read, to begin with the largest.
 const ORDERED_UP_TO: usize = 1024;
 
-/// Hashes every file once. `single` is the name to give to the only file of a single-file model. `expected` gives the
+/// Hashes every file once, to give what is `wanted`; a tap knows files by their places in `files`. `single` is the name to give to the only file of a single-file model. `expected` gives the
 /// length that a file must have, where that is known: files of another length are not read.
 pub(crate) fn measure(
     device: &Device,
     files: &[SourceFile],
     single: Option<&str>,
-    method: Method,
-    algorithms: Algorithms,
+    wanted: &Wanted<'_>,
     expected: &dyn Fn(&str) -> Option<u64>,
     progress: &dyn Progress,
 ) -> Result<Measurement, Error> {
@@ -57,11 +59,11 @@ pub(crate) fn measure(
     let jobs: Vec<FileJob> = files.iter().map(job).collect();
     progress.begin(jobs.len(), FileJob::total(&jobs));
     let hashed = match device {
-        Device::Cpu(cpu) => cpu.hash_files(&jobs, algorithms, method.shard_size(), progress)?,
+        Device::Cpu(cpu) => cpu.hash_files_for(&jobs, wanted, progress)?,
         #[cfg(feature = "wgpu")]
-        Device::Wgpu(wgpu) => hash_files(wgpu, &jobs, algorithms, method.shard_size(), progress)?,
+        Device::Wgpu(wgpu) => hash_files(wgpu, &jobs, wanted, progress)?,
         #[cfg(feature = "cuda")]
-        Device::Cuda(cuda) => hash_files(cuda, &jobs, algorithms, method.shard_size(), progress)?,
+        Device::Cuda(cuda) => hash_files(cuda, &jobs, wanted, progress)?,
     };
 
     let mut measurement = Measurement { files: files.len(), ..Measurement::default() };
@@ -78,9 +80,9 @@ pub(crate) fn measure(
             measurement.empty.push(name.to_owned());
         }
         for part in hashed.parts {
-            let shard = method.shard_size().map(|_| part.start..part.end);
+            let shard = wanted.shard.map(|_| part.start..part.end);
             let name = ResourceName::of_file(name, shard);
-            measurement.resources.push(Measured { name, size: part.end - part.start, digests: part.digests });
+            measurement.resources.push(Measured { name, size: part.end - part.start, digests: part.digests, groups: part.groups });
         }
     }
     if !measurement.resources.is_sorted_by(|a, b| a.name <= b.name) {

@@ -20,7 +20,7 @@ use pkcs11::Pkcs11Error;
 pub use timestamp::{StampingError, Timestamped};
 
 use crate::bundle::{Bundle, Evidence, VerificationMaterial};
-use crate::device::cpu::{Algorithms, Progress};
+use crate::device::cpu::{Algorithms, Progress, Wanted};
 use crate::device::{Device, DeviceKind};
 use crate::digest::Algorithm;
 use crate::envelope::Envelope;
@@ -229,7 +229,8 @@ pub fn hash(
         SingleFileName::Dot => SINGLE_FILE,
         SingleFileName::Basename => model.name(),
     });
-    let found = measure(device, &scan.files, single, options.method, algorithms, &|_| None, progress)?;
+    let wanted = Wanted { algorithms, shard: options.method.shard_size(), groups: None, tap: None };
+    let found = measure(device, &scan.files, single, &wanted, &|_| None, progress)?;
     let mut resources = Vec::with_capacity(found.resources.len());
     for measured in found.resources {
         // The engine gives every digest that was asked for; a resource without one must not be signed.

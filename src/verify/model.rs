@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::{DigestChoice, GitFiles, UncoveredFiles, UnsignedFiles, Verified, VerifyOptions};
 use crate::bundle::{Bundle, VerificationMaterial};
 use crate::device::Device;
-use crate::device::cpu::{Algorithms, Progress};
+use crate::device::cpu::{Algorithms, Progress, Wanted};
 use crate::digest::Algorithm;
 use crate::error::{Error, FormatError, VerifyError};
 use crate::manifest::{Difference, Differences, Manifest, Method, Resource, ResourceName, SINGLE_FILE};
@@ -89,9 +89,10 @@ impl<'c> Check<'c> {
         // A single file is signed as `.` by Python and under its own name by the specification.
         let name = if of.signed_paths.contains_key(SINGLE_FILE) { SINGLE_FILE } else { of.model.name() };
         let single = (of.model.kind() == ModelKind::File).then_some(name);
-        let method = self.signed.serialization().method;
+        let shard = self.signed.serialization().method.shard_size();
+        let wanted = Wanted { algorithms: chosen, shard, groups: None, tap: None };
         let expected = |name: &str| of.signed_paths.get(name).copied().flatten();
-        measure(self.device, &of.listed.scan.files, single, method, chosen, &expected, self.progress)
+        measure(self.device, &of.listed.scan.files, single, &wanted, &expected, self.progress)
     }
 
     fn conclude(&self, prepared: Prepared<'_>, found: &Measurement) -> Result<Report, Error> {

@@ -19,7 +19,7 @@ use self::sequential::Sequential;
 use super::{DeviceError, DeviceKind};
 use crate::digest::{Algorithm, Digest};
 use crate::error::Error;
-use crate::tree::{GroupSize, Tree, group_value};
+use crate::tree::{ChainingValue, GroupSize, Tree, group_value};
 
 /// A set of algorithms: which digests one pass shall take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -96,6 +96,32 @@ pub struct Settings {
     pub io: Io,
 }
 
+/// What one pass over files shall give.
+#[derive(Clone, Copy)]
+pub(crate) struct Wanted<'a> {
+    /// Digests.
+    pub(crate) algorithms: Algorithms,
+    /// Of each so many bytes of a file, and not of the whole.
+    pub(crate) shard: Option<NonZeroU64>,
+    /// The BLAKE3 values of groups of this size, too, in [`Part::groups`].
+    pub(crate) groups: Option<GroupSize>,
+    /// Who sees the bytes on the way.
+    pub(crate) tap: Option<&'a dyn Tap>,
+}
+
+/// Sees the bytes of files while they are hashed: those very bytes, once, so that nothing is read twice.
+pub(crate) trait Tap: Sync {
+    /// Whether it wants the bytes of the file with this index.
+    fn wants(&self, file: usize) -> bool;
+
+    /// Bytes of a file, from byte `at` on; those of one file come in order and without a gap, each once. Different
+    /// files may come from different threads.
+    ///
+    /// # Errors
+    /// What ends the whole run.
+    fn take(&self, file: usize, at: u64, bytes: &[u8]) -> Result<(), Error>;
+}
+
 /// One file to hash.
 #[derive(Debug, Clone)]
 pub struct FileJob {
@@ -124,6 +150,9 @@ pub struct Part {
     pub end: u64,
     /// Digests of these bytes as a string of their own.
     pub digests: Digests,
+    /// The BLAKE3 values of its groups, in order, where they were asked for and the string is longer than a chunk. The
+    /// groups are those of [`Tree::new`](crate::tree::Tree::new).
+    pub groups: Vec<ChainingValue>,
 }
 
 /// What hashing one file gave.
@@ -204,7 +233,17 @@ impl Cpu {
         shard: Option<NonZeroU64>,
         progress: &dyn Progress,
     ) -> Result<Vec<HashedFile>, Error> {
-        pool::Pool::new(files, algorithms, shard, *self, progress).run()
+        self.hash_files_for(files, &Wanted { algorithms, shard, groups: None, tap: None }, progress)
+    }
+
+    /// The same, with more to give than digests.
+    pub(crate) fn hash_files_for(
+        &self,
+        files: &[FileJob],
+        wanted: &Wanted<'_>,
+        progress: &dyn Progress,
+    ) -> Result<Vec<HashedFile>, Error> {
+        pool::Pool::new(files, wanted.algorithms, wanted.shard, *self, progress).run()
     }
 }
 

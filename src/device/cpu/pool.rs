@@ -286,7 +286,7 @@ impl<'a> Pool<'a> {
             board.notify();
         } else {
             let digests = self.stream(board, file, range.clone())?;
-            parts.push(Part { start: range.start, end: range.end, digests });
+            parts.push(Part { start: range.start, end: range.end, digests, groups: Vec::new() });
         }
         let mut done = lock(&file.done);
         done.parts.append(&mut parts);
@@ -331,7 +331,7 @@ impl<'a> Pool<'a> {
         let mut start = at;
         for shard in shards {
             let end = start + shard.len() as u64;
-            parts.push(Part { start, end, digests: digests_of(self.algorithms, shard) });
+            parts.push(Part { start, end, digests: digests_of(self.algorithms, shard), groups: Vec::new() });
             start = end;
         }
     }

@@ -19,7 +19,7 @@ use std::ops::Range;
 use self::read::Reader;
 use self::slabs::Slabs;
 use super::cpu::sequential::Sequential;
-use super::cpu::{Algorithms, Digests, FileJob, HashedFile, Part, Progress};
+use super::cpu::{Algorithms, Digests, FileJob, HashedFile, Part, Progress, Wanted};
 use super::file::OpenFile;
 use super::{Backend, DeviceError, Want};
 use crate::digest::{Algorithm, Digest};
@@ -62,8 +62,8 @@ impl Sizes {
 /// Strings begin at multiples of this in a slab: the widest load of any kernel.
 const ALIGN: u64 = 16;
 
-/// Hashes every file once: results in the order of `files`, each with all digests of `algorithms`, of the whole file or,
-/// with `shard`, of each range of `shard` bytes. The contract is that of [`Cpu::hash_files`](super::Cpu::hash_files).
+/// Hashes every file once: results in the order of `files`, each with all that is `wanted`. The contract is that of
+/// [`Cpu::hash_files`](super::Cpu::hash_files).
 ///
 /// # Errors
 /// The first failure ends it: [`Error::Io`], [`Error::FileChanged`], and [`Error::Device`] for whatever fails on the
@@ -71,11 +71,10 @@ const ALIGN: u64 = 16;
 pub(crate) fn hash_files<B: Backend>(
     backend: &B,
     files: &[FileJob],
-    algorithms: Algorithms,
-    shard: Option<NonZeroU64>,
+    wanted: &Wanted<'_>,
     progress: &dyn Progress,
 ) -> Result<Vec<HashedFile>, Error> {
-    hash_files_in(backend, files, algorithms, shard, progress, Sizes::of(files))
+    hash_files_in(backend, files, wanted.algorithms, wanted.shard, progress, Sizes::of(files))
 }
 
 fn hash_files_in<B: Backend>(
@@ -249,7 +248,7 @@ impl<B: Backend> Work<'_, B> {
     /// A new string of file `index`.
     fn add(&mut self, index: usize, string: Range<u64>) -> usize {
         let parts = &mut self.slabs.results.files[index].parts;
-        parts.push(Part { start: string.start, end: string.end, digests: Digests::default() });
+        parts.push(Part { start: string.start, end: string.end, digests: Digests::default(), groups: Vec::new() });
         let part = parts.len() - 1;
         self.slabs.results.strings.push(Text { file: index, part, frontier: Frontier::default() });
         self.slabs.results.strings.len() - 1

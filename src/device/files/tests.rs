@@ -42,6 +42,10 @@ struct Planted {
     aligned: Cell<bool>,
 }
 
+fn wanted(algorithms: Algorithms) -> Wanted<'static> {
+    Wanted { algorithms, shard: None, groups: None, tap: None }
+}
+
 #[derive(Debug, Clone, Copy)]
 enum Forgets {
     Result,
@@ -266,7 +270,7 @@ fn as_it_is_set_up_for_real_with_several_readers() {
     let files = Files::new([(9 << 20) + 77, 3, (4 << 20) - 1, 0]);
     let cpu = Cpu::open(Settings::default()).unwrap();
     for algorithms in [blake3_alone(), all()] {
-        let hashed = hash_files(&cpu, &files.jobs, algorithms, None, &Silent).unwrap();
+        let hashed = hash_files(&cpu, &files.jobs, &wanted(algorithms), &Silent).unwrap();
         files.check(&hashed, algorithms, None, "real");
         let sizes = Sizes { slab: 4 << 20, group: GroupSize::at_most(1 << 20), readers: 3, ..SMALL };
         let hashed = hash_files_in(&Planted::new(3 << 20), &files.jobs, algorithms, None, &Silent, sizes).unwrap();
@@ -331,7 +335,7 @@ fn without_blake3_there_is_no_work_for_a_device() {
     let files = Files::new([10]);
     for algorithm in [Algorithm::Sha256, Algorithm::Blake2b] {
         let device = Planted::new(1000);
-        let error = hash_files(&device, &files.jobs, Algorithms::only(algorithm), None, &Silent).unwrap_err();
+        let error = hash_files(&device, &files.jobs, &wanted(Algorithms::only(algorithm)), &Silent).unwrap_err();
         let expected = DeviceError::Algorithm { device: DeviceKind::Cuda(7), algorithm };
         assert!(matches!(error, Error::Device(ref e) if *e == expected), "{error}");
         assert_eq!(*device.counts.borrow(), [0; 5]);

@@ -1,0 +1,1 @@
+//! Trees kept beside a model, which say where in it a difference lies.

@@ -1,0 +1,1 @@
+//! Receipts: what was checked of a model, when, and of which files.
