@@ -1,6 +1,6 @@
 //! What of a model would be signed, and what tensors it holds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use serde_json::{Value, json};
@@ -177,9 +177,12 @@ fn text(args: &InspectArgs, listing: &Listing, survey: &Survey) -> String {
         let more = match survey.headers.get(&file.name) {
             Some(Ok(header)) => {
                 let tensors = tell::amount(header.tensors.len(), "tensor", "tensors");
-                let kinds: std::collections::BTreeSet<_> = header.tensors.iter().map(|of| of.dtype.name()).collect();
-                let kinds = kinds.into_iter().collect::<Vec<_>>().join(", ");
-                format!("  ({tensors}{}{kinds})", if kinds.is_empty() { "" } else { ": " })
+                let kinds: BTreeSet<_> = header.tensors.iter().map(|of| of.dtype.name()).collect();
+                match kinds.len() {
+                    0 => format!("  ({tensors})"),
+                    1..=4 => format!("  ({tensors}: {})", kinds.into_iter().collect::<Vec<_>>().join(", ")),
+                    count => format!("  ({tensors} of {count} types)"),
+                }
             }
             Some(Err(_)) => "  (its tensors cannot be read)".to_owned(),
             None => String::new(),
