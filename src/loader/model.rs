@@ -275,7 +275,11 @@ fn check_indices<Buf>(
         let folder = name.rsplit_once('/').map_or("", |(folder, _)| folder);
         let beside = |file: &'_ str| -> Option<usize> {
             // How much of a name is that of the folder.
-            if folder.is_empty() { Some(0) } else { file.strip_prefix(folder)?.starts_with('/').then_some(folder.len() + 1) }
+            if folder.is_empty() {
+                Some(0)
+            } else {
+                file.strip_prefix(folder)?.starts_with('/').then_some(folder.len() + 1)
+            }
         };
         let headers: BTreeMap<&str, &Header> =
             files.iter().filter_map(|file| Some((&file.name[beside(&file.name)?..], &file.header))).collect();

@@ -198,8 +198,18 @@ impl Files {
                     let blake3 = algorithm == Algorithm::Blake3;
                     let memory = if staged { blake3 && wanted != Algorithms::default() } else { wanted.has(algorithm) };
                     let read = staged && wanted.sequential() && (blake3 || wanted.has(algorithm));
-                    assert_eq!(found.memory.get(algorithm), memory.then_some(()).as_ref().and_then(digest), "{algorithm} {:?}", found.range);
-                    assert_eq!(found.read.get(algorithm), read.then_some(()).as_ref().and_then(digest), "{algorithm} {:?}", found.range);
+                    assert_eq!(
+                        found.memory.get(algorithm),
+                        memory.then_some(()).as_ref().and_then(digest),
+                        "{algorithm} {:?}",
+                        found.range
+                    );
+                    assert_eq!(
+                        found.read.get(algorithm),
+                        read.then_some(()).as_ref().and_then(digest),
+                        "{algorithm} {:?}",
+                        found.range
+                    );
                 }
             }
         }
@@ -238,7 +248,8 @@ fn every_byte_arrives_and_every_digest_is_the_crates_around_all_edges() {
     for shard in [None, Some(1000), Some(2048), Some(30_000)] {
         for wanted in sets() {
             for (block, blocks, threads) in [(1000, 1, 1), (4096, 3, 2), (1 << 20, 2, 4)] {
-                let (device, count, cancel) = (Planted { blocks, ..Planted::new(block) }, Count::default(), Cancel::default());
+                let (device, count, cancel) =
+                    (Planted { blocks, ..Planted::new(block) }, Count::default(), Cancel::default());
                 let mut buffers: Vec<_> = lengths.iter().map(|&len| device.alloc(len as u64).unwrap()).collect();
                 let run = run(shard, threads, &cancel, &count);
                 let found = staged::fill(&device, &items, &mut buffers, wanted, &run, SMALL).unwrap();
@@ -260,7 +271,8 @@ fn in_place_every_byte_arrives_and_every_digest_is_the_crates() {
     let mut lengths = vec![0, 1, 1024, 1025, 512 << 10, MIB - 1, MIB, MIB + 1, 2 * MIB + 77, 4 * MIB, 9 * MIB + 5];
     lengths.extend((0..100).map(|i| i * 37));
     let files = Files::new(&lengths);
-    let cuts = [(None, 1), (None, 4), (Some(1000), 3), (Some(65_536), 1), (Some(MIB as u64 + 1), 4), (Some(3 << 20), 2)];
+    let cuts =
+        [(None, 1), (None, 4), (Some(1000), 3), (Some(65_536), 1), (Some(MIB as u64 + 1), 4), (Some(3 << 20), 2)];
     for (shard, threads) in cuts {
         for wanted in sets() {
             let (count, cancel) = (Count::default(), Cancel::default());
@@ -287,7 +299,12 @@ fn safetensors(tensors: &[(&str, &[u8])]) -> Vec<u8> {
     let (mut entries, mut data) = (Vec::new(), Vec::new());
     for (name, bytes) in tensors {
         let range = (data.len(), data.len() + bytes.len());
-        entries.push(format!(r#""{name}":{{"dtype":"U8","shape":[{}],"data_offsets":[{},{}]}}"#, bytes.len(), range.0, range.1));
+        entries.push(format!(
+            r#""{name}":{{"dtype":"U8","shape":[{}],"data_offsets":[{},{}]}}"#,
+            bytes.len(),
+            range.0,
+            range.1
+        ));
         data.extend_from_slice(bytes);
     }
     let header = format!("{{{}}}", entries.join(","));
@@ -347,11 +364,17 @@ fn a_signed_model_is_handed_out_with_its_tensors_and_companions() {
             let loaded = signed.load(&device, &options).unwrap();
             assert_eq!(loaded.tensors().map(|view| view.name()).collect::<Vec<_>>(), ["a", "b", "c"]);
             let view = loaded.tensor("b").unwrap();
-            assert_eq!((view.shape(), view.dtype().name(), view.range().end - view.range().start), (&[7000][..], "U8", 7000));
+            assert_eq!(
+                (view.shape(), view.dtype().name(), view.range().end - view.range().start),
+                (&[7000][..], "U8", 7000)
+            );
             let bytes = &view.buffer().0.bytes()[view.range().start as usize..view.range().end as usize];
             assert_eq!(bytes, pattern(7000, 2));
             assert_eq!(loaded.file("config.json"), Some(&b"{}"[..]));
-            assert_eq!((loaded.file("sub/long.bin"), &loaded.report().not_held[..]), (None, &["sub/long.bin".to_owned()][..]));
+            assert_eq!(
+                (loaded.file("sub/long.bin"), &loaded.report().not_held[..]),
+                (None, &["sub/long.bin".to_owned()][..])
+            );
             let blake3 = sign.annotations != Annotations::None && digests != DigestChoice::Oms;
             assert_eq!(loaded.report().verified.checked.contains(&Algorithm::Blake3), blake3);
             let sha = sign.annotations == Annotations::None || digests != DigestChoice::Fastest;
@@ -455,15 +478,21 @@ fn both(signed: &Signed) -> [Loading<'_>; 2] {
     let sig = signed.folder.path().join("s.sig");
     let (model, sig2) = (signed.model(), sig.clone());
     [
-        ("staged", Box::new(move |progress, options| {
-            let device = Planted::new(1000);
-            let error = load_verified(&model, &sig, &signed.trusted, options, &device, progress).err();
-            assert!(error.is_none() || device.alive.get() == 0);
-            error
-        })),
-        ("in place", Box::new(move |progress, options| {
-            load_verified(&signed.model(), &sig2, &signed.trusted, options, &cpu(), progress).err()
-        })),
+        (
+            "staged",
+            Box::new(move |progress, options| {
+                let device = Planted::new(1000);
+                let error = load_verified(&model, &sig, &signed.trusted, options, &device, progress).err();
+                assert!(error.is_none() || device.alive.get() == 0);
+                error
+            }),
+        ),
+        (
+            "in place",
+            Box::new(move |progress, options| {
+                load_verified(&signed.model(), &sig2, &signed.trusted, options, &cpu(), progress).err()
+            }),
+        ),
     ]
 }
 
