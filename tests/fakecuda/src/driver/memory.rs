@@ -148,7 +148,13 @@ impl Driver {
         // Pageable memory is taken at the call, as the driver stages it; pinned memory when the copy runs.
         let pinned = self.pinned(from.address(), bytes as u64).is_some();
         let from = if pinned && stream.is_some() { Source::Pinned(from) } else { Source::Taken(from.read()) };
-        self.enqueue(device, stream.unwrap_or(0), Task::CopyIn { to: allocation, at: to, from })?;
+        self.copies_in += 1;
+        let number = self.copies_in;
+        self.report.note(format_args!("in={number}:{bytes}"));
+        let flip = self.config.flips.iter().find(|(copy, _)| *copy == number).map(|(_, bit)| *bit);
+        if !self.config.lost_in.contains(&number) {
+            self.enqueue(device, stream.unwrap_or(0), Task::CopyIn { to: allocation, at: to, from, flip })?;
+        }
         if stream.is_none() { self.finish_default_stream(device) } else { Ok(()) }
     }
 
@@ -162,6 +168,7 @@ impl Driver {
         let allocation = self.holding(device, from, bytes as u64)?;
         let pinned = self.pinned(to.address(), bytes as u64).is_some();
         self.copies_out += 1;
+        self.report.note(format_args!("out={}:{bytes}", self.copies_out));
         if !self.config.lost.contains(&self.copies_out) {
             self.enqueue(device, stream.unwrap_or(0), Task::CopyOut { from: allocation, at: from, to })?;
         }

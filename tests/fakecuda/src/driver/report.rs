@@ -72,6 +72,7 @@ impl Driver {
         let of_this_name = self.report.by_name.entry(name).or_default();
         *of_this_name += 1;
         let (total, of_this_name) = (self.report.calls, *of_this_name);
+        self.lose_device(total);
         let injected = self.config.failures.iter().find(|failure| match &failure.function {
             Some(function) => function == name && failure.call == of_this_name,
             None => failure.call == total,

@@ -106,6 +106,9 @@ fn the_environment() {
         ("FAKECUDA_FAULT", "2:700"),
         ("FAKECUDA_SKIP", "4;5"),
         ("FAKECUDA_LOSE", "6"),
+        ("FAKECUDA_LOSE_IN", "7;8"),
+        ("FAKECUDA_FLIP", "9;10:4097"),
+        ("FAKECUDA_GONE", "40:719"),
     ]);
     let device = |capability, memory| DeviceKind { capability, memory };
     assert_eq!(config.devices, [device((9, 0), 8 << 30), device((8, 0), 2 << 30), device((12, 0), 512 << 20)]);
@@ -113,7 +116,8 @@ fn the_environment() {
         |function: Option<&str>, call, code| Failure { function: function.map(str::to_owned), call, code: Code(code) };
     assert_eq!(config.failures, [failure(Some("cuInit"), 3, 719), failure(None, 17, 2)]);
     assert_eq!((config.faults, config.skipped, config.eager), (vec![(2, Code(700))], vec![4, 5], false));
-    assert_eq!(config.lost, [6]);
+    assert_eq!((config.lost, config.lost_in), (vec![6], vec![7, 8]));
+    assert_eq!((config.flips, config.gone), (vec![(9, 0), (10, 4097)], Some((40, Code(719)))));
     let wrong = [
         ("FAKECUDA_DEVICES", "9"),
         ("FAKECUDA_DEVICES", "9.0:2TB"),
@@ -124,6 +128,10 @@ fn the_environment() {
         ("FAKECUDA_FAULT", "x:700"),
         ("FAKECUDA_SKIP", "-1"),
         ("FAKECUDA_LOSE", "last"),
+        ("FAKECUDA_LOSE_IN", "first"),
+        ("FAKECUDA_FLIP", "1:x"),
+        ("FAKECUDA_GONE", "40:"),
+        ("FAKECUDA_GONE", "40;41"),
         ("FAKECUDA_DRIVER", "new"),
     ];
     for (name, value) in wrong {
@@ -339,6 +347,53 @@ fn planned_copies_that_do_nothing() {
     for expected in [0x0707_0707, 0, 0x0707_0707] {
         assert_eq!(word(&mut driver, memory), Ok(expected));
     }
+}
+
+#[test]
+fn planned_copies_to_the_device_that_do_nothing_or_change_a_bit() {
+    for (streams, pinned) in [("lazy", false), ("eager", false), ("lazy", true)] {
+        let variables = [("FAKECUDA_STREAMS", streams), ("FAKECUDA_LOSE_IN", "2"), ("FAKECUDA_FLIP", "1;3:31;4:33")];
+        let mut driver = driver(&variables);
+        if pinned {
+            driver.add_host(0x1000, 4, Kind::Registered).unwrap();
+        }
+        let memory = driver.allocate(4).unwrap();
+        driver.fill(memory, &[7], 4, None).unwrap();
+        let stream = driver.create_stream(1).unwrap();
+        // A first bit, nothing, a last bit, one past the end, and none.
+        for (count, expected) in [0x0101_0100, 0x0101_0100, 0x8101_0101, 0x0101_0103, 0x0101_0101].iter().enumerate() {
+            driver.copy_in(memory, Buffer::new(0x1000, &[1; 4]).range(), (count > 1).then_some(stream)).unwrap();
+            driver.synchronize_stream(stream).unwrap();
+            assert_eq!(word(&mut driver, memory), Ok(*expected), "{streams} {count}");
+        }
+        // Copies of nothing do not count: this would be the sixth, or the first.
+        driver.copy_in(memory, Buffer::new(0x1000, &[]).range(), None).unwrap();
+    }
+}
+
+#[test]
+fn a_device_that_is_lost_midway_gives_things_back_and_no_more() {
+    let variables = [("FAKECUDA_DEVICES", "9.0,8.0"), ("FAKECUDA_GONE", "4")];
+    let mut driver = Driver::new(configured(&variables), None).unwrap();
+    driver.init().unwrap();
+    let (first, second) = (driver.retain(0).unwrap(), driver.retain(1).unwrap());
+    driver.set_current(first).unwrap();
+    let mut memory = 0;
+    let call = |driver: &mut Driver, work: &mut dyn FnMut(&mut Driver) -> Result<(), Code>| driver.call("f", work);
+    assert_eq!(call(&mut driver, &mut |d| d.allocate(64).map(|found| memory = found)), 0);
+    assert_eq!(call(&mut driver, &mut |d| d.create_stream(0).map(drop)), 0);
+    assert_eq!(call(&mut driver, &mut |d| d.push_current(first)), 0);
+    // The fourth.
+    assert_eq!(call(&mut driver, &mut |d| d.allocate(64).map(drop)), 46);
+    assert_eq!(call(&mut driver, &mut Driver::synchronize_context), 46);
+    assert_eq!(call(&mut driver, &mut |d| d.copy_in(memory, Buffer::new(16, &[1]).range(), None)), 46);
+    assert_eq!(call(&mut driver, &mut |d| d.pop_current().map(drop)), 0);
+    // Freed all the same: it is not there to be freed again.
+    assert_eq!(call(&mut driver, &mut |d| d.free(memory)), 46);
+    assert_eq!(call(&mut driver, &mut |d| d.free(memory)), 1);
+    // The other device goes on.
+    driver.set_current(second).unwrap();
+    assert_eq!(call(&mut driver, &mut |d| d.allocate(64).map(drop)), 0);
 }
 
 #[test]
