@@ -1,1 +1,5 @@
-//! From files to memory of a device, in which they stay locked until they are found to be what was signed.
+//! From files into the memory of a device, where they stay locked until they are found to be what was signed.
+
+mod fetch;
+
+pub use fetch::ReadMode;
