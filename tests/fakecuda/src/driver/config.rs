@@ -1,5 +1,6 @@
 //! What the environment asks for. README.md has the list.
 
+use super::Files;
 use crate::error::{Code, DEVICE_UNAVAILABLE};
 use crate::exec::Order;
 use std::path::PathBuf;
@@ -23,6 +24,9 @@ pub(crate) struct Config {
     pub(crate) lost_in: Vec<u64>,
     /// Copies to the device of which one bit arrives changed: which copy, and which bit of it.
     pub(crate) flips: Vec<(u64, u64)>,
+    /// Reads of cuFile, counted from 1, that give no more than so many bytes.
+    pub(crate) short: Vec<(u64, u64)>,
+    pub(crate) files: Files,
     /// From which call on the device that is current is gone, and with what code.
     pub(crate) gone: Option<(u64, Code)>,
     pub(crate) log: Option<PathBuf>,
@@ -103,6 +107,16 @@ impl Config {
                 .iter()
                 .map(|part| flip(part).ok_or_else(|| wrong("FAKECUDA_FLIP", part)))
                 .collect::<Result<_, _>>()?,
+            short: list("FAKECUDA_SHORT")
+                .iter()
+                .map(|part| short(part).ok_or_else(|| wrong("FAKECUDA_SHORT", part)))
+                .collect::<Result<_, _>>()?,
+            files: match get("FAKECUDA_CUFILE").unwrap_or_default().as_str() {
+                "" | "either" => Files::Either,
+                "strict" => Files::Strict,
+                "compatible" => Files::Compatible,
+                other => return Err(wrong("FAKECUDA_CUFILE", other)),
+            },
             gone: match list("FAKECUDA_GONE").as_slice() {
                 [] => None,
                 [one] => Some(gone(one).ok_or_else(|| wrong("FAKECUDA_GONE", one))?),
@@ -146,6 +160,12 @@ fn failure(text: &str) -> Option<Failure> {
 fn flip(text: &str) -> Option<(u64, u64)> {
     let (copy, bit) = text.split_once(':').unwrap_or((text, "0"));
     Some((copy.parse().ok()?, bit.parse().ok()?))
+}
+
+/// `2:100`: the read, and the bytes.
+fn short(text: &str) -> Option<(u64, u64)> {
+    let (read, bytes) = text.split_once(':')?;
+    Some((read.parse().ok()?, bytes.parse().ok()?))
 }
 
 /// `40` or `40:719`: the call, and what it and all after it return.

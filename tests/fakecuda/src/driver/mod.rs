@@ -4,6 +4,7 @@
 pub(crate) mod config;
 mod device;
 mod events;
+mod files;
 mod launch;
 mod memory;
 mod module;
@@ -11,6 +12,7 @@ mod report;
 mod streams;
 
 pub(crate) use device::Attribute;
+pub(crate) use files::Files;
 pub(crate) use launch::{HostKernels, Shape};
 pub(crate) use memory::{HostBytes, HostRange, PointerFact};
 pub(crate) use report::Kind;
@@ -43,6 +45,10 @@ pub(crate) struct Driver {
     /// Copies to the host, and to the device, of those that passed their checks.
     copies_out: u64,
     copies_in: u64,
+    /// Files that cuFile knows, and its reads.
+    files: BTreeMap<Handle, files::Registered>,
+    files_open: bool,
+    file_reads: u64,
     host_kernels: Option<HostKernels>,
     pub(crate) report: report::Report,
 }
@@ -76,6 +82,9 @@ impl Driver {
             launches: 0,
             copies_out: 0,
             copies_in: 0,
+            files: BTreeMap::new(),
+            files_open: false,
+            file_reads: 0,
             host_kernels,
             report: report::Report::new(log),
         })

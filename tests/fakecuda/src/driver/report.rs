@@ -27,6 +27,7 @@ pub(crate) enum Kind {
     Event,
     Module,
     Context,
+    File,
 }
 
 impl fmt::Display for Kind {
@@ -39,6 +40,7 @@ impl fmt::Display for Kind {
             Self::Event => "event",
             Self::Module => "module",
             Self::Context => "context",
+            Self::File => "file",
         })
     }
 }

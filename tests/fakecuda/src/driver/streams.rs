@@ -226,11 +226,7 @@ impl Driver {
                     Source::Taken(bytes) => bytes,
                     Source::Pinned(range) => range.read(),
                 };
-                if let Some(bit) = flip {
-                    // One past the end is one from the start: every copy of a bit or more can be hit.
-                    let bit = bit % (8 * bytes.len() as u64);
-                    bytes[(bit / 8) as usize] ^= 1 << (bit % 8);
-                }
+                self::flip(&mut bytes, flip);
                 to.write(at, &bytes);
             }
             Task::CopyOut { from, at, to } => {
@@ -248,5 +244,13 @@ impl Driver {
             }
             Task::Launch(work) => self.run_launch(device, &work),
         }
+    }
+}
+
+/// Changes a bit. One past the end is one from the start: every copy of a bit or more can be hit.
+pub(super) fn flip(bytes: &mut [u8], bit: Option<u64>) {
+    if let Some(bit) = bit {
+        let bit = bit % (8 * bytes.len() as u64);
+        bytes[(bit / 8) as usize] ^= 1 << (bit % 8);
     }
 }
