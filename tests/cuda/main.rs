@@ -8,6 +8,7 @@
 mod common;
 
 mod choice;
+mod cufile;
 mod devices;
 mod failures;
 mod memory;

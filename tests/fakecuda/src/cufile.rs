@@ -53,14 +53,19 @@ impl Returned for isize {
     }
 }
 
+/// An int in the place of a pointer.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug)]
+pub struct Descriptor(pub c_int);
+
 /// `CUfileDescr_t`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Description {
     /// 1 for a descriptor of Linux.
     pub kind: c_uint,
-    /// The descriptor: an int in the place of a pointer.
-    pub fd: c_int,
+    /// The descriptor.
+    pub fd: Descriptor,
     /// Null.
     pub operations: usize,
 }
@@ -87,7 +92,7 @@ cufile! {
         properties.put(Properties { version, sizes: [4, 16384], status: 1 << 4, control }).map(|()| 0)
     };
     fn cuFileHandleRegister(handle: Out<u64>, description: Out<Description>) -> Status = |d: &mut Driver| {
-        let Description { kind, fd, operations } = description.get()?;
+        let Description { kind, fd: Descriptor(fd), operations } = description.get()?;
         if kind != 1 || operations != 0 {
             return Err(Code(5018));
         }
