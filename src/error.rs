@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::device::DeviceError;
 use crate::digest::{Algorithm, Digest};
+use crate::format::{HeaderFault, IndexFault};
 use crate::key::KeyError;
 use crate::loader::ReadMode;
 use crate::manifest::Differences;
@@ -145,6 +146,30 @@ pub enum Error {
         mode: ReadMode,
         /// What is missing.
         why: String,
+    },
+    /// A file of tensors has a header that cannot be used.
+    #[error(
+        "the tensors of {path:?} cannot be read: {source}. Get the file anew; if it is as its maker made it, do not load it"
+    )]
+    Header {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: HeaderFault,
+    },
+    /// An index of sharded tensors cannot be used, or its shards are not as it says.
+    #[error("the index {path:?} cannot be used: {source}. Get the index and its shards anew, all of one version")]
+    Index {
+        /// The index.
+        path: PathBuf,
+        /// Why.
+        source: IndexFault,
+    },
+    /// The caller ended it.
+    #[error("loading {path:?} was cancelled; nothing was handed out")]
+    Cancelled {
+        /// The model.
+        path: PathBuf,
     },
     /// A device was named that does not exist.
     #[error("{0}")]
