@@ -24,6 +24,10 @@ pub enum ReadMode {
     Uring,
     /// io_uring past the page cache.
     DirectUring,
+    /// The device reads files of tensors by itself (cuFile: GPUDirect Storage), and takes their digests where they then
+    /// lie. For CUDA devices, and where BLAKE3 alone is compared: host memory sees no byte of them. What is not loaded
+    /// into the device's memory is read as by `Buffered`.
+    CuFile,
 }
 
 impl fmt::Display for ReadMode {
@@ -33,6 +37,7 @@ impl fmt::Display for ReadMode {
             Self::Direct => "direct reads",
             Self::Uring => "io_uring",
             Self::DirectUring => "direct reads through io_uring",
+            Self::CuFile => "cuFile",
         })
     }
 }
@@ -44,7 +49,8 @@ impl ReadMode {
     /// Why this machine has no such way of reading. There is no other in its place.
     pub(crate) fn reader(self) -> Result<Box<dyn Fetch>, Error> {
         match self {
-            Self::Buffered => Ok(Box::new(Buffered)),
+            // For companions, which no device reads.
+            Self::Buffered | Self::CuFile => Ok(Box::new(Buffered)),
             Self::Direct => Ok(Box::new(Direct::new())),
             #[cfg(feature = "io-uring")]
             Self::Uring | Self::DirectUring => match super::uring::Uring::new(self) {

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::{Held, LoadOptions, ReadMode};
 use crate::device::cpu::Memory;
-use crate::device::{Backend, DeviceError, Pages};
+use crate::device::{Backend, DeviceError, Pages, StoragePath};
 use crate::error::Error;
 use crate::format::{Dtype, Format, Header, HeaderFault, Index, Tensor};
 use crate::layout::{Buffer, Extent, Layout, LayoutError};
@@ -29,6 +29,8 @@ pub struct LoadReport {
     pub not_held: Vec<String>,
     /// How files were read.
     pub read: ReadMode,
+    /// Which way bytes took that the device read by itself, with [`ReadMode::CuFile`].
+    pub storage: Option<StoragePath>,
     /// What memory was asked for.
     pub pages: Pages,
 }
@@ -189,9 +191,16 @@ impl<B: Backend> LoadedModel<B> {
             host_bytes,
             not_held,
             read: options.read,
+            storage: None,
             pages: options.pages,
         };
         Ok(Self { tensor_files, companions, names, report })
+    }
+
+    /// The same, with the way said that bytes took to the device.
+    pub(super) const fn read_by(mut self, storage: Option<StoragePath>) -> Self {
+        self.report.storage = storage;
+        self
     }
 
     /// All tensors, file by file, in the order of their bytes.
@@ -275,7 +284,11 @@ fn check_indices<Buf>(
         let folder = name.rsplit_once('/').map_or("", |(folder, _)| folder);
         let beside = |file: &'_ str| -> Option<usize> {
             // How much of a name is that of the folder.
-            if folder.is_empty() { Some(0) } else { file.strip_prefix(folder)?.starts_with('/').then_some(folder.len() + 1) }
+            if folder.is_empty() {
+                Some(0)
+            } else {
+                file.strip_prefix(folder)?.starts_with('/').then_some(folder.len() + 1)
+            }
         };
         let headers: BTreeMap<&str, &Header> =
             files.iter().filter_map(|file| Some((&file.name[beside(&file.name)?..], &file.header))).collect();
