@@ -331,9 +331,9 @@ fn ways() -> [SignOptions; 4] {
     let shards = crate::manifest::Method::Shards { size: NonZeroU64::new(4096).unwrap() };
     [
         plain.clone(),
-        SignOptions { annotations: Annotations::Omit, ..plain.clone() },
+        SignOptions { annotations: Annotations::None, ..plain.clone() },
         SignOptions { method: shards, ..plain.clone() },
-        SignOptions { method: shards, annotations: Annotations::Omit, ..plain },
+        SignOptions { method: shards, annotations: Annotations::None, ..plain },
     ]
 }
 
@@ -353,9 +353,9 @@ fn a_signed_model_is_handed_out_with_its_tensors_and_companions() {
             assert_eq!(bytes, pattern(7000, 2));
             assert_eq!(loaded.file("config.json"), Some(&b"{}"[..]));
             assert_eq!((loaded.file("sub/long.bin"), &loaded.report().not_held[..]), (None, &["sub/long.bin".to_owned()][..]));
-            let blake3 = sign.annotations != Annotations::Omit && digests != DigestChoice::Oms;
+            let blake3 = sign.annotations != Annotations::None && digests != DigestChoice::Oms;
             assert_eq!(loaded.report().verified.checked.contains(&Algorithm::Blake3), blake3);
-            let sha = sign.annotations == Annotations::Omit || digests != DigestChoice::Fastest;
+            let sha = sign.annotations == Annotations::None || digests != DigestChoice::Fastest;
             assert_eq!(loaded.report().verified.not_checked.contains(&Algorithm::Sha256), !sha);
             assert_eq!(loaded.report().verified.device, DeviceKind::Cuda(7));
             assert_eq!((loaded.report().verified.files, device.alive.get()), (5, 2));
@@ -409,7 +409,7 @@ fn a_copy_that_changes_one_bit_is_refused_and_named() {
                 let [(name, difference)] = &differences.0[..] else { panic!("{differences:?}") };
                 assert!(name.as_str().starts_with("w-0000"), "{name}");
                 // Where the host has read the bytes, too, it is known that the copy is at fault and not the file.
-                let copy = sign.annotations == Annotations::Omit || digests == DigestChoice::All;
+                let copy = sign.annotations == Annotations::None || digests == DigestChoice::All;
                 assert_eq!(matches!(difference, Difference::Miscopied { .. }), copy, "{difference:?}");
                 assert_eq!(device.alive.get(), 0);
             }
