@@ -100,7 +100,7 @@ fn failing(test: &str, room: &Path, number: usize, failure: &str) -> (Run, Vec<C
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Does `each` for all numbers, on as many threads as there are processors.
-fn for_each(numbers: impl Iterator<Item = usize>, each: impl Fn(usize) + Sync) {
+pub(crate) fn for_each(numbers: impl Iterator<Item = usize>, each: impl Fn(usize) + Sync) {
     let (numbers, next): (Vec<usize>, _) = (numbers.collect(), AtomicUsize::new(0));
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
