@@ -1,10 +1,13 @@
 //! From files into the memory of a device, where they stay locked until they are found to be what was signed.
 //!
 //! [`load_verified`] reads each byte from disk once, straight into the memory that it will be used from, and takes digests of
-//! that memory. Nothing is handed out before all of it is found to be what was signed; [docs/loading.md] says what that
-//! proves and what not.
+//! that memory. Nothing is handed out before all of it is found to be what was signed. docs/loading.md says what that proves
+//! and what not.
 //!
-//! [docs/loading.md]: https://github.com/tensorseal/tensorseal/blob/main/docs/loading.md
+//! One byte's path: `mod.rs` lists what there is to load, `place.rs` reads it to where it stays in memory of the host,
+//! or `staged.rs` reads it into blocks and uploads them, `turns.rs` has the host's digests of blocks, `behind.rs` the
+//! device's of what arrived, `locked.rs` keeps both until `src/verify/admit.rs` has compared them, and `model.rs` is what comes
+//! out.
 
 mod alignment;
 mod behind;
@@ -42,6 +45,11 @@ use crate::format::Format;
 use crate::manifest::ResourceName;
 use crate::source::{IgnoreSet, Model};
 use crate::verify::{Admission, Asked, DigestChoice, ToRead, Verified, Verifier, VerifyOptions};
+
+/// Runs the page's example.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/loading.md")]
+struct Page;
 
 /// How to load.
 #[derive(Debug, Clone)]
