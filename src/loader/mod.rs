@@ -9,21 +9,26 @@
 //! device's of what arrived, `locked.rs` keeps both until `src/verify/admit.rs` has compared them, and `model.rs` is what comes
 //! out.
 
+mod alignment;
 mod behind;
+mod direct;
 mod fetch;
 mod locked;
 mod model;
 mod place;
 mod staged;
+mod stored;
 #[cfg(test)]
 mod tests;
 mod turns;
+#[cfg(feature = "io-uring")]
+mod uring;
 
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 pub use fetch::ReadMode;
@@ -33,7 +38,7 @@ pub use model::{LoadReport, LoadedModel, View};
 
 use crate::bundle::Bundle;
 use crate::device::cpu::{Algorithms, Cpu, Io, Progress, Settings};
-use crate::device::{Backend, Device, DeviceError, DeviceKind, Pages};
+use crate::device::{Backend, Device, DeviceError, DeviceKind, Pages, StoragePath};
 use crate::digest::Algorithm;
 use crate::error::Error;
 use crate::format::Format;
@@ -112,6 +117,8 @@ struct Run<'a> {
     read: ReadMode,
     cancel: &'a Cancel,
     progress: &'a dyn Progress,
+    /// Which way bytes took that a device read by itself.
+    storage: OnceLock<StoragePath>,
 }
 
 impl<'a> Run<'a> {
@@ -122,7 +129,7 @@ impl<'a> Run<'a> {
         options: &'a LoadOptions,
         progress: &'a dyn Progress,
     ) -> Self {
-        Self { model, shard, threads, read: options.read, cancel: &options.cancel, progress }
+        Self { model, shard, threads, read: options.read, cancel: &options.cancel, progress, storage: OnceLock::new() }
     }
 
     /// Whether to go on.
@@ -201,7 +208,11 @@ pub fn load_verified<B: Backend>(
     let not_held: Vec<String> = sorted.others;
     let locked = load(backend, &tensors, &companions, admission.algorithms(), &run, options.pages)?;
     let admitted = admission.admit(locked, others)?;
-    admitted.derive(|(report, held)| LoadedModel::new(backend, model, titles, held, report, not_held, options))
+    let storage = run.storage.get().copied();
+    admitted.derive(|(report, held)| {
+        let loaded = LoadedModel::new(backend, model, titles, held, report, not_held, options)?;
+        Ok(loaded.read_by(storage))
+    })
 }
 
 /// Reads the files of tensors of a model into the memory of `backend`, and gives none of it out: there is nothing yet to
@@ -285,6 +296,9 @@ fn load<B: Backend>(
     run: &Run<'_>,
     pages: Pages,
 ) -> Result<Locked<B>, Error> {
+    if run.read == ReadMode::CuFile {
+        stored::refuse(algorithms)?;
+    }
     let mut buffers: Vec<B::Buffer> = Vec::with_capacity(tensors.len());
     for item in tensors {
         buffers.push(backend.alloc_on(item.len, pages)?);
@@ -293,6 +307,9 @@ fn load<B: Backend>(
     let mut places: Vec<(&Item, &mut [u8])> = Vec::new();
     places.extend(companions.iter().zip(texts.iter_mut().map(Vec::as_mut_slice)));
     let in_place = buffers.first_mut().is_some_and(|buffer| backend.on_host(buffer).is_some());
+    if in_place && run.read == ReadMode::CuFile {
+        return Err(stored::refuse_host(&backend.kind()));
+    }
     if in_place {
         for (item, buffer) in tensors.iter().zip(&mut buffers) {
             // A buffer of another length would be hashed as another file.
@@ -304,7 +321,11 @@ fn load<B: Backend>(
     let mut found = of_companions.split_off(companions.len());
     if !in_place {
         let items: Vec<&Item> = tensors.iter().collect();
-        found = staged::fill(backend, &items, &mut buffers, algorithms, run, behind::Sizes::default())?;
+        let (buffers, sizes) = (&mut buffers, behind::Sizes::default());
+        found = match run.read {
+            ReadMode::CuFile => stored::fill(backend, &items, buffers, algorithms, run, sizes)?,
+            _ => staged::fill(backend, &items, buffers, algorithms, run, sizes)?,
+        };
     }
     let locked = |item: &Item, buffer, device, found| {
         (item.name.clone(), Loaded { buffer, device, found, len: item.len, shards: run.shard.is_some() })

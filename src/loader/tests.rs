@@ -235,7 +235,7 @@ impl Progress for Count {
 
 fn run<'a>(shard: Option<u64>, threads: usize, cancel: &'a Cancel, progress: &'a dyn Progress) -> Run<'a> {
     let shard = shard.and_then(NonZeroU64::new);
-    Run { model: Path::new("m"), shard, threads, read: ReadMode::Buffered, cancel, progress }
+    Run { model: Path::new("m"), shard, threads, read: ReadMode::Buffered, cancel, progress, storage: OnceLock::new() }
 }
 
 #[test]
