@@ -7,6 +7,7 @@ use crate::device::DeviceError;
 use crate::digest::{Algorithm, Digest};
 use crate::format::{HeaderFault, IndexFault};
 use crate::key::KeyError;
+use crate::loader::ReadMode;
 use crate::manifest::Differences;
 use crate::policy::{PolicyError, Refusal};
 use crate::report::Report;
@@ -128,6 +129,24 @@ pub enum Error {
         /// The Cargo feature that it takes.
         feature: &'static str,
     },
+    /// A file cannot be read in the way that was asked for.
+    #[error("{path:?} cannot be read by {mode}: {why}. There is no other way in its place: ask for ReadMode::Buffered")]
+    ReadMode {
+        /// The file.
+        path: PathBuf,
+        /// The way.
+        mode: ReadMode,
+        /// Why not.
+        why: String,
+    },
+    /// This machine has not the way of reading that was asked for.
+    #[error("files cannot be read by {mode}: {why}. There is no other way in its place: ask for ReadMode::Buffered")]
+    NoReadMode {
+        /// The way.
+        mode: ReadMode,
+        /// What is missing.
+        why: String,
+    },
     /// A file of tensors has a header that cannot be used.
     #[error(
         "the tensors of {path:?} cannot be read: {source}. Get the file anew; if it is as its maker made it, do not load it"
@@ -149,6 +168,12 @@ pub enum Error {
     /// The parts of a model in several files do not belong together.
     #[error("the parts of the model do not belong together: {0}. Get all of them anew, of one version")]
     Parts(IndexFault),
+    /// The caller ended it.
+    #[error("loading {path:?} was cancelled; nothing was handed out")]
+    Cancelled {
+        /// The model.
+        path: PathBuf,
+    },
     /// A device was named that does not exist.
     #[error("{0}")]
     UnknownDevice(String),
