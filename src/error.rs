@@ -13,6 +13,7 @@ use crate::policy::{PolicyError, Refusal};
 use crate::report::Report;
 use crate::sign::SignError;
 use crate::source::SourceError;
+use crate::tensors::{SliceError, TensorRefusal};
 #[cfg(feature = "sigstore-verify")]
 use crate::timestamp::NoTimestampRoot;
 #[cfg(feature = "sigstore-verify")]
@@ -174,6 +175,9 @@ pub enum Error {
         /// The model.
         path: PathBuf,
     },
+    /// A slice of a tensor could not be checked, or covered.
+    #[error(transparent)]
+    Slice(#[from] SliceError),
     /// A device was named that does not exist.
     #[error("{0}")]
     UnknownDevice(String),
@@ -282,6 +286,9 @@ pub enum VerifyError {
     /// The policy does not accept these signatures for this model.
     #[error("{0}")]
     Policy(Refusal),
+    /// Tensors, or their manifest, are not what was signed.
+    #[error(transparent)]
+    Tensors(#[from] TensorRefusal),
 }
 
 /// What is wrong with a bundle or with the statement inside it. All of these are a no: the text was not written by a

@@ -172,6 +172,7 @@ fn kind(error: &Error) -> &'static str {
             VerifyError::NoSuchDigest { .. } => "no-such-digest",
             VerifyError::Uncovered { .. } => "uncovered",
             VerifyError::Policy(_) => "policy",
+            VerifyError::Tensors(_) => "tensors",
             _ => "refused",
         },
         _ => "other",
