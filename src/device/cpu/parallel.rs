@@ -10,7 +10,7 @@ use blake3::hazmat::{ChainingValue, HasherExt};
 
 use super::map::{LeasedMap, SlabError};
 use super::stream::{Monitor, READ, Source, Stream};
-use super::{Digests, Progress};
+use super::{Digests, Progress, Tapped};
 use crate::device::file::changed;
 use crate::error::Error;
 use crate::tree::{Frontier, GroupSize, Tree, group_value};
@@ -60,6 +60,21 @@ impl<'a> Parallel<'a> {
         Self { source, range, tree, progress, stop, state }
     }
 
+    /// Hashes the first slabs in order, as far as a tap wants their bytes. Before anybody assists.
+    pub(super) fn begin(&self, tapped: &Tapped<'_>) -> Result<(), Error> {
+        let mut buffer = Vec::new();
+        let mut at = 0;
+        while at < tapped.first() && !self.stopped() {
+            let Some(index) = self.claim() else { break };
+            let slab = self.tree.range(index);
+            let value = self.value_by_reading(&slab, &mut buffer, Some(tapped))?;
+            self.state.lock().take(index, value);
+            self.progress.advance(slab.end - slab.start, 0);
+            at = slab.end;
+        }
+        Ok(())
+    }
+
     fn hash_slabs(&self, leave: &dyn Fn() -> bool) -> Result<(), Error> {
         let (mut buffer, mut ways) = (Vec::new(), Ways::default());
         while !self.stopped() && !leave() {
@@ -88,10 +103,10 @@ impl<'a> Parallel<'a> {
     }
 
     fn value(&self, slab: &Range<u64>, buffer: &mut Vec<u8>, ways: &mut Ways) -> Result<ChainingValue, Error> {
-        let Some(map) = &self.source.map else { return self.value_by_reading(slab, buffer) };
+        let Some(map) = &self.source.map else { return self.value_by_reading(slab, buffer, None) };
         let mapped = ways.choose_map();
         let begun = Instant::now();
-        let value = if mapped { self.value_in_map(slab, map) } else { self.value_by_reading(slab, buffer) };
+        let value = if mapped { self.value_in_map(slab, map) } else { self.value_by_reading(slab, buffer, None) };
         ways.took(mapped, begun.elapsed().as_secs_f64() / (slab.end - slab.start) as f64);
         value
     }
@@ -107,7 +122,12 @@ impl<'a> Parallel<'a> {
         Ok(value)
     }
 
-    fn value_by_reading(&self, slab: &Range<u64>, buffer: &mut Vec<u8>) -> Result<ChainingValue, Error> {
+    fn value_by_reading(
+        &self,
+        slab: &Range<u64>,
+        buffer: &mut Vec<u8>,
+        tapped: Option<&Tapped<'_>>,
+    ) -> Result<ChainingValue, Error> {
         buffer.resize(READ, 0);
         let mut hasher = blake3::Hasher::new();
         hasher.set_input_offset(slab.start);
@@ -116,6 +136,9 @@ impl<'a> Parallel<'a> {
             let piece = &mut buffer[..(slab.end - at).min(READ as u64) as usize];
             self.source.file.read_at(piece, self.range.start + at)?;
             hasher.update(piece);
+            if let Some(tapped) = tapped {
+                tapped.take(self.range.start + at, piece)?;
+            }
             at += piece.len() as u64;
         }
         Ok(hasher.finalize_non_root())

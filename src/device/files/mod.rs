@@ -19,7 +19,7 @@ use std::ops::Range;
 use self::read::Reader;
 use self::slabs::Slabs;
 use super::cpu::sequential::Sequential;
-use super::cpu::{Algorithms, Digests, FileJob, HashedFile, Part, Progress, Wanted};
+use super::cpu::{Algorithms, Digests, FileJob, HashedFile, Part, Progress, Tap, Tapped, Wanted};
 use super::file::OpenFile;
 use super::{Backend, DeviceError, Want};
 use crate::digest::{Algorithm, Digest};
@@ -74,17 +74,18 @@ pub(crate) fn hash_files<B: Backend>(
     wanted: &Wanted<'_>,
     progress: &dyn Progress,
 ) -> Result<Vec<HashedFile>, Error> {
-    hash_files_in(backend, files, wanted.algorithms, wanted.shard, progress, Sizes::of(files))
+    hash_files_in(backend, files, wanted, progress, Sizes::of(files))
 }
 
 fn hash_files_in<B: Backend>(
     backend: &B,
     files: &[FileJob],
-    algorithms: Algorithms,
-    shard: Option<NonZeroU64>,
+    wanted: &Wanted<'_>,
     progress: &dyn Progress,
     sizes: Sizes,
 ) -> Result<Vec<HashedFile>, Error> {
+    wanted.check(backend.kind())?;
+    let Wanted { algorithms, shard, tap, .. } = *wanted;
     if !algorithms.has(Algorithm::Blake3) {
         let algorithm = algorithms.iter().next().unwrap_or(Algorithm::Sha256);
         return Err(DeviceError::Algorithm { device: backend.kind(), algorithm }.into());
@@ -93,6 +94,7 @@ fn hash_files_in<B: Backend>(
         slabs: Slabs::new(backend, sizes, progress),
         reader: Reader { threads: sizes.readers },
         algorithms,
+        tap,
         sizes,
         progress,
     };
@@ -162,6 +164,7 @@ struct Work<'a, B: Backend> {
     slabs: Slabs<'a, B>,
     reader: Reader,
     algorithms: Algorithms,
+    tap: Option<&'a dyn Tap>,
     sizes: Sizes,
     progress: &'a dyn Progress,
 }
@@ -178,16 +181,17 @@ impl<B: Backend> Work<'_, B> {
         }
         let index = self.slabs.results.files.len();
         self.slabs.results.files.push(HashedFile { len, parts: Vec::new() });
+        let tapped = Tapped::of(self.tap, index, len)?;
         let shard = shard.map(NonZeroU64::get);
         let mut at = 0;
         // An empty file is one empty string, and no shard.
         while at < len || (len == 0 && shard.is_none() && self.slabs.results.files[index].parts.is_empty()) {
             let string = at..shard.map_or(len, |shard| at.saturating_add(shard).min(len));
             if string.end - string.start > self.sizes.slab {
-                self.long(&file, index, string.clone())?;
+                self.long(&file, index, string.clone(), tapped)?;
                 at = string.end;
             } else {
-                at = self.short(&file, index, at, shard.unwrap_or(len.max(1)))?;
+                at = self.short(&file, index, at, shard.unwrap_or(len.max(1)), tapped)?;
             }
         }
         file.check_end()?;
@@ -197,10 +201,16 @@ impl<B: Backend> Work<'_, B> {
     }
 
     /// A string that needs more than one slab: spans of whole groups, each in what is left of a slab.
-    fn long(&mut self, file: &OpenFile, index: usize, string: Range<u64>) -> Result<(), Error> {
+    fn long(
+        &mut self,
+        file: &OpenFile,
+        index: usize,
+        string: Range<u64>,
+        tapped: Option<Tapped<'_>>,
+    ) -> Result<(), Error> {
         let group = self.sizes.group;
         let text = self.add(index, string.clone());
-        let mut in_order = self.in_order(string.end - string.start);
+        let mut host = self.in_order(string.end - string.start, tapped);
         let mut at = string.start;
         while at < string.end {
             let left = string.end - at;
@@ -210,26 +220,33 @@ impl<B: Backend> Work<'_, B> {
                 self.slabs.submit()?;
                 continue;
             }
-            let offset = self.append(file, at, len, &mut in_order)?;
+            let offset = self.append(file, at, len, &mut host)?;
             let first_chunk = (at - string.start) / CHUNK_LEN;
             self.slabs.add(text, offset, len, Want::Groups { first_chunk, group });
             at += len;
         }
-        self.finish([text], in_order);
+        self.finish([text], host.digests);
         Ok(())
     }
 
     /// One string that fits into a slab, or a run of shards that do together: they are read at once and lie one after
     /// the other. Returns where the run ends.
-    fn short(&mut self, file: &OpenFile, index: usize, at: u64, shard: u64) -> Result<u64, Error> {
+    fn short(
+        &mut self,
+        file: &OpenFile,
+        index: usize,
+        at: u64,
+        shard: u64,
+        tapped: Option<Tapped<'_>>,
+    ) -> Result<u64, Error> {
         let first = shard.min(file.len() - at);
         if self.slabs.room() < first || self.slabs.room_for_jobs() == 0 {
             self.slabs.submit()?;
         }
         let most = (self.slabs.room() / shard).clamp(1, self.slabs.room_for_jobs().max(1) as u64);
         let end = at.saturating_add(most.saturating_mul(shard)).min(file.len());
-        let mut in_order = self.in_order(shard);
-        let offset = self.append(file, at, end - at, &mut in_order)?;
+        let mut host = self.in_order(shard, tapped);
+        let offset = self.append(file, at, end - at, &mut host)?;
         let (mut start, mut texts) = (at, Vec::new());
         loop {
             let string = start..start.saturating_add(shard).min(end);
@@ -241,7 +258,7 @@ impl<B: Backend> Work<'_, B> {
                 break;
             }
         }
-        self.finish(texts, in_order);
+        self.finish(texts, host.digests);
         Ok(end)
     }
 
@@ -256,8 +273,8 @@ impl<B: Backend> Work<'_, B> {
 
     /// Reads bytes of a file to the end of what is in the slab; the host takes its digests on the way. Returns where in
     /// the slab they begin.
-    fn append(&mut self, file: &OpenFile, at: u64, len: u64, in_order: &mut Option<InOrder>) -> Result<u64, Error> {
-        let take = &mut |bytes: &[u8]| in_order.iter_mut().for_each(|in_order| in_order.update(bytes));
+    fn append(&mut self, file: &OpenFile, at: u64, len: u64, host: &mut Host<'_>) -> Result<u64, Error> {
+        let take = &mut |at, bytes: &[u8]| host.take(at, bytes);
         let offset = self.slabs.begin();
         let mut done = 0;
         while done < len {
@@ -271,9 +288,10 @@ impl<B: Backend> Work<'_, B> {
         Ok(offset)
     }
 
-    /// What takes the digests that are the host's, if any are wanted, of strings of so many bytes.
-    fn in_order(&self, each: u64) -> Option<InOrder> {
-        self.algorithms.sequential().then(|| InOrder::new(Sequential::new(self.algorithms), each))
+    /// What the host does with the bytes of strings of so many bytes.
+    fn in_order<'t>(&self, each: u64, tapped: Option<Tapped<'t>>) -> Host<'t> {
+        let digests = self.algorithms.sequential().then(|| InOrder::new(Sequential::new(self.algorithms), each));
+        Host { digests, tapped }
     }
 
     fn finish(&mut self, texts: impl IntoIterator<Item = usize>, in_order: Option<InOrder>) {
@@ -282,6 +300,20 @@ impl<B: Backend> Work<'_, B> {
             let Text { file, part, .. } = self.slabs.results.strings[text];
             self.slabs.results.files[file].parts[part].digests = taken;
         }
+    }
+}
+
+/// What the host does with bytes on their way to the device: its own digests, if any are wanted, and a tap.
+struct Host<'a> {
+    digests: Option<InOrder>,
+    tapped: Option<Tapped<'a>>,
+}
+
+impl Host<'_> {
+    /// Bytes that begin at byte `at` of the file.
+    fn take(&mut self, at: u64, bytes: &[u8]) -> Result<(), Error> {
+        self.digests.iter_mut().for_each(|digests| digests.update(bytes));
+        self.tapped.map_or(Ok(()), |tapped| tapped.take(at, bytes))
     }
 }
 
