@@ -3,6 +3,7 @@
 //! Small files are spread over the workers. A large file is cut into slabs: any idle worker may fetch a slab and take
 //! its BLAKE3 value, while the one that owns the file runs the sequential digests over the slabs in order.
 
+mod groups;
 mod map;
 mod ordered;
 mod parallel;
@@ -243,7 +244,7 @@ impl Cpu {
         wanted: &Wanted<'_>,
         progress: &dyn Progress,
     ) -> Result<Vec<HashedFile>, Error> {
-        pool::Pool::new(files, wanted.algorithms, wanted.shard, *self, progress).run()
+        pool::Pool::new(files, wanted, *self, progress).run()
     }
 }
 
