@@ -3,6 +3,7 @@
 //! Small files are spread over the workers. A large file is cut into slabs: any idle worker may fetch a slab and take
 //! its BLAKE3 value, while the one that owns the file runs the sequential digests over the slabs in order.
 
+mod groups;
 mod map;
 mod ordered;
 mod parallel;
@@ -10,7 +11,7 @@ mod pool;
 mod resident;
 pub(super) mod sequential;
 mod stream;
-mod tap;
+pub(super) mod tap;
 
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;

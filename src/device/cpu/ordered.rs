@@ -9,14 +9,13 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use blake3::hazmat::ChainingValue;
-
+use super::groups::{self, Taken, slab_of};
 use super::sequential::Sequential;
 use super::stream::{Monitor, Source, Stream};
-use super::{Algorithms, Digests, Progress, Tapped};
+use super::{Algorithms, Progress, Tapped};
 use crate::digest::Algorithm;
 use crate::error::Error;
-use crate::tree::{Frontier, GroupSize, Tree, group_value};
+use crate::tree::{Frontier, GroupSize, Tree};
 
 /// Bytes in a slab: a fetched one is still in the second-level cache when it is taken.
 const SLAB: u64 = 256 << 10;
@@ -31,7 +30,10 @@ pub(super) struct Ordered<'a> {
     source: Arc<Source>,
     /// Where the string lies in its file.
     range: Range<u64>,
+    /// Of slabs.
     tree: Tree,
+    /// The groups whose values are wanted: a slab is one or many.
+    group: Option<GroupSize>,
     algorithms: Algorithms,
     tapped: Option<Tapped<'a>>,
     /// Slabs that the tap gets.
@@ -63,8 +65,8 @@ struct State {
 /// A fetched slab.
 struct Slab {
     bytes: Arc<Vec<u8>>,
-    /// Its BLAKE3 value, if BLAKE3 is wanted.
-    value: Option<ChainingValue>,
+    /// Its BLAKE3 value and its groups', if BLAKE3 is wanted.
+    value: Option<groups::Slab>,
 }
 
 impl State {
@@ -86,11 +88,14 @@ impl<'a> Ordered<'a> {
         source: Arc<Source>,
         range: Range<u64>,
         algorithms: Algorithms,
+        group: Option<GroupSize>,
         tapped: Option<Tapped<'a>>,
         progress: &'a dyn Progress,
         stop: &'a AtomicBool,
     ) -> Self {
-        let tree = Tree::new(range.end - range.start, GroupSize::at_most(SLAB));
+        let (len, slab) = (range.end - range.start, GroupSize::at_most(SLAB));
+        let group = group.map(|group| Tree::new(len, group).group());
+        let tree = Tree::new(len, slab.max(group.unwrap_or(slab)));
         let state = Monitor::new(State {
             claimed: 0,
             finished: 0,
@@ -101,8 +106,8 @@ impl<'a> Ordered<'a> {
             untapped: std::array::from_fn(|_| None),
             spare: Vec::new(),
         });
-        let to_tap = tapped.map_or(0, |tapped| tapped.first().div_ceil(SLAB));
-        Self { source, range, tree, algorithms, tapped, to_tap, progress, stop, state }
+        let to_tap = tapped.map_or(0, |tapped| tapped.first().div_ceil(tree.group().bytes()));
+        Self { source, range, tree, group, algorithms, tapped, to_tap, progress, stop, state }
     }
 
     /// Whether the slot of the next slab is free: neither the owner nor the tap still needs what was in it.
@@ -211,7 +216,7 @@ impl<'a> Ordered<'a> {
         let slab = self.tree.range(index);
         bytes.resize((slab.end - slab.start) as usize, 0);
         self.source.file.read_at(&mut bytes, self.range.start + slab.start)?;
-        let value = self.algorithms.has(Algorithm::Blake3).then(|| group_value(slab.start, &bytes));
+        let value = self.algorithms.has(Algorithm::Blake3).then(|| slab_of(slab.start, &bytes, self.group));
         Ok(Slab { bytes: Arc::new(bytes), value })
     }
 
@@ -221,14 +226,17 @@ impl<'a> Ordered<'a> {
 }
 
 impl Stream for Ordered<'_> {
-    fn own(&self) -> Result<Digests, Error> {
-        let mut digests = Digests::default();
+    fn own(&self) -> Result<Taken, Error> {
+        let mut taken = Taken::default();
         let mut sequential = Sequential::new(self.algorithms);
         let mut frontier = Frontier::default();
         for index in 0..self.tree.groups() {
-            let Some(slab) = self.next(index)? else { return Ok(digests) };
+            let Some(slab) = self.next(index)? else { return Ok(taken) };
             sequential.update(&slab.bytes);
-            slab.value.into_iter().for_each(|value| frontier.push(value));
+            if let Some(mut value) = slab.value {
+                frontier.push(value.value);
+                taken.groups.append(&mut value.groups);
+            }
             let count = slab.bytes.len() as u64;
             let mut state = self.state.lock();
             state.finished = index + 1;
@@ -241,11 +249,11 @@ impl Stream for Ordered<'_> {
             self.progress.advance(count, 0);
         }
         self.tap_alone(true)?;
-        sequential.finish(&mut digests);
+        sequential.finish(&mut taken.digests);
         if let Some(root) = frontier.root() {
-            digests.set(root);
+            taken.digests.set(root);
         }
-        Ok(digests)
+        Ok(taken)
     }
 
     fn assist(&self, leave: &dyn Fn() -> bool) -> Result<(), Error> {

@@ -6,17 +6,17 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::groups::{Taken, algorithms_for, take_blake3};
 use super::map::LeasedMap;
 use super::ordered::Ordered;
 use super::parallel::Parallel;
 use super::sequential::Sequential;
 use super::stream::{Monitor, READ, Source, Stream};
-use super::{
-    Algorithms, Cpu, DeviceError, DeviceKind, Digests, FileJob, HashedFile, Io, Part, Progress, Tap, Tapped, Wanted,
-};
+use super::{Algorithms, Cpu, DeviceError, DeviceKind, FileJob, HashedFile, Io, Part, Progress, Tap, Tapped, Wanted};
 use crate::device::file::OpenFile;
-use crate::digest::{Algorithm, Digest};
+use crate::digest::Algorithm;
 use crate::error::Error;
+use crate::tree::GroupSize;
 
 /// Below this, setting up a map costs more than copying.
 const MAP_FROM: u64 = 4 << 20;
@@ -27,6 +27,7 @@ pub(super) struct Pool<'a> {
     order: Vec<usize>,
     algorithms: Algorithms,
     shard: Option<NonZeroU64>,
+    groups: Option<GroupSize>,
     tap: Option<&'a dyn Tap>,
     cpu: Cpu,
     progress: &'a dyn Progress,
@@ -99,12 +100,13 @@ impl<'a> LargeFile<'a> {
 
 impl<'a> Pool<'a> {
     pub(super) fn new(files: &'a [FileJob], wanted: &Wanted<'a>, cpu: Cpu, progress: &'a dyn Progress) -> Self {
+        let Wanted { shard, groups, tap, .. } = *wanted;
+        let algorithms = algorithms_for(wanted.algorithms, groups);
         let mut order: Vec<usize> = (0..files.len()).collect();
         // Largest first, so that no long file is begun when the others are done. Stable: equals stay in name order.
         order.sort_by_key(|&i| std::cmp::Reverse(files[i].size_hint.unwrap_or(0)));
         let (stop, units_wait) = (AtomicBool::new(false), AtomicBool::new(false));
-        let Wanted { algorithms, shard, tap, .. } = *wanted;
-        Self { files, order, algorithms, shard, tap, cpu, progress, stop, units_wait }
+        Self { files, order, algorithms, shard, groups, tap, cpu, progress, stop, units_wait }
     }
 
     pub(super) fn run(&self) -> Result<Vec<HashedFile>, Error> {
@@ -288,8 +290,8 @@ impl<'a> Pool<'a> {
             board.lock().taking -= 1;
             board.notify();
         } else {
-            let digests = self.stream(board, file, range.clone())?;
-            parts.push(Part { start: range.start, end: range.end, digests, groups: Vec::new() });
+            let Taken { digests, groups } = self.stream(board, file, range.clone())?;
+            parts.push(Part { start: range.start, end: range.end, digests, groups });
         }
         let mut done = lock(&file.done);
         done.parts.append(&mut parts);
@@ -306,13 +308,13 @@ impl<'a> Pool<'a> {
     }
 
     /// Hashes one long string with the help of whoever is idle.
-    fn stream<'s>(&'s self, board: &Board<'s>, file: &Arc<LargeFile<'s>>, range: Range<u64>) -> Result<Digests, Error> {
+    fn stream<'s>(&'s self, board: &Board<'s>, file: &Arc<LargeFile<'s>>, range: Range<u64>) -> Result<Taken, Error> {
         let (source, progress) = (Arc::clone(&file.source), self.progress);
         let all_in_order = file.tapped.is_some_and(|tapped| tapped.first() == source.file.len());
         let stream: Arc<dyn Stream + 's> = if self.algorithms.sequential() || all_in_order {
-            Arc::new(Ordered::new(source, range, self.algorithms, file.tapped, progress, &self.stop))
+            Arc::new(Ordered::new(source, range, self.algorithms, self.groups, file.tapped, progress, &self.stop))
         } else {
-            let parallel = Parallel::new(source, range, self.cpu.threads, progress, &self.stop);
+            let parallel = Parallel::new(source, range, self.groups, self.cpu.threads, progress, &self.stop);
             if let Some(tapped) = file.tapped {
                 parallel.begin(&tapped)?;
             }
@@ -325,10 +327,10 @@ impl<'a> Pool<'a> {
         }
         board.notify();
         // A failed string stays on the board: whoever waits in it is woken when the failure is told.
-        let digests = stream.own()?;
+        let taken = stream.own()?;
         board.lock().streams.retain(|other| !Arc::ptr_eq(other, &stream));
         board.notify();
-        Ok(digests)
+        Ok(taken)
     }
 
     /// Digests of every shard of `bytes`, which begin at byte `at` of their file.
@@ -339,7 +341,8 @@ impl<'a> Pool<'a> {
         let mut start = at;
         for shard in shards {
             let end = start + shard.len() as u64;
-            parts.push(Part { start, end, digests: digests_of(self.algorithms, shard), groups: Vec::new() });
+            let Taken { digests, groups } = taken_of(self.algorithms, self.groups, shard);
+            parts.push(Part { start, end, digests, groups });
             start = end;
         }
     }
@@ -356,18 +359,18 @@ impl<'a> Pool<'a> {
     }
 }
 
-/// Digests of bytes that lie in memory.
-fn digests_of(algorithms: Algorithms, bytes: &[u8]) -> Digests {
-    let mut digests = Digests::default();
+/// Digests of bytes that lie in memory, and their groups.
+fn taken_of(algorithms: Algorithms, groups: Option<GroupSize>, bytes: &[u8]) -> Taken {
+    let mut taken = Taken::default();
     if algorithms.sequential() {
         let mut sequential = Sequential::new(algorithms);
         sequential.update(bytes);
-        sequential.finish(&mut digests);
+        sequential.finish(&mut taken.digests);
     }
     if algorithms.has(Algorithm::Blake3) {
-        digests.set(Digest::of32(Algorithm::Blake3, *blake3::hash(bytes).as_bytes()));
+        take_blake3(bytes, groups, &mut taken);
     }
-    digests
+    taken
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -389,7 +392,8 @@ mod tests {
         let jobs = [FileJob { path: path.clone(), size_hint: None, expected_len: None }];
         let cpu = Cpu { threads: 2, io: Io::Read };
         let algorithms = Algorithms::only(Algorithm::Sha256);
-        let pool = Pool::new(&jobs, &Wanted { algorithms, shard: None, groups: None, tap: None }, cpu, &Silent);
+        let wanted = Wanted { algorithms, shard: None, groups: None, tap: None };
+        let pool = Pool::new(&jobs, &wanted, cpu, &Silent);
         let board = Board::default();
         board.lock().taking = 1;
         let source = Arc::new(Source { map: None, file: OpenFile::open(&path).unwrap() });
@@ -398,7 +402,7 @@ mod tests {
         assert!(pool.stream(&board, &large, len..2 * len).is_err());
         assert_eq!(board.lock().streams.len(), 1, "the failed string stays where the failure finds it");
 
-        let ring = Ordered::new(source, 0..len, pool.algorithms, None, &Silent, &pool.stop);
+        let ring = Ordered::new(source, 0..len, pool.algorithms, None, None, &Silent, &pool.stop);
         let ring: Arc<dyn Stream + '_> = Arc::new(ring);
         board.lock().streams.push(Arc::clone(&ring));
         std::thread::scope(|scope| {

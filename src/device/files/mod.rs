@@ -24,7 +24,7 @@ use super::file::OpenFile;
 use super::{Backend, DeviceError, Want};
 use crate::digest::{Algorithm, Digest};
 use crate::error::Error;
-use crate::tree::{CHUNK_LEN, Frontier, GroupSize};
+use crate::tree::{CHUNK_LEN, Frontier, GroupSize, Tree};
 
 /// How much device memory is used, and how work is cut. Tests make all of it small.
 #[derive(Debug, Clone, Copy)]
@@ -82,24 +82,31 @@ fn hash_files_in<B: Backend>(
     files: &[FileJob],
     wanted: &Wanted<'_>,
     progress: &dyn Progress,
-    sizes: Sizes,
+    mut sizes: Sizes,
 ) -> Result<Vec<HashedFile>, Error> {
     wanted.check(backend.kind())?;
-    let Wanted { algorithms, shard, tap, .. } = *wanted;
+    let algorithms = wanted.algorithms;
     if !algorithms.has(Algorithm::Blake3) {
         let algorithm = algorithms.iter().next().unwrap_or(Algorithm::Sha256);
         return Err(DeviceError::Algorithm { device: backend.kind(), algorithm }.into());
+    }
+    if let Some(group) = wanted.groups {
+        // Long strings are taken in groups anyway: then in these.
+        sizes.group = group;
+        sizes.slab = sizes.slab.max(group.bytes());
     }
     let mut work = Work {
         slabs: Slabs::new(backend, sizes, progress),
         reader: Reader { threads: sizes.readers },
         algorithms,
-        tap,
+        groups: wanted.groups,
+        tap: wanted.tap,
         sizes,
         progress,
     };
+    work.slabs.results.keep_groups = wanted.groups.is_some();
     for job in files {
-        work.file(job, shard)?;
+        work.file(job, wanted.shard)?;
     }
     work.slabs.finish()?;
     work.slabs.results.finish(files.len()).ok_or_else(|| DeviceError::NoResult { device: backend.kind() }.into())
@@ -111,6 +118,8 @@ struct Results {
     files: Vec<HashedFile>,
     /// Where each string stands among the files' parts, and its tree where it is hashed in pieces.
     strings: Vec<Text>,
+    /// Whether the values of groups are wanted, and not the digest alone.
+    keep_groups: bool,
 }
 
 /// One string: a file or a shard.
@@ -133,7 +142,10 @@ impl Results {
             (Want::Groups { group, .. }, super::Hashed::Groups(values))
                 if values.len() as u64 == len.div_ceil(group.bytes()) =>
             {
-                values.into_iter().for_each(|value| text.frontier.push(value));
+                values.iter().for_each(|value| text.frontier.push(*value));
+                if self.keep_groups {
+                    self.files.get_mut(text.file)?.parts.get_mut(text.part)?.groups.extend(values);
+                }
                 Some(())
             }
             _ => None,
@@ -164,6 +176,8 @@ struct Work<'a, B: Backend> {
     slabs: Slabs<'a, B>,
     reader: Reader,
     algorithms: Algorithms,
+    /// The groups whose values are wanted.
+    groups: Option<GroupSize>,
     tap: Option<&'a dyn Tap>,
     sizes: Sizes,
     progress: &'a dyn Progress,
@@ -251,7 +265,12 @@ impl<B: Backend> Work<'_, B> {
         loop {
             let string = start..start.saturating_add(shard).min(end);
             let text = self.add(index, string.clone());
-            self.slabs.add(text, offset + (string.start - at), string.end - string.start, Want::Root);
+            self.slabs.add(
+                text,
+                offset + (string.start - at),
+                string.end - string.start,
+                self.want(string.end - string.start),
+            );
             texts.push(text);
             start = string.end;
             if start == end {
@@ -260,6 +279,14 @@ impl<B: Backend> Work<'_, B> {
         }
         self.finish(texts, host.digests);
         Ok(end)
+    }
+
+    /// What is wanted of a string that fits into a slab.
+    fn want(&self, len: u64) -> Want {
+        match self.groups.map(|group| Tree::new(len, group)) {
+            Some(tree) if !tree.is_single_chunk() => Want::Groups { first_chunk: 0, group: tree.group() },
+            _ => Want::Root,
+        }
     }
 
     /// A new string of file `index`.
