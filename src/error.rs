@@ -5,12 +5,14 @@ use std::path::PathBuf;
 
 use crate::device::DeviceError;
 use crate::digest::{Algorithm, Digest};
+use crate::format::{HeaderFault, IndexFault};
 use crate::key::KeyError;
 use crate::manifest::Differences;
 use crate::policy::{PolicyError, Refusal};
 use crate::report::Report;
 use crate::sign::SignError;
 use crate::source::SourceError;
+use crate::tensors::{SliceError, TensorRefusal};
 #[cfg(feature = "sigstore-verify")]
 use crate::timestamp::NoTimestampRoot;
 #[cfg(feature = "sigstore-verify")]
@@ -127,6 +129,27 @@ pub enum Error {
         /// The Cargo feature that it takes.
         feature: &'static str,
     },
+    /// A file of tensors has a header that cannot be used.
+    #[error(
+        "the tensors of {path:?} cannot be read: {source}. Get the file anew; if it is as its maker made it, do not load it"
+    )]
+    Header {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: HeaderFault,
+    },
+    /// An index of sharded tensors cannot be used, or its shards are not as it says.
+    #[error("the index {path:?} cannot be used: {source}. Get the index and its shards anew, all of one version")]
+    Index {
+        /// The index.
+        path: PathBuf,
+        /// Why.
+        source: IndexFault,
+    },
+    /// A slice of a tensor could not be checked, or covered.
+    #[error(transparent)]
+    Slice(#[from] SliceError),
     /// A device was named that does not exist.
     #[error("{0}")]
     UnknownDevice(String),
@@ -235,6 +258,9 @@ pub enum VerifyError {
     /// The policy does not accept these signatures for this model.
     #[error("{0}")]
     Policy(Refusal),
+    /// Tensors, or their manifest, are not what was signed.
+    #[error(transparent)]
+    Tensors(#[from] TensorRefusal),
 }
 
 /// What is wrong with a bundle or with the statement inside it. All of these are a no: the text was not written by a

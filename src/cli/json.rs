@@ -152,6 +152,8 @@ fn kind(error: &Error) -> &'static str {
         Error::TimestampRoots { .. } => "certificate",
         Error::Sign(_) => "sign",
         Error::Policy(_) => "policy",
+        Error::Header { .. } => "header",
+        Error::Index { .. } => "index",
         #[cfg(feature = "sigstore-verify")]
         Error::Trust(_) => "trust-root",
         #[cfg(feature = "sigstore-sign")]
@@ -170,6 +172,7 @@ fn kind(error: &Error) -> &'static str {
             VerifyError::NoSuchDigest { .. } => "no-such-digest",
             VerifyError::Uncovered { .. } => "uncovered",
             VerifyError::Policy(_) => "policy",
+            VerifyError::Tensors(_) => "tensors",
             _ => "refused",
         },
         _ => "other",

@@ -6,6 +6,7 @@ mod model;
 mod policy;
 #[cfg(feature = "sigstore-verify")]
 mod sigstore;
+mod tensors;
 
 use std::fmt;
 use std::num::NonZeroU64;

@@ -1,0 +1,89 @@
+//! From a signed manifest of files to a verified one of tensors.
+
+use blake2::Digest as _;
+
+use super::Verified;
+use crate::digest::{Algorithm, Digest};
+use crate::manifest::{Manifest, Resource, ResourceName};
+use crate::tensors::{SourceFile, Stale, StaleTensors, TensorManifest, TensorRefusal};
+
+impl Verified<Manifest> {
+    /// The tensor manifest that was signed as the file `name` of the model, of which `bytes` are all.
+    ///
+    /// # Errors
+    /// [`TensorRefusal`] if it is not signed, not as signed, no tensor manifest, or lists a file that is not signed or was
+    /// signed with another length.
+    pub fn tensor_manifest(
+        &self,
+        name: &ResourceName,
+        bytes: &[u8],
+    ) -> Result<Verified<TensorManifest>, TensorRefusal> {
+        let own = resources_of(self, name);
+        if own.is_empty() {
+            return Err(TensorRefusal::UnsignedManifest { name: name.to_string() });
+        }
+        let mut at = 0;
+        for (resource, end) in own {
+            // A single resource, or the shards one after the other.
+            let part = bytes.get(at..).unwrap_or_default();
+            let len = end.map_or(part.len(), |end| usize::try_from(end).unwrap_or(usize::MAX).saturating_sub(at));
+            let found = digest_of(resource.digest.algorithm(), &part[..len.min(part.len())]);
+            if found != resource.digest {
+                let (name, expected) = (resource.name.to_string(), resource.digest);
+                return Err(TensorRefusal::OtherManifest { name, expected, found });
+            }
+            at = at.saturating_add(len);
+        }
+        if at != bytes.len() {
+            let source = crate::tensors::ManifestFault::Trailing { expected: at as u64, found: bytes.len() as u64 };
+            return Err(TensorRefusal::Malformed { name: name.to_string(), source });
+        }
+        self.tensors_of(name, bytes)
+    }
+
+    /// Reads what is known to be signed.
+    fn tensors_of(&self, name: &ResourceName, bytes: &[u8]) -> Result<Verified<TensorManifest>, TensorRefusal> {
+        let malformed = |source| TensorRefusal::Malformed { name: name.to_string(), source };
+        let read = TensorManifest::parse(bytes).map_err(malformed)?;
+        let stale: Vec<Stale> = read.files().iter().filter_map(|file| unlike_signed(self, file)).collect();
+        if !stale.is_empty() {
+            return Err(TensorRefusal::Stale { name: name.to_string(), stale: StaleTensors(stale) });
+        }
+        Ok(self.vouches_for(read))
+    }
+}
+
+/// The resource of a file, or its shards in order, each with the byte behind its last.
+fn resources_of<'a>(signed: &'a Manifest, name: &ResourceName) -> Vec<(&'a Resource, Option<u64>)> {
+    if signed.serialization().method.shard_size().is_none() {
+        return signed.get(name.as_str()).into_iter().map(|resource| (resource, None)).collect();
+    }
+    let shard = |resource: &'a Resource| {
+        let (file, range) = resource.name.shard()?;
+        (file == name.as_str()).then_some((range.start, resource, range.end))
+    };
+    let mut shards: Vec<_> = signed.resources().iter().filter_map(shard).collect();
+    shards.sort_unstable_by_key(|(start, ..)| *start);
+    shards.into_iter().map(|(_, resource, end)| (resource, Some(end))).collect()
+}
+
+/// How a file that a tensor manifest lists is not one of the signed ones, as far as the statement says.
+fn unlike_signed(signed: &Manifest, file: &SourceFile) -> Option<Stale> {
+    let resources = resources_of(signed, &file.name);
+    let size = match resources.last() {
+        None => return Some(Stale::File { name: file.name.to_string(), how: "is listed and not signed" }),
+        Some((_, Some(end))) => Some(*end),
+        Some((resource, None)) => resource.size,
+    };
+    let other = size.is_some_and(|size| size != file.len);
+    other.then(|| Stale::File { name: file.name.to_string(), how: "was signed with another length than is listed" })
+}
+
+/// The digest of bytes that are in memory.
+fn digest_of(algorithm: Algorithm, bytes: &[u8]) -> Digest {
+    match algorithm {
+        Algorithm::Sha256 => Digest::of32(algorithm, sha2::Sha256::digest(bytes).into()),
+        Algorithm::Blake2b => Digest::of64(blake2::Blake2b512::digest(bytes).into()),
+        Algorithm::Blake3 => Digest::of32(algorithm, *blake3::hash(bytes).as_bytes()),
+    }
+}
