@@ -7,6 +7,7 @@ mod policy;
 #[cfg(feature = "sigstore-verify")]
 mod sigstore;
 mod tensors;
+mod tiles;
 
 use std::fmt;
 use std::num::NonZeroU64;
@@ -418,6 +419,8 @@ pub struct VerifyOptions {
     pub uncovered: UncoveredFiles,
     /// Which digests.
     pub digests: DigestChoice,
+    /// The tensor manifest that lies outside of the model, if it is to be checked.
+    pub tensors: Option<PathBuf>,
     /// The longest bundle to read, in bytes.
     pub max_bundle: NonZeroU64,
 }
@@ -431,6 +434,7 @@ impl Default for VerifyOptions {
             unsigned: UnsignedFiles::default(),
             uncovered: UncoveredFiles::default(),
             digests: DigestChoice::default(),
+            tensors: None,
             max_bundle: NonZeroU64::new(DEFAULT_MAX_BUNDLE).unwrap_or(NonZeroU64::MIN),
         }
     }

@@ -5,10 +5,10 @@ use std::fs;
 use std::path::Path;
 use std::time::Instant;
 
-use super::{DigestChoice, GitFiles, UncoveredFiles, UnsignedFiles, Verified, VerifyOptions};
+use super::{DigestChoice, GitFiles, UncoveredFiles, UnsignedFiles, Verified, VerifyOptions, tiles};
 use crate::bundle::{Bundle, VerificationMaterial};
 use crate::device::Device;
-use crate::device::cpu::{Algorithms, Progress, Wanted};
+use crate::device::cpu::{Progress, Wanted};
 use crate::digest::Algorithm;
 use crate::error::{Error, FormatError, VerifyError};
 use crate::manifest::{Difference, Differences, Manifest, Method, Resource, ResourceName, SINGLE_FILE};
@@ -46,12 +46,25 @@ struct Listed {
 }
 
 /// What there is to compare: no file has been opened yet.
-struct Prepared<'a> {
+pub(super) struct Prepared<'a> {
     notes: Vec<Note>,
     model: Model,
     signed_paths: SignedPaths<'a>,
     listed: Listed,
     algorithms: Vec<Algorithm>,
+}
+
+impl Prepared<'_> {
+    /// The files to read.
+    pub(super) fn files(&self) -> &[SourceFile] {
+        &self.listed.scan.files
+    }
+
+    /// The name that the only file of a single-file model is signed under: `.` by Python, its own by the specification.
+    pub(super) fn single(&self) -> Option<&str> {
+        let name = if self.signed_paths.contains_key(SINGLE_FILE) { SINGLE_FILE } else { self.model.name() };
+        (self.model.kind() == ModelKind::File).then_some(name)
+    }
 }
 
 /// Verifies signatures over the same resources with one reading of the files, which is compared with each statement
@@ -60,11 +73,13 @@ pub(super) fn run(check: &Check<'_>, others: &[Check<'_>]) -> Result<Report, Err
     let first = check.prepare()?;
     let rest = others.iter().map(Check::prepare).collect::<Result<Vec<_>, _>>()?;
     let algorithms = rest.iter().chain([&first]).flat_map(|of| of.algorithms.iter().copied());
-    let found = check.measure(&first, algorithms.collect())?;
+    let (found, tensors) = tiles::measure(check, others, &first, algorithms.collect())?;
     let mut report = check.conclude(first, &found)?;
     for (check, prepared) in others.iter().zip(rest) {
         report = report.and(check.conclude(prepared, &found)?);
     }
+    // Headers and tiles count only now that the files that they are from are known to be the signed ones.
+    tensors.conclude(&mut report)?;
     Ok(report)
 }
 
@@ -85,14 +100,16 @@ impl<'c> Check<'c> {
         Ok(Prepared { notes, model, signed_paths, listed, algorithms })
     }
 
-    fn measure(&self, of: &Prepared<'_>, chosen: Algorithms) -> Result<Measurement, Error> {
-        // A single file is signed as `.` by Python and under its own name by the specification.
-        let name = if of.signed_paths.contains_key(SINGLE_FILE) { SINGLE_FILE } else { of.model.name() };
-        let single = (of.model.kind() == ModelKind::File).then_some(name);
-        let shard = self.signed.serialization().method.shard_size();
-        let wanted = Wanted { algorithms: chosen, shard, groups: None, tap: None };
+    /// Hashes files of the model.
+    pub(super) fn measure(
+        &self,
+        of: &Prepared<'_>,
+        files: &[SourceFile],
+        wanted: &Wanted<'_>,
+        progress: &dyn Progress,
+    ) -> Result<Measurement, Error> {
         let expected = |name: &str| of.signed_paths.get(name).copied().flatten();
-        measure(self.device, &of.listed.scan.files, single, &wanted, &expected, self.progress)
+        measure(self.device, files, of.single(), wanted, &expected, progress)
     }
 
     fn conclude(&self, prepared: Prepared<'_>, found: &Measurement) -> Result<Report, Error> {
@@ -314,6 +331,7 @@ impl<'c> Check<'c> {
             empty,
             unsigned,
             followed: scan.followed,
+            tensor_manifests: Vec::new(),
             policy: None,
             notes,
         }

@@ -16,6 +16,7 @@ pub(super) mod tap;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 
+pub(crate) use self::pool::part_of;
 pub use self::resident::{Memory, Ticket};
 use self::sequential::Sequential;
 pub(crate) use self::tap::Tap;

@@ -373,6 +373,12 @@ fn taken_of(algorithms: Algorithms, groups: Option<GroupSize>, bytes: &[u8]) -> 
     taken
 }
 
+/// What a pass gives of a whole file, of bytes that are in memory instead.
+pub(crate) fn part_of(bytes: &[u8], wanted: &Wanted<'_>) -> Part {
+    let Taken { digests, groups } = taken_of(algorithms_for(wanted.algorithms, wanted.groups), wanted.groups, bytes);
+    Part { start: 0, end: bytes.len() as u64, digests, groups }
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
