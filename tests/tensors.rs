@@ -41,7 +41,8 @@ fn safetensors(tensors: &[Of<'_>], seed: u64, more: &str) -> Vec<u8> {
         at = end;
     }
     let header = format!(r#"{{"__metadata__":{{"format":"pt{more}"}}{header}}}"#);
-    let padded = format!("{header:<len$}", len = header.len().next_multiple_of(8));
+    let padding = " ".repeat(header.len().next_multiple_of(8) - header.len());
+    let padded = header + &padding;
     let mut bytes = (padded.len() as u64).to_le_bytes().to_vec();
     bytes.extend_from_slice(padded.as_bytes());
     bytes.extend(Random(seed).bytes(at as usize));
@@ -503,7 +504,6 @@ fn what_cannot_be_is_said_before_any_file_is_read() {
         ("--tensors --no-annotations", "cannot be used with"),
         ("--tensors --tensors-out t.bin", "cannot be used with"),
         ("--tensors-out m/t.bin", "lies in the model"),
-        ("--tensors-out m", "lies in the model"),
         ("--tensors-out s.sig", "is where the signature goes"),
         ("--tensors --ignore-paths m/tensorseal.tensors", "lies under the ignored path"),
     ] {
