@@ -147,7 +147,7 @@ fn a_manifest_is_a_file_of_the_model_that_every_check_goes_through() {
     }
     let path = model.canonicalize().unwrap();
     let policy = format!(
-        "version = 1\n[signers.team]\nkey = \"key.pub\"\n[[rule]]\npath = {path:?}\nany_of = [\"team\"]\ndigests = \"all\"\n"
+        "version = 1\n[signers.team]\nkey = \"key.pub\"\n[[rule]]\npath = {path:?}\nany_of = [\"team\"]\nrequire = {{ digests = \"all\" }}\n"
     );
     write(forge.path().join("policy.toml"), policy);
     sign(&forge, "--ignore-paths m/model.sig --tensors").expect(0, "", "for the policy");
