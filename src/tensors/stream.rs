@@ -234,34 +234,42 @@ impl Data {
 #[derive(Debug)]
 struct Lane {
     hasher: blake3::Hasher,
-    gathered: Vec<u8>,
+    /// Room for a block, and how much of it is taken.
+    gathered: Box<[u8]>,
+    len: usize,
 }
 
 impl Lane {
     fn new() -> Self {
-        Self { hasher: blake3::Hasher::new(), gathered: Vec::new() }
+        Self { hasher: blake3::Hasher::new(), gathered: vec![0; BLOCK].into(), len: 0 }
     }
 
     fn update(&mut self, mut bytes: &[u8]) {
-        if !self.gathered.is_empty() || bytes.len() < BLOCK {
-            let (first, rest) = bytes.split_at(bytes.len().min(BLOCK - self.gathered.len()));
-            self.gathered.extend_from_slice(first);
-            if self.gathered.len() < BLOCK {
+        if self.len > 0 || bytes.len() < BLOCK {
+            let (first, rest) = bytes.split_at(bytes.len().min(BLOCK - self.len));
+            self.gather(first);
+            if self.len < BLOCK {
                 return;
             }
             self.hasher.update(&self.gathered);
-            self.gathered.clear();
+            self.len = 0;
             bytes = rest;
         }
         let (blocks, rest) = bytes.split_at(bytes.len() / BLOCK * BLOCK);
         self.hasher.update(blocks);
-        self.gathered.extend_from_slice(rest);
+        self.gather(rest);
+    }
+
+    fn gather(&mut self, bytes: &[u8]) {
+        let end = self.len + bytes.len();
+        self.gathered[self.len..end].copy_from_slice(bytes);
+        self.len = end;
     }
 
     /// The digest, after which it is as new.
     fn close(&mut self) -> TileDigest {
-        self.hasher.update(&self.gathered);
-        self.gathered.clear();
+        self.hasher.update(&self.gathered[..self.len]);
+        self.len = 0;
         let digest = *self.hasher.finalize().as_bytes();
         self.hasher.reset();
         digest
@@ -359,7 +367,9 @@ impl Open {
     fn update(&mut self, mut bytes: &[u8], lanes: &mut [Lane]) {
         while !bytes.is_empty() {
             let (taken, rest) = bytes.split_at(self.segment_left.min(bytes.len() as u64) as usize);
-            lanes[(self.first_lane + self.current) % self.lanes].update(taken);
+            // In a band of one tile segments are bands. Otherwise a row's tiles are neighbours.
+            let lane = if self.lanes == 1 { 0 } else { self.first_lane + self.current };
+            lanes[lane].update(taken);
             let taken = taken.len() as u64;
             self.segment_left -= taken;
             self.band_left -= taken;
