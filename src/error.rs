@@ -11,7 +11,7 @@ use crate::loader::ReadMode;
 use crate::manifest::Differences;
 use crate::policy::{PolicyError, Refusal};
 use crate::report::Report;
-use crate::sign::SignError;
+use crate::sign::{SignError, TensorManifestError};
 use crate::source::SourceError;
 use crate::tensors::{SliceError, TensorRefusal};
 #[cfg(feature = "sigstore-verify")]
@@ -175,6 +175,9 @@ pub enum Error {
         /// The model.
         path: PathBuf,
     },
+    /// A model is not signed for the sake of its tensor manifest.
+    #[error(transparent)]
+    TensorManifest(Box<TensorManifestError>),
     /// A slice of a tensor could not be checked, or covered.
     #[error(transparent)]
     Slice(#[from] SliceError),
@@ -208,6 +211,12 @@ impl Error {
 impl From<PolicyError> for Error {
     fn from(fault: PolicyError) -> Self {
         Self::Policy(Box::new(fault))
+    }
+}
+
+impl From<TensorManifestError> for Error {
+    fn from(fault: TensorManifestError) -> Self {
+        Self::TensorManifest(Box::new(fault))
     }
 }
 
@@ -435,6 +444,16 @@ pub enum FormatError {
         name: String,
         /// The ignore path.
         path: String,
+    },
+    /// Two files under one signature name two tensor manifests.
+    #[error("resource {name:?} names the tensor manifest {found}, and another one {expected}: a model has one")]
+    TwoTensorManifests {
+        /// The resource.
+        name: String,
+        /// The digest that stands first.
+        expected: Digest,
+        /// Its own.
+        found: Digest,
     },
     /// A malformed annotation of ours.
     #[error("resource {name:?} has a malformed tensorseal/v1 annotation: {why}")]

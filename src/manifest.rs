@@ -150,6 +150,8 @@ pub struct Resource {
     pub blake3: Option<Digest>,
     /// Bytes, where the signer recorded them.
     pub size: Option<u64>,
+    /// The BLAKE3 digest of the tensor manifest that lists this file and lies outside of the model, where there is one.
+    pub tensors: Option<Digest>,
 }
 
 impl Resource {
@@ -178,7 +180,7 @@ impl Manifest {
     /// A manifest of resources in the order in which they are, or will be, listed.
     ///
     /// # Errors
-    /// [`FormatError`] if there is none, if two have one name, or if shards do not tile their files.
+    /// [`FormatError`] if there is none, if two have one name or name two tensor manifests, or if shards do not tile their files.
     pub fn new(model: String, serialization: Serialization, mut resources: Vec<Resource>) -> Result<Self, FormatError> {
         if resources.is_empty() {
             return Err(FormatError::NoResources);
@@ -189,6 +191,12 @@ impl Manifest {
         }
         if let Some(pair) = resources.windows(2).find(|pair| pair[0].name == pair[1].name) {
             return Err(FormatError::DoubleName { name: pair[0].name.to_string() });
+        }
+        let mut named = resources.iter().filter_map(|resource| Some((resource, resource.tensors?)));
+        if let Some((_, first)) = named.next()
+            && let Some((other, found)) = named.find(|(_, found)| *found != first)
+        {
+            return Err(FormatError::TwoTensorManifests { name: other.name.to_string(), expected: first, found });
         }
         if let Method::Shards { size } = serialization.method {
             check_tiling(&resources, size)?;
@@ -229,6 +237,12 @@ impl Manifest {
     pub fn get(&self, name: &str) -> Option<&Resource> {
         let at = self.resources.binary_search_by(|resource| resource.name.as_str().cmp(name)).ok()?;
         self.resources.get(at)
+    }
+
+    /// The BLAKE3 digest of the tensor manifest that was signed with the model and lies outside of it.
+    #[must_use]
+    pub fn detached_tensors(&self) -> Option<Digest> {
+        self.resources.iter().find_map(|resource| resource.tensors)
     }
 
     /// The model's digest: SHA-256 over the resources' digests as bytes, in the order listed, without names or
@@ -356,7 +370,7 @@ mod tests {
 
     fn resource(name: &str, byte: u8) -> Resource {
         let digest = Digest::new(Algorithm::Sha256, &[byte; 32]).unwrap();
-        Resource { name: ResourceName::parse(name).unwrap(), digest, blake3: None, size: None }
+        Resource { name: ResourceName::parse(name).unwrap(), digest, blake3: None, size: None, tensors: None }
     }
 
     fn files() -> Serialization {

@@ -36,6 +36,19 @@ pub(crate) struct Measurement {
     pub(crate) resized: Vec<(String, u64, u64)>,
 }
 
+impl Measurement {
+    /// What measuring other files of the same model gave, too.
+    pub(crate) fn and(mut self, other: Self) -> Self {
+        self.resources.extend(other.resources);
+        self.resources.sort_by(|a, b| a.name.cmp(&b.name));
+        self.files += other.files;
+        self.bytes += other.bytes;
+        self.empty.extend(other.empty);
+        self.resized.extend(other.resized);
+        self
+    }
+}
+
 /// Up to so many files are looked at before they are read, to begin with the largest.
 const ORDERED_UP_TO: usize = 1024;
 

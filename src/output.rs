@@ -1,8 +1,8 @@
 //! Files that we write: whole or not at all.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -28,31 +28,88 @@ pub(crate) fn write_whole(
     existing: Existing,
     fill: impl FnOnce(&mut File) -> io::Result<()>,
 ) -> io::Result<()> {
-    // A link is followed to what it stands for, as opening it for writing would.
-    let target = if path.is_symlink() { fs::canonicalize(path)? } else { path.to_owned() };
-    let path = &target;
-    if let Ok(there) = fs::symlink_metadata(path)
-        && !there.is_file()
-    {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it exists and is not a regular file"));
+    let staged = Staged::new(path, mode, fill)?;
+    match existing {
+        Existing::Replace => fs::rename(&staged.temporary.0, &staged.target),
+        // A second name is given only where there is none: nobody can come in between, as after a look.
+        Existing::Keep => fs::hard_link(&staged.temporary.0, &staged.target),
     }
-    let name = path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it is not a file name"))?;
-    let folder = folder_of(path);
-    let (temporary, mut file) = create_beside(folder, name, mode)?;
-    let written = fill(&mut file).and_then(|()| {
+}
+
+/// Writes two files, each as [`write_whole`] would and in place of what is there: both or neither. Whoever is killed
+/// between the two renames leaves the new first file beside the old second one.
+///
+/// # Errors
+/// What the system says, and about which path; what was at both paths is then as it was.
+pub(crate) fn write_both(first: (&Path, &[u8]), second: (&Path, &[u8])) -> Result<(), (PathBuf, io::Error)> {
+    put_both(first, second, &|from, to| fs::rename(from, to))
+}
+
+fn put_both(
+    first: (&Path, &[u8]),
+    second: (&Path, &[u8]),
+    put: &dyn Fn(&Path, &Path) -> io::Result<()>,
+) -> Result<(), (PathBuf, io::Error)> {
+    let stage = |(path, bytes): (&Path, &[u8])| {
+        Staged::new(path, 0o666, |file| file.write_all(bytes)).map_err(|error| (path.to_owned(), error))
+    };
+    let (staged, last) = (stage(first)?, stage(second)?);
+    let of_first = |error| (first.0.to_owned(), error);
+    let old = staged.keep_old().map_err(of_first)?;
+    put(&staged.temporary.0, &staged.target).map_err(of_first)?;
+    put(&last.temporary.0, &last.target).map_err(|error| {
+        // The first error is the one to tell.
+        let _ = match &old {
+            Some(old) => fs::rename(&old.0, &staged.target),
+            None => fs::remove_file(&staged.target),
+        };
+        (second.0.to_owned(), error)
+    })
+}
+
+/// A file that is removed when nobody needs it any more, unless it has another name by then.
+struct Temporary(PathBuf);
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // A file that cannot be removed is named by its own remains.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// A file that is written whole, under a temporary name beside the one that it is for.
+struct Staged {
+    temporary: Temporary,
+    target: PathBuf,
+}
+
+impl Staged {
+    fn new(path: &Path, mode: u32, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<Self> {
+        // A link is followed to what it stands for, as opening it for writing would.
+        let target = if path.is_symlink() { fs::canonicalize(path)? } else { path.to_owned() };
+        if let Ok(there) = fs::symlink_metadata(&target)
+            && !there.is_file()
+        {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it exists and is not a regular file"));
+        }
+        let (temporary, mut file) = create_beside(&target, mode)?;
+        fill(&mut file)?;
         // Closing would swallow what a network file system has to say about a full disk; this does not.
         file.sync_all()?;
-        match existing {
-            Existing::Replace => fs::rename(&temporary, path),
-            // A second name is given only where there is none: nobody can come in between, as after a look.
-            Existing::Keep => fs::hard_link(&temporary, path),
-        }
-    });
-    if written.is_err() || existing == Existing::Keep {
-        // The first error is the one to tell; a file that cannot be removed is named by its own remains.
-        let _ = fs::remove_file(&temporary);
+        Ok(Self { temporary, target })
     }
-    written
+
+    /// Another name for what is at the target, or a copy where files have one name only. `None` if nothing is.
+    fn keep_old(&self) -> io::Result<Option<Temporary>> {
+        let (old, _) = create_beside(&self.target, 0o600)?;
+        match fs::symlink_metadata(&self.target) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            there => there?,
+        };
+        fs::remove_file(&old.0)?;
+        fs::hard_link(&self.target, &old.0).or_else(|_| fs::copy(&self.target, &old.0).map(drop))?;
+        Ok(Some(old))
+    }
 }
 
 /// The folder that a path names a file in.
@@ -60,8 +117,10 @@ pub(crate) fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// A new file in `folder` under a name that nobody else has.
-fn create_beside(folder: &Path, name: &OsStr, mode: u32) -> io::Result<(PathBuf, File)> {
+/// A new file beside `path` under a name that nobody else has.
+fn create_beside(path: &Path, mode: u32) -> io::Result<(Temporary, File)> {
+    let name = path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it is not a file name"))?;
+    let folder = folder_of(path);
     let mut attempt = 0;
     loop {
         let mut temporary = OsString::from(".");
@@ -69,7 +128,7 @@ fn create_beside(folder: &Path, name: &OsStr, mode: u32) -> io::Result<(PathBuf,
         temporary.push(format!(".{}-{attempt}.tmp", std::process::id()));
         let temporary = folder.join(temporary);
         match OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary) {
-            Ok(file) => return Ok((temporary, file)),
+            Ok(file) => return Ok((Temporary(temporary), file)),
             // Left by a process of the same number that was killed, or made by another thread of this one.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && attempt < 100 => attempt += 1,
             Err(error) => return Err(error),
@@ -80,7 +139,6 @@ fn create_beside(folder: &Path, name: &OsStr, mode: u32) -> io::Result<(PathBuf,
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
 
     #[test]
     fn a_failure_leaves_the_old_file_and_nothing_else() {
@@ -107,6 +165,40 @@ mod tests {
         assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(fs::read(&path).unwrap(), b"first");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file stays");
+    }
+
+    #[test]
+    fn two_files_are_written_or_neither() {
+        let dir = tempfile::tempdir().unwrap();
+        let (first, second) = (dir.path().join("tensors"), dir.path().join("model.sig"));
+        let names = || {
+            let names = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
+            names.collect::<std::collections::BTreeSet<_>>().len()
+        };
+        let fails = |at: usize| {
+            let calls = std::cell::Cell::new(0);
+            move |from: &Path, to: &Path| {
+                calls.set(calls.get() + 1);
+                if calls.get() == at { Err(io::Error::other("planted")) } else { fs::rename(from, to) }
+            }
+        };
+        for at in [1, 2] {
+            let error = put_both((&first, b"1"), (&second, b"2"), &fails(at)).unwrap_err();
+            assert_eq!(error.0, if at == 1 { first.clone() } else { second.clone() });
+            assert_eq!(names(), 0, "nothing was there and nothing is");
+        }
+        write_both((&first, b"old 1"), (&second, b"old 2")).unwrap();
+        for at in [1, 2] {
+            put_both((&first, b"new"), (&second, b"new"), &fails(at)).unwrap_err();
+            assert_eq!((fs::read(&first).unwrap(), fs::read(&second).unwrap()), (b"old 1".into(), b"old 2".into()));
+            assert_eq!(names(), 2);
+        }
+        write_both((&first, b"new 1"), (&second, b"new 2")).unwrap();
+        assert_eq!((fs::read(&first).unwrap(), fs::read(&second).unwrap()), (b"new 1".into(), b"new 2".into()));
+        assert_eq!(names(), 2);
+        assert!(write_both((&first, b"newer"), (dir.path(), b"x")).is_err());
+        assert_eq!(fs::read(&first).unwrap(), b"new 1");
+        assert_eq!(names(), 2);
     }
 
     #[test]

@@ -76,6 +76,10 @@ pub enum Note {
         /// Their names in the model.
         files: Vec<String>,
     },
+    /// The signature names a tensor manifest that lies outside of the model, and the caller did not give it.
+    TensorsNotGiven,
+    /// The model holds a tensor manifest and was signed in shards.
+    TensorsInShards,
     /// Something about the policy.
     Policy(PolicyWarning),
     /// A rule asked for a signature made after some moment, and a timestamp alone vouches for that of a long-lived
@@ -149,6 +153,12 @@ impl fmt::Display for Note {
                 }
                 f.write_str(": to load such a file is to run the code in it. A signature says who made it, not that it is harmless; prefer safetensors, or torch.load with weights_only")
             }
+            Self::TensorsNotGiven => {
+                f.write_str("the signature names a tensor manifest that lies outside of the model; it was not looked at (--tensors PATH checks it)")
+            }
+            Self::TensorsInShards => {
+                f.write_str("the model holds a tensor manifest, which was not compared with the files, since these are signed in shards")
+            }
             Self::Policy(warning) => warning.fmt(f),
             Self::StampedLater => {
                 f.write_str("the policy's signed_after rests on a timestamp, which says when a signature was there at the latest: an old one can be stamped anew as long as its certificate is valid; pin roots to keep old versions out")
@@ -158,6 +168,25 @@ impl fmt::Display for Note {
             }
         }
     }
+}
+
+/// A signed tensor manifest, which was found to be about the model's files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CheckedTensors {
+    /// Its name in the model, or its path if it lies outside.
+    pub name: String,
+    /// Whether it lies outside of the model.
+    pub detached: bool,
+    /// Files that it lists.
+    pub files: usize,
+    /// Tensors that it lists.
+    pub tensors: usize,
+    /// Their tiles.
+    pub tiles: usize,
+    /// Whether every tile was hashed and compared. If not, the tensors were: which there are, where, of which type and
+    /// shape.
+    pub recomputed: bool,
 }
 
 /// What was verified, and what was not.
@@ -198,6 +227,8 @@ pub struct Report {
     pub unsigned: Vec<String>,
     /// Links that were followed.
     pub followed: Vec<FollowedLink>,
+    /// Tensor manifests.
+    pub tensor_manifests: Vec<CheckedTensors>,
     /// How the policy was satisfied, if there was one.
     pub policy: Option<Applied>,
     /// Whatever else should be known.

@@ -108,6 +108,7 @@ pub fn sign_resident<B: Backend>(
             digest,
             blake3: None,
             size: None,
+            tensors: None,
         };
         let mut resources: Vec<Resource> = resources.iter().zip(digests).map(resource).collect();
         resources.sort_by(|a, b| a.name.cmp(&b.name));
@@ -145,6 +146,7 @@ pub fn sign_resident<B: Backend>(
         empty: Vec::new(),
         followed: Vec::new(),
         notes: vec![Note::MeasuredInMemory { device: backend.kind(), at }],
+        tensors: None,
     };
     Ok(Signed { bundle: Bundle::sign(payload, signer)?, hashed })
 }

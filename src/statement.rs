@@ -100,6 +100,8 @@ struct WireResource<'a> {
 struct WireAnnotation {
     blake3: String,
     size: u64,
+    #[serde(default, deserialize_with = "json::not_null", skip_serializing_if = "Option::is_none")]
+    tensors: Option<String>,
 }
 
 /// Reads a statement whose signature was checked.
@@ -191,7 +193,7 @@ fn resource(
     }
     let malformed = |algorithm| FormatError::ResourceDigest { name: name.to_string(), algorithm };
     let digest = Digest::from_hex(hash, &wire.digest).ok_or_else(|| malformed(hash))?;
-    let (mut blake3, mut size) = (None, None);
+    let (mut blake3, mut size, mut tensors) = (None, None, None);
     if let Some(annotation) = annotation(&name, wire.annotations)? {
         let signed =
             Digest::from_hex(Algorithm::Blake3, &annotation.blake3).ok_or_else(|| malformed(Algorithm::Blake3))?;
@@ -206,8 +208,16 @@ fn resource(
             return Err(FormatError::Annotation { name: name.to_string(), why });
         }
         (blake3, size) = (Some(signed), Some(annotation.size));
+        if let Some(hex) = annotation.tensors {
+            let fault = |why: &str| FormatError::Annotation { name: name.to_string(), why: why.to_owned() };
+            if serialization.method != Method::Files {
+                return Err(fault("it names a tensor manifest, which is about whole files, beside a shard"));
+            }
+            let digest = Digest::from_hex(Algorithm::Blake3, &hex);
+            tensors = Some(digest.ok_or_else(|| fault("the digest of its tensor manifest is malformed"))?);
+        }
     }
-    Ok(Resource { name, digest, blake3, size })
+    Ok(Resource { name, digest, blake3, size, tensors })
 }
 
 /// Our annotation among others. Annotations that are no object, or none of ours, are somebody else's affair.
@@ -238,7 +248,7 @@ fn old(statement: &WireStatement<'_>) -> Result<Manifest, FormatError> {
         let digest = subject.digest.get("sha256").and_then(|hex| Digest::from_hex(Algorithm::Sha256, hex));
         let malformed = || FormatError::ResourceDigest { name: name.to_string(), algorithm: Algorithm::Sha256 };
         let digest = digest.ok_or_else(malformed)?;
-        resources.push(Resource { name, digest, blake3: None, size: None });
+        resources.push(Resource { name, digest, blake3: None, size: None, tensors: None });
     }
     let serialization = Serialization {
         method: Method::Files,
@@ -314,10 +324,10 @@ pub(crate) fn write(manifest: &Manifest) -> Vec<u8> {
         name: resource.name.as_str(),
         algorithm: &algorithm,
         digest: resource.digest.to_hex(),
-        annotations: resource
-            .blake3
-            .zip(resource.size)
-            .map(|(blake3, size)| OutAnnotations { ours: WireAnnotation { blake3: blake3.to_hex(), size } }),
+        annotations: resource.blake3.zip(resource.size).map(|(blake3, size)| {
+            let tensors = resource.tensors.map(|digest| digest.to_hex());
+            OutAnnotations { ours: WireAnnotation { blake3: blake3.to_hex(), size, tensors } }
+        }),
     });
     let statement = OutStatement {
         kind: STATEMENT_TYPE,

@@ -68,6 +68,14 @@ pub(super) fn checked(report: &Report) -> Value {
         "unsigned": report.unsigned,
         "followed": report.followed.iter().map(followed).collect::<Vec<_>>(),
         "notes": report.notes.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "tensor_manifests": report.tensor_manifests.iter().map(|of| json!({
+            "name": of.name,
+            "detached": of.detached,
+            "files": of.files,
+            "tensors": of.tensors,
+            "tiles": of.tiles,
+            "tiles_recomputed": of.recomputed,
+        })).collect::<Vec<_>>(),
     });
     if let Some(applied) = &report.policy {
         fields["policy"] = policy(applied);
@@ -115,6 +123,15 @@ pub(super) fn hashed(hashed: &Hashed) -> Value {
         "not_covered": hashed.empty,
         "followed": hashed.followed.iter().map(followed).collect::<Vec<_>>(),
         "notes": hashed.notes.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "tensor_manifest": hashed.tensors.as_ref().map(|of| json!({
+            "path": of.path.to_string_lossy(),
+            "detached": of.detached,
+            "made": of.made,
+            "files": of.manifest.files().len(),
+            "tensors": of.manifest.tensors().len(),
+            "tiles": of.tiles(),
+            "digest": of.manifest.digest().to_string(),
+        })),
     })
 }
 
@@ -161,6 +178,7 @@ fn kind(error: &Error) -> &'static str {
         #[cfg(feature = "sigstore-verify")]
         Error::Pattern(_) => "usage",
         Error::NoFeature { .. } => "feature",
+        Error::TensorManifest(_) => "tensor-manifest",
         Error::UnknownDevice(_) | Error::Device(_) => "device",
         Error::Verify(no) => match &**no {
             VerifyError::BundleTooLarge { .. } => "bundle-too-large",

@@ -53,6 +53,11 @@ pub(super) fn report(report: &Report) {
             format_args!("{}, signed as well (--all-digests checks all)", listed(&report.not_checked)),
         );
     }
+    for of in &report.tensor_manifests {
+        let tiles = if of.recomputed { "all recomputed" } else { "not recomputed (--all-digests does)" };
+        let (tensors, all) = (amount(of.tensors, "tensor", "tensors"), amount(of.tiles, "tile", "tiles"));
+        detail("tensors", format_args!("{tensors} as in {}; {all}, {tiles}", say::name(&of.name)));
+    }
     let ignored = report.ignored.iter().map(|file| (&*file.name, format!("  (under {})", say::name(&file.under))));
     names("ignored", ignored, "not signed: nothing is known of them; --strict refuses them");
     empty(&report.empty, "; --strict refuses them");
@@ -117,6 +122,12 @@ pub(super) fn hashed(hashed: &Hashed) {
     detail("hashed", work(&files, hashed.bytes, &hashed.algorithms, &hashed.device, hashed.elapsed));
     detail("root", hashed.manifest.root());
     empty(&hashed.empty, "");
+    if let Some(of) = &hashed.tensors {
+        let (tensors, tiles) = (of.manifest.tensors().len(), of.tiles());
+        let (tensors, tiles) = (amount(tensors, "tensor", "tensors"), amount(tiles, "tile", "tiles"));
+        let how = if of.made { "in" } else { "as they were in" };
+        detail("tensors", format_args!("{tensors}, {tiles} {how} {}", say::path(&of.path)));
+    }
     followed(&hashed.followed);
 }
 

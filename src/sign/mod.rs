@@ -5,6 +5,7 @@ mod key;
 pub mod pkcs11;
 #[cfg(feature = "sigstore-sign")]
 pub mod sigstore;
+mod tensors;
 #[cfg(feature = "sigstore-sign")]
 mod timestamp;
 
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 pub use certificate::{CertificateSigner, SigningCertificate, SigningCertificateError};
 pub use key::KeySigner;
 use pkcs11::Pkcs11Error;
+pub use tensors::{SignedTensors, TensorManifestError, Tensors};
 #[cfg(feature = "sigstore-sign")]
 pub use timestamp::{StampingError, Timestamped};
 
@@ -133,6 +135,8 @@ pub struct SignOptions {
     pub git_files: GitFiles,
     /// The name of a single file.
     pub single_file_name: SingleFileName,
+    /// What becomes of tensor manifests.
+    pub tensors: Tensors,
 }
 
 impl Default for SignOptions {
@@ -146,6 +150,7 @@ impl Default for SignOptions {
             ignore_paths: Vec::new(),
             git_files: GitFiles::default(),
             single_file_name: SingleFileName::default(),
+            tensors: Tensors::default(),
         }
     }
 }
@@ -172,6 +177,8 @@ pub struct Hashed {
     pub followed: Vec<FollowedLink>,
     /// Whatever else should be known.
     pub notes: Vec<Note>,
+    /// The tensor manifest: a new one, which is written with the signature, or the one that the model holds.
+    pub tensors: Option<SignedTensors>,
 }
 
 /// A model's signature, not yet written anywhere.
@@ -185,19 +192,24 @@ pub struct Signed {
 }
 
 impl Signed {
-    /// Writes the bundle to `path`: whole or not at all. An older signature there is replaced.
+    /// Writes the bundle to `path`: whole or not at all. An older signature there is replaced. A new tensor manifest is
+    /// written with it: both, or neither.
     ///
     /// # Errors
-    /// What [`Bundle::check_target`] says, and [`Error::Io`]; a file at `path` is then as it was.
+    /// What [`Bundle::check_target`] says, [`Error::TensorManifest`] if another file is now where the tensor manifest
+    /// goes, and [`Error::Io`]; files at both paths are then as they were.
     pub fn write(&self, path: &Path) -> Result<(), Error> {
         Bundle::check_target(path)?;
         let json = self.bundle.to_json();
+        if let Some(tensors) = self.hashed.tensors.as_ref().filter(|tensors| tensors.made) {
+            return tensors.write_with(path, &json);
+        }
         write_whole(path, 0o666, Existing::Replace, |file| file.write_all(&json))
             .map_err(Error::io("write signature", path))
     }
 }
 
-/// Hashes the model at `model` as it would be signed. `signature` is where the signature will be: it is left out if it
+/// Hashes the model at `model` as it would be signed, but for a look at whether a tensor manifest in it is stale. `signature` is where the signature will be: it is left out if it
 /// lies inside the model.
 ///
 /// # Errors
@@ -206,6 +218,18 @@ pub fn hash(
     model: &Path,
     signature: Option<&Path>,
     options: &SignOptions,
+    device: &Device,
+    progress: &dyn Progress,
+) -> Result<Hashed, Error> {
+    hash_for(model, signature, options, options.tensors != Tensors::AsFound, device, progress)
+}
+
+/// The same, and with `tensors` whatever has to do with these.
+fn hash_for(
+    model: &Path,
+    signature: Option<&Path>,
+    options: &SignOptions,
+    tensors: bool,
     device: &Device,
     progress: &dyn Progress,
 ) -> Result<Hashed, Error> {
@@ -218,10 +242,12 @@ pub fn hash(
         return Err(Error::NotASignature { path: signature.to_owned() });
     }
     let (ignore, mut notes) = left_out(&model, options, signature)?;
-    let scan = model.scan(&ignore, options.symlinks, false)?;
+    let mut scan = model.scan(&ignore, options.symlinks, false)?;
     notes.extend(Note::pickled(&scan.files));
 
-    let annotate = options.annotations == Annotations::Blake3 && options.hash != Algorithm::Blake3;
+    // A detached tensor manifest is named in the annotation.
+    let annotate = options.annotations == Annotations::Blake3
+        && (options.hash != Algorithm::Blake3 || matches!(options.tensors, Tensors::Detached(_)));
     let mut algorithms = Algorithms::only(options.hash);
     if annotate {
         algorithms = algorithms.with(Algorithm::Blake3);
@@ -230,8 +256,18 @@ pub fn hash(
         SingleFileName::Dot => SINGLE_FILE,
         SingleFileName::Basename => model.name(),
     });
-    let wanted = Wanted { algorithms, shard: options.method.shard_size(), groups: None, tap: None };
-    let found = measure(device, &scan.files, single, &wanted, &|_| None, progress)?;
+    let plan = match tensors {
+        true => tensors::Plan::new(&model, options, signature, &ignore, &mut scan.files, single)?,
+        false => tensors::Plan::none(),
+    };
+    let wanted = Wanted { algorithms, shard: options.method.shard_size(), groups: None, tap: plan.tap() };
+    let mut found = measure(device, &scan.files, single, &wanted, &|_| None, progress)?;
+    let wanted = Wanted { tap: None, ..wanted };
+    let tensors = plan.finish()?;
+    if let Some(new) = tensors.as_ref().and_then(|tensors| tensors.measured(&wanted)) {
+        let at = found.resources.partition_point(|resource| resource.name < new.name);
+        found.resources.insert(at, new);
+    }
     let mut resources = Vec::with_capacity(found.resources.len());
     for measured in found.resources {
         // The engine gives every digest that was asked for; a resource without one must not be signed.
@@ -239,7 +275,9 @@ pub fn hash(
             return Err(crate::device::DeviceError::Worker(device.kind()).into());
         };
         let blake3 = if annotate { measured.digests.get(Algorithm::Blake3) } else { None };
-        resources.push(Resource { name: measured.name, digest, blake3, size: blake3.map(|_| measured.size) });
+        let beside = tensors.as_ref().and_then(|tensors| tensors.digest_beside(&measured.name));
+        let size = blake3.map(|_| measured.size);
+        resources.push(Resource { name: measured.name, digest, blake3, size, tensors: beside });
     }
     if resources.is_empty() {
         return Err(Error::EmptyModel { path: path.to_owned() });
@@ -262,6 +300,7 @@ pub fn hash(
         empty: found.empty,
         followed: scan.followed,
         notes,
+        tensors,
     })
 }
 
@@ -320,7 +359,7 @@ pub fn list(model: &Path, options: &SignOptions) -> Result<Listing, Error> {
 /// Signs the model at `model`; `signature` is where the caller will write the bundle.
 ///
 /// # Errors
-/// As [`hash`] and [`Bundle::check_target`], and [`Error::Sign`] if the signer fails.
+/// As [`hash`] and [`Bundle::check_target`], [`Error::TensorManifest`] if the model holds a stale tensor manifest, and [`Error::Sign`] if the signer fails.
 pub fn sign(
     model: &Path,
     signature: &Path,
@@ -330,7 +369,7 @@ pub fn sign(
     progress: &dyn Progress,
 ) -> Result<Signed, Error> {
     Bundle::check_target(signature)?;
-    let hashed = hash(model, Some(signature), options, device, progress)?;
+    let hashed = hash_for(model, Some(signature), options, true, device, progress)?;
     let payload = statement::write(&hashed.manifest);
     Ok(Signed { bundle: Bundle::sign(payload, signer)?, hashed })
 }

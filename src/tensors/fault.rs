@@ -212,6 +212,16 @@ pub enum TensorRefusal {
         /// Each difference.
         stale: StaleTensors,
     },
+    /// The files are as signed and a signed tensor manifest lists other digests of their tiles.
+    #[error(
+        "signer inconsistent: the files are as signed, and the tensor manifest {name:?}, signed as well, lists other digests of their tiles: {stale}. Have the model signed anew"
+    )]
+    Inconsistent {
+        /// Its name.
+        name: String,
+        /// Each tile.
+        stale: StaleTensors,
+    },
     /// A tensor that no manifest lists.
     #[error("the tensor {} is not signed: the model's tensor manifest has none of that name", quoted(.tensor))]
     UnsignedTensor {

@@ -8,6 +8,7 @@ mod policy;
 #[cfg(feature = "sigstore-verify")]
 mod sigstore;
 mod tensors;
+mod tiles;
 
 use std::fmt;
 use std::num::NonZeroU64;
@@ -428,6 +429,8 @@ pub struct VerifyOptions {
     pub uncovered: UncoveredFiles,
     /// Which digests.
     pub digests: DigestChoice,
+    /// The tensor manifest that lies outside of the model, if it is to be checked.
+    pub tensors: Option<PathBuf>,
     /// The longest bundle to read, in bytes.
     pub max_bundle: NonZeroU64,
 }
@@ -441,6 +444,7 @@ impl Default for VerifyOptions {
             unsigned: UnsignedFiles::default(),
             uncovered: UncoveredFiles::default(),
             digests: DigestChoice::default(),
+            tensors: None,
             max_bundle: NonZeroU64::new(DEFAULT_MAX_BUNDLE).unwrap_or(NonZeroU64::MIN),
         }
     }

@@ -5,9 +5,9 @@ use std::fs;
 use std::path::Path;
 use std::time::Instant;
 
-use super::{DigestChoice, GitFiles, UncoveredFiles, UnsignedFiles, Verified, VerifyOptions};
+use super::{DigestChoice, GitFiles, UncoveredFiles, UnsignedFiles, Verified, VerifyOptions, tiles};
 use crate::bundle::{Bundle, VerificationMaterial};
-use crate::device::cpu::{Algorithms, Progress, Wanted};
+use crate::device::cpu::{Progress, Wanted};
 use crate::device::{Device, DeviceKind};
 use crate::digest::Algorithm;
 use crate::error::{Error, FormatError, VerifyError};
@@ -80,11 +80,13 @@ pub(super) fn run(check: &Check<'_>, others: &[Check<'_>]) -> Result<Report, Err
     let first = check.prepare()?;
     let rest = others.iter().map(Check::prepare).collect::<Result<Vec<_>, _>>()?;
     let algorithms = rest.iter().chain([&first]).flat_map(|of| of.algorithms.iter().copied());
-    let found = check.measure(&first, algorithms.collect())?;
+    let (found, tensors) = tiles::measure(check, others, &first, algorithms.collect())?;
     let mut report = check.conclude(first, &found)?;
     for (check, prepared) in others.iter().zip(rest) {
         report = report.and(check.conclude(prepared, &found)?);
     }
+    // Headers and tiles count only now that the files that they are from are known to be the signed ones.
+    tensors.conclude(&mut report)?;
     Ok(report)
 }
 
@@ -106,10 +108,15 @@ impl<'c> Check<'c> {
         Ok(Prepared { notes, model, signed_paths, listed, algorithms })
     }
 
-    fn measure(&self, of: &Prepared<'_>, chosen: Algorithms) -> Result<Measurement, Error> {
-        let shard = self.signed.serialization().method.shard_size();
-        let wanted = Wanted { algorithms: chosen, shard, groups: None, tap: None };
-        measure(self.device, of.files(), of.single(), &wanted, &|name| of.signed_len(name), self.progress)
+    /// Hashes files of the model.
+    pub(super) fn measure(
+        &self,
+        of: &Prepared<'_>,
+        files: &[SourceFile],
+        wanted: &Wanted<'_>,
+        progress: &dyn Progress,
+    ) -> Result<Measurement, Error> {
+        measure(self.device, files, of.single(), wanted, &|name| of.signed_len(name), progress)
     }
 
     pub(super) fn conclude(&self, prepared: Prepared<'_>, found: &Measurement) -> Result<Report, Error> {
@@ -348,6 +355,7 @@ impl<'c> Check<'c> {
             empty,
             unsigned,
             followed: scan.followed,
+            tensor_manifests: Vec::new(),
             policy: None,
             notes,
         }

@@ -38,11 +38,50 @@ impl Verified<Manifest> {
             let source = crate::tensors::ManifestFault::Trailing { expected: at as u64, found: bytes.len() as u64 };
             return Err(TensorRefusal::Malformed { name: name.to_string(), source });
         }
-        self.tensors_of(name, bytes)
+        self.tensors_of(name.as_str(), bytes)
+    }
+
+    /// The tensor manifest that was signed with the model and lies outside of it, of which `bytes` are all. `name` is what
+    /// errors call it.
+    ///
+    /// # Errors
+    /// [`TensorRefusal`] if the signature names none, or another one, if it is no tensor manifest, or if it lists other
+    /// files than those beside whose digests it is named.
+    pub fn detached_tensor_manifest(
+        &self,
+        name: &str,
+        bytes: &[u8],
+    ) -> Result<Verified<TensorManifest>, TensorRefusal> {
+        let Some(expected) = self.detached_tensors() else {
+            return Err(TensorRefusal::UnsignedManifest { name: name.to_owned() });
+        };
+        let found = digest_of(expected.algorithm(), bytes);
+        if found != expected {
+            return Err(TensorRefusal::OtherManifest { name: name.to_owned(), expected, found });
+        }
+        let read = self.tensors_of(name, bytes)?;
+        let listed = |name: &ResourceName| read.files().binary_search_by(|file| file.name.cmp(name)).is_ok();
+        let stale: Vec<Stale> = self
+            .resources()
+            .iter()
+            .filter_map(|resource| {
+                let how = match (resource.tensors.is_some(), listed(&resource.name)) {
+                    (false, true) => "is listed and signed without naming it",
+                    (true, false) => "names it and is not listed",
+                    _ => return None,
+                };
+                Some(Stale::File { name: resource.name.to_string(), how })
+            })
+            .collect();
+        if stale.is_empty() {
+            Ok(read)
+        } else {
+            Err(TensorRefusal::Stale { name: name.to_owned(), stale: StaleTensors(stale) })
+        }
     }
 
     /// Reads what is known to be signed.
-    fn tensors_of(&self, name: &ResourceName, bytes: &[u8]) -> Result<Verified<TensorManifest>, TensorRefusal> {
+    fn tensors_of(&self, name: &str, bytes: &[u8]) -> Result<Verified<TensorManifest>, TensorRefusal> {
         let malformed = |source| TensorRefusal::Malformed { name: name.to_string(), source };
         let read = TensorManifest::parse(bytes).map_err(malformed)?;
         let stale: Vec<Stale> = read.files().iter().filter_map(|file| unlike_signed(self, file)).collect();

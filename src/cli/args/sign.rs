@@ -44,6 +44,13 @@ pub(in crate::cli) struct SignArgs {
     /// Do not sign BLAKE3 digests and sizes beside the OMS digests; a GPU can then not verify in place
     #[arg(long, help_heading = SIGNED)]
     pub(in crate::cli) no_annotations: bool,
+    /// Sign digests of tensors and of tiles of them, too: a new file tensorseal.tensors of the model, with which whoever
+    /// holds a slice of a tensor can check it
+    #[arg(long, conflicts_with_all = ["tensors_out", "shards", "no_annotations"], help_heading = SIGNED)]
+    pub(in crate::cli) tensors: bool,
+    /// The same for a model that nothing can be added to: write them to PATH, outside of the model
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["shards", "no_annotations"], help_heading = SIGNED)]
+    pub(in crate::cli) tensors_out: Option<PathBuf>,
     /// How to name the file of a single-file model: "." is verified by all, the basename is the specification's form
     #[arg(long, value_enum, default_value = "dot", value_name = "FORM", help_heading = SIGNED)]
     pub(in crate::cli) single_file_name: SingleFileArg,

@@ -124,7 +124,7 @@ impl Logged {
 
 fn resource(resource: &tensorseal::manifest::Resource) -> serde_json::Value {
     let blake3 = resource.blake3.map(|digest| digest.to_hex());
-    json!({"name": resource.name.as_str(), "digest": resource.digest.to_string(), "blake3": blake3, "size": resource.size})
+    json!({"name": resource.name.as_str(), "digest": resource.digest.to_string(), "blake3": blake3, "size": resource.size, "tensors": resource.tensors.map(|digest| digest.to_hex())})
 }
 
 /// The certificates of a bundle, read or not, numbered from 1: that of the signer.

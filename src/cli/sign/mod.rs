@@ -11,7 +11,8 @@ mod timestamp;
 
 use serde_json::{Map, Value};
 use tensorseal::manifest::{Method, ShardNaming};
-use tensorseal::sign::{Annotations, SignOptions, Signed, Signer, SingleFileName, who_cannot_verify};
+use tensorseal::sign::{Annotations, SignOptions, Signed, Signer, SingleFileName, Tensors, who_cannot_verify};
+use tensorseal::tensors::FILE_NAME;
 use tensorseal::{Algorithm, Error, sign};
 
 pub(super) use certificate::certificate;
@@ -86,6 +87,15 @@ fn signed(
     let device = device::open(&args.engine, Work::of([options.hash]))?;
     let signer = signer()?;
     can_write("write signature", &args.signature)?;
+    match &options.tensors {
+        Tensors::AsFound => {}
+        Tensors::InModel if args.model.model.is_dir() => {
+            can_write("write tensor manifest", &args.model.model.join(FILE_NAME))?;
+        }
+        // The model is no folder: the library says so.
+        Tensors::InModel => {}
+        Tensors::Detached(path) => can_write("write tensor manifest", path)?,
+    }
     let bar = Bar::new(!args.engine.json);
     let signed = sign(&args.model.model, &args.signature, &*signer, options, &device, &bar)?;
     drop(bar);
@@ -105,6 +115,11 @@ fn options(args: &SignArgs) -> SignOptions {
         single_file_name: match args.single_file_name {
             SingleFileArg::Dot => SingleFileName::Dot,
             SingleFileArg::Basename => SingleFileName::Basename,
+        },
+        tensors: match (&args.tensors_out, args.tensors) {
+            (Some(path), _) => Tensors::Detached(path.clone()),
+            (None, true) => Tensors::InModel,
+            (None, false) => Tensors::AsFound,
         },
     }
 }

@@ -94,6 +94,7 @@ fn options(model: &ModelArgs, check: &CheckArgs) -> VerifyOptions {
             (false, DigestArg::Oms) => DigestChoice::Oms,
             (false, DigestArg::Blake3) => DigestChoice::Blake3,
         },
+        tensors: check.tensors.clone(),
         max_bundle: check.max_bundle_size,
     }
 }

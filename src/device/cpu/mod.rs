@@ -3,6 +3,7 @@
 //! Small files are spread over the workers. A large file is cut into slabs: any idle worker may fetch a slab and take
 //! its BLAKE3 value, while the one that owns the file runs the sequential digests over the slabs in order.
 
+mod groups;
 mod map;
 mod memory;
 mod ordered;
@@ -11,13 +12,17 @@ mod pool;
 mod resident;
 pub(crate) mod sequential;
 mod stream;
+pub(super) mod tap;
 
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 
 pub use self::memory::Memory;
+pub(crate) use self::pool::part_of;
 pub use self::resident::Ticket;
 use self::sequential::Sequential;
+pub(crate) use self::tap::Tap;
+pub(super) use self::tap::Tapped;
 use super::{DeviceError, DeviceKind};
 use crate::digest::{Algorithm, Digest};
 use crate::error::Error;
@@ -107,21 +112,19 @@ pub(crate) struct Wanted<'a> {
     pub(crate) shard: Option<NonZeroU64>,
     /// The BLAKE3 values of groups of this size, too, in [`Part::groups`].
     pub(crate) groups: Option<GroupSize>,
-    /// Who sees the bytes on the way.
+    /// Who sees the bytes on the way. Not with `shard`.
     pub(crate) tap: Option<&'a dyn Tap>,
 }
 
-/// Sees the bytes of files while they are hashed: those very bytes, once, so that nothing is read twice.
-pub(crate) trait Tap: Sync {
-    /// Whether it wants the bytes of the file with this index.
-    fn wants(&self, file: usize) -> bool;
-
-    /// Bytes of a file, from byte `at` on; those of one file come in order and without a gap, each once. Different
-    /// files may come from different threads.
-    ///
-    /// # Errors
-    /// What ends the whole run.
-    fn take(&self, file: usize, at: u64, bytes: &[u8]) -> Result<(), Error>;
+impl Wanted<'_> {
+    /// Whether this is something that can be given.
+    pub(super) fn check(&self, device: DeviceKind) -> Result<(), DeviceError> {
+        if self.tap.is_some() && self.shard.is_some() {
+            let why = "the bytes of a file do not come in order where it is hashed in shards".to_owned();
+            return Err(DeviceError::Refused { device, why });
+        }
+        Ok(())
+    }
 }
 
 /// One file to hash.
@@ -245,7 +248,8 @@ impl Cpu {
         wanted: &Wanted<'_>,
         progress: &dyn Progress,
     ) -> Result<Vec<HashedFile>, Error> {
-        pool::Pool::new(files, wanted.algorithms, wanted.shard, *self, progress).run()
+        wanted.check(DeviceKind::Cpu)?;
+        pool::Pool::new(files, wanted, *self, progress).run()
     }
 }
 

@@ -6,20 +6,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use blake3::hazmat::{ChainingValue, HasherExt};
-
+use super::groups::{Slab, SlabHasher, Taken, slab_of};
 use super::map::{LeasedMap, SlabError};
 use super::stream::{Monitor, READ, Source, Stream};
-use super::{Digests, Progress};
+use super::{Progress, Tapped};
 use crate::device::file::changed;
 use crate::error::Error;
-use crate::tree::{Frontier, GroupSize, Tree, group_value};
+use crate::tree::{ChainingValue, Frontier, GroupSize, Tree};
 
 pub(super) struct Parallel<'a> {
     source: Arc<Source>,
     /// Where the string lies in its file.
     range: Range<u64>,
+    /// Of slabs.
     tree: Tree,
+    /// The groups whose values are wanted: a slab is one or many.
+    group: Option<GroupSize>,
     progress: &'a dyn Progress,
     stop: &'a AtomicBool,
     state: Monitor<State>,
@@ -30,15 +32,18 @@ struct State {
     claimed: u64,
     /// The values of the first slabs, merged.
     frontier: Frontier,
-    /// Values of later ones, which wait for those before them.
-    early: BTreeMap<u64, ChainingValue>,
+    /// The values of their groups, if wanted.
+    groups: Vec<ChainingValue>,
+    /// Later ones, which wait for those before them.
+    early: BTreeMap<u64, Slab>,
 }
 
 impl State {
-    fn take(&mut self, index: u64, value: ChainingValue) {
-        self.early.insert(index, value);
-        while let Some(value) = self.early.remove(&self.frontier.groups()) {
-            self.frontier.push(value);
+    fn take(&mut self, index: u64, slab: Slab) {
+        self.early.insert(index, slab);
+        while let Some(mut slab) = self.early.remove(&self.frontier.groups()) {
+            self.frontier.push(slab.value);
+            self.groups.append(&mut slab.groups);
         }
     }
 }
@@ -48,6 +53,7 @@ impl<'a> Parallel<'a> {
     pub(super) fn new(
         source: Arc<Source>,
         range: Range<u64>,
+        group: Option<GroupSize>,
         threads: usize,
         progress: &'a dyn Progress,
         stop: &'a AtomicBool,
@@ -55,9 +61,26 @@ impl<'a> Parallel<'a> {
         // Mapped pages count as memory in use: all workers together stay within 32 MiB (1 MiB each on large machines).
         const MIB: u64 = 1 << 20;
         let slab = GroupSize::at_most((32 * MIB / threads as u64).clamp(MIB, 16 * MIB));
-        let tree = Tree::new(range.end - range.start, slab);
-        let state = Monitor::new(State { claimed: 0, frontier: Frontier::default(), early: BTreeMap::new() });
-        Self { source, range, tree, progress, stop, state }
+        let len = range.end - range.start;
+        let group = group.map(|group| Tree::new(len, group).group());
+        let tree = Tree::new(len, slab.max(group.unwrap_or(slab)));
+        let state = State { claimed: 0, frontier: Frontier::default(), groups: Vec::new(), early: BTreeMap::new() };
+        Self { source, range, tree, group, progress, stop, state: Monitor::new(state) }
+    }
+
+    /// Hashes the first slabs in order, as far as a tap wants their bytes. Before anybody assists.
+    pub(super) fn begin(&self, tapped: &Tapped<'_>) -> Result<(), Error> {
+        let mut buffer = Vec::new();
+        let mut at = 0;
+        while at < tapped.first() && !self.stopped() {
+            let Some(index) = self.claim() else { break };
+            let slab = self.tree.range(index);
+            let value = self.value_by_reading(&slab, &mut buffer, Some(tapped))?;
+            self.state.lock().take(index, value);
+            self.progress.advance(slab.end - slab.start, 0);
+            at = slab.end;
+        }
+        Ok(())
     }
 
     fn hash_slabs(&self, leave: &dyn Fn() -> bool) -> Result<(), Error> {
@@ -87,38 +110,45 @@ impl<'a> Parallel<'a> {
         Some(state.claimed - 1)
     }
 
-    fn value(&self, slab: &Range<u64>, buffer: &mut Vec<u8>, ways: &mut Ways) -> Result<ChainingValue, Error> {
-        let Some(map) = &self.source.map else { return self.value_by_reading(slab, buffer) };
+    fn value(&self, slab: &Range<u64>, buffer: &mut Vec<u8>, ways: &mut Ways) -> Result<Slab, Error> {
+        let Some(map) = &self.source.map else { return self.value_by_reading(slab, buffer, None) };
         let mapped = ways.choose_map();
         let begun = Instant::now();
-        let value = if mapped { self.value_in_map(slab, map) } else { self.value_by_reading(slab, buffer) };
+        let value = if mapped { self.value_in_map(slab, map) } else { self.value_by_reading(slab, buffer, None) };
         ways.took(mapped, begun.elapsed().as_secs_f64() / (slab.end - slab.start) as f64);
         value
     }
 
-    fn value_in_map(&self, slab: &Range<u64>, map: &LeasedMap) -> Result<ChainingValue, Error> {
+    fn value_in_map(&self, slab: &Range<u64>, map: &LeasedMap) -> Result<Slab, Error> {
         let place = self.range.start + slab.start..self.range.start + slab.end;
         let bytes = map.slab(&place).map_err(|error| match error {
             SlabError::LeaseBroken => changed(&self.source.file.path, "another process opened it for writing"),
             SlabError::Io(error) => self.source.file.read_error(error),
         })?;
-        let value = group_value(slab.start, bytes);
+        let value = slab_of(slab.start, bytes, self.group);
         map.release(&place);
         Ok(value)
     }
 
-    fn value_by_reading(&self, slab: &Range<u64>, buffer: &mut Vec<u8>) -> Result<ChainingValue, Error> {
+    fn value_by_reading(
+        &self,
+        slab: &Range<u64>,
+        buffer: &mut Vec<u8>,
+        tapped: Option<&Tapped<'_>>,
+    ) -> Result<Slab, Error> {
         buffer.resize(READ, 0);
-        let mut hasher = blake3::Hasher::new();
-        hasher.set_input_offset(slab.start);
+        let mut hasher = SlabHasher::new(slab.start, self.group);
         let mut at = slab.start;
         while at < slab.end {
             let piece = &mut buffer[..(slab.end - at).min(READ as u64) as usize];
             self.source.file.read_at(piece, self.range.start + at)?;
             hasher.update(piece);
+            if let Some(tapped) = tapped {
+                tapped.take(self.range.start + at, piece)?;
+            }
             at += piece.len() as u64;
         }
-        Ok(hasher.finalize_non_root())
+        Ok(hasher.finish())
     }
 
     fn stopped(&self) -> bool {
@@ -127,17 +157,18 @@ impl<'a> Parallel<'a> {
 }
 
 impl Stream for Parallel<'_> {
-    fn own(&self) -> Result<Digests, Error> {
+    fn own(&self) -> Result<Taken, Error> {
         self.hash_slabs(&|| false)?;
         let mut state = self.state.lock();
         while state.frontier.groups() < self.tree.groups() && !self.stopped() {
             state = self.state.wait(state);
         }
-        let mut digests = Digests::default();
+        let mut taken = Taken::default();
         if let Some(root) = state.frontier.root().filter(|_| !self.stopped()) {
-            digests.set(root);
+            taken.digests.set(root);
+            taken.groups = std::mem::take(&mut state.groups);
         }
-        Ok(digests)
+        Ok(taken)
     }
 
     fn assist(&self, leave: &dyn Fn() -> bool) -> Result<(), Error> {

@@ -6,15 +6,17 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::groups::{Taken, algorithms_for, take_blake3};
 use super::map::LeasedMap;
 use super::ordered::Ordered;
 use super::parallel::Parallel;
 use super::sequential::Sequential;
 use super::stream::{Monitor, READ, Source, Stream};
-use super::{Algorithms, Cpu, DeviceError, DeviceKind, Digests, FileJob, HashedFile, Io, Part, Progress};
+use super::{Algorithms, Cpu, DeviceError, DeviceKind, FileJob, HashedFile, Io, Part, Progress, Tap, Tapped, Wanted};
 use crate::device::file::OpenFile;
-use crate::digest::{Algorithm, Digest};
+use crate::digest::Algorithm;
 use crate::error::Error;
+use crate::tree::GroupSize;
 
 /// Below this, setting up a map costs more than copying.
 const MAP_FROM: u64 = 4 << 20;
@@ -25,6 +27,8 @@ pub(super) struct Pool<'a> {
     order: Vec<usize>,
     algorithms: Algorithms,
     shard: Option<NonZeroU64>,
+    groups: Option<GroupSize>,
+    tap: Option<&'a dyn Tap>,
     cpu: Cpu,
     progress: &'a dyn Progress,
     stop: AtomicBool,
@@ -43,16 +47,17 @@ struct Shared<'a> {
     /// Files that a worker took and gave back.
     returned: Vec<Range<usize>>,
     /// Large files with units that nobody has taken.
-    large: Vec<Arc<LargeFile>>,
+    large: Vec<Arc<LargeFile<'a>>>,
     /// Strings in the works that can use help.
     streams: Vec<Arc<dyn Stream + 'a>>,
     error: Option<Error>,
 }
 
 /// A file too large for one gulp. Its units are its shards, or runs of small shards, or the whole of it.
-struct LargeFile {
+struct LargeFile<'a> {
     index: usize,
     source: Arc<Source>,
+    tapped: Option<Tapped<'a>>,
     shard: u64,
     /// Bytes a unit covers: one long shard, or as many short ones as one buffer holds.
     unit: u64,
@@ -67,18 +72,18 @@ struct Done {
 
 enum Task<'a> {
     Files(Range<usize>),
-    Unit(Arc<LargeFile>, u64),
+    Unit(Arc<LargeFile<'a>>, u64),
     Assist(Arc<dyn Stream + 'a>),
     Nothing,
 }
 
-impl LargeFile {
-    fn new(index: usize, source: Arc<Source>, shard: Option<NonZeroU64>) -> Self {
+impl<'a> LargeFile<'a> {
+    fn new(index: usize, source: Arc<Source>, shard: Option<NonZeroU64>, tapped: Option<Tapped<'a>>) -> Self {
         let len = source.file.len();
         let shard = shard.map_or(len, NonZeroU64::get);
         let unit = if shard > READ as u64 { shard } else { READ as u64 / shard * shard };
         let done = Done { parts: Vec::new(), units_left: len.div_ceil(unit) };
-        Self { index, source, shard, unit, next_unit: Mutex::new(0), done: Mutex::new(done) }
+        Self { index, source, tapped, shard, unit, next_unit: Mutex::new(0), done: Mutex::new(done) }
     }
 
     /// A unit that nobody has taken, and whether more are left after it.
@@ -94,18 +99,14 @@ impl LargeFile {
 }
 
 impl<'a> Pool<'a> {
-    pub(super) fn new(
-        files: &'a [FileJob],
-        algorithms: Algorithms,
-        shard: Option<NonZeroU64>,
-        cpu: Cpu,
-        progress: &'a dyn Progress,
-    ) -> Self {
+    pub(super) fn new(files: &'a [FileJob], wanted: &Wanted<'a>, cpu: Cpu, progress: &'a dyn Progress) -> Self {
+        let Wanted { shard, groups, tap, .. } = *wanted;
+        let algorithms = algorithms_for(wanted.algorithms, groups);
         let mut order: Vec<usize> = (0..files.len()).collect();
         // Largest first, so that no long file is begun when the others are done. Stable: equals stay in name order.
         order.sort_by_key(|&i| std::cmp::Reverse(files[i].size_hint.unwrap_or(0)));
         let (stop, units_wait) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { files, order, algorithms, shard, cpu, progress, stop, units_wait }
+        Self { files, order, algorithms, shard, groups, tap, cpu, progress, stop, units_wait }
     }
 
     pub(super) fn run(&self) -> Result<Vec<HashedFile>, Error> {
@@ -236,9 +237,13 @@ impl<'a> Pool<'a> {
                 self.progress.advance(job.size_hint.unwrap_or(0), 1);
                 continue;
             }
+            let tapped = Tapped::of(self.tap, index, len)?;
             if len <= READ as u64 {
                 let bytes = file.read_whole(buffer)?;
                 file.check_unchanged()?;
+                if let Some(tapped) = tapped {
+                    tapped.take(0, bytes)?;
+                }
                 let mut parts = Vec::with_capacity(1);
                 self.parts_of(bytes, 0, self.shard.map_or(len, NonZeroU64::get), &mut parts);
                 hashed.push((index, HashedFile { len, parts }));
@@ -249,7 +254,7 @@ impl<'a> Pool<'a> {
             let parallel = !self.algorithms.sequential() && self.shard.is_none_or(|shard| shard.get() >= MAP_FROM);
             let mapped = self.cpu.io == Io::Auto && parallel && len >= MAP_FROM;
             let map = if mapped { LeasedMap::new(&file.file, len) } else { None };
-            let large = Arc::new(LargeFile::new(index, Arc::new(Source { map, file }), self.shard));
+            let large = Arc::new(LargeFile::new(index, Arc::new(Source { map, file }), self.shard, tapped));
             let mut shared = board.lock();
             shared.large.push(large);
             self.units_wait.store(true, Ordering::Relaxed);
@@ -268,7 +273,7 @@ impl<'a> Pool<'a> {
     fn unit<'s>(
         &'s self,
         board: &Board<'s>,
-        file: &Arc<LargeFile>,
+        file: &Arc<LargeFile<'s>>,
         unit: u64,
         buffer: &mut Vec<u8>,
         hashed: &mut Vec<(usize, HashedFile)>,
@@ -285,8 +290,8 @@ impl<'a> Pool<'a> {
             board.lock().taking -= 1;
             board.notify();
         } else {
-            let digests = self.stream(board, file, range.clone())?;
-            parts.push(Part { start: range.start, end: range.end, digests, groups: Vec::new() });
+            let Taken { digests, groups } = self.stream(board, file, range.clone())?;
+            parts.push(Part { start: range.start, end: range.end, digests, groups });
         }
         let mut done = lock(&file.done);
         done.parts.append(&mut parts);
@@ -303,12 +308,17 @@ impl<'a> Pool<'a> {
     }
 
     /// Hashes one long string with the help of whoever is idle.
-    fn stream<'s>(&'s self, board: &Board<'s>, file: &Arc<LargeFile>, range: Range<u64>) -> Result<Digests, Error> {
+    fn stream<'s>(&'s self, board: &Board<'s>, file: &Arc<LargeFile<'s>>, range: Range<u64>) -> Result<Taken, Error> {
         let (source, progress) = (Arc::clone(&file.source), self.progress);
-        let stream: Arc<dyn Stream + 's> = if self.algorithms.sequential() {
-            Arc::new(Ordered::new(source, range, self.algorithms, progress, &self.stop))
+        let all_in_order = file.tapped.is_some_and(|tapped| tapped.first() == source.file.len());
+        let stream: Arc<dyn Stream + 's> = if self.algorithms.sequential() || all_in_order {
+            Arc::new(Ordered::new(source, range, self.algorithms, self.groups, file.tapped, progress, &self.stop))
         } else {
-            Arc::new(Parallel::new(source, range, self.cpu.threads, progress, &self.stop))
+            let parallel = Parallel::new(source, range, self.groups, self.cpu.threads, progress, &self.stop);
+            if let Some(tapped) = file.tapped {
+                parallel.begin(&tapped)?;
+            }
+            Arc::new(parallel)
         };
         {
             let mut shared = board.lock();
@@ -317,10 +327,10 @@ impl<'a> Pool<'a> {
         }
         board.notify();
         // A failed string stays on the board: whoever waits in it is woken when the failure is told.
-        let digests = stream.own()?;
+        let taken = stream.own()?;
         board.lock().streams.retain(|other| !Arc::ptr_eq(other, &stream));
         board.notify();
-        Ok(digests)
+        Ok(taken)
     }
 
     /// Digests of every shard of `bytes`, which begin at byte `at` of their file.
@@ -331,7 +341,8 @@ impl<'a> Pool<'a> {
         let mut start = at;
         for shard in shards {
             let end = start + shard.len() as u64;
-            parts.push(Part { start, end, digests: digests_of(self.algorithms, shard), groups: Vec::new() });
+            let Taken { digests, groups } = taken_of(self.algorithms, self.groups, shard);
+            parts.push(Part { start, end, digests, groups });
             start = end;
         }
     }
@@ -348,18 +359,24 @@ impl<'a> Pool<'a> {
     }
 }
 
-/// Digests of bytes that lie in memory.
-fn digests_of(algorithms: Algorithms, bytes: &[u8]) -> Digests {
-    let mut digests = Digests::default();
+/// Digests of bytes that lie in memory, and their groups.
+fn taken_of(algorithms: Algorithms, groups: Option<GroupSize>, bytes: &[u8]) -> Taken {
+    let mut taken = Taken::default();
     if algorithms.sequential() {
         let mut sequential = Sequential::new(algorithms);
         sequential.update(bytes);
-        sequential.finish(&mut digests);
+        sequential.finish(&mut taken.digests);
     }
     if algorithms.has(Algorithm::Blake3) {
-        digests.set(Digest::of32(Algorithm::Blake3, *blake3::hash(bytes).as_bytes()));
+        take_blake3(bytes, groups, &mut taken);
     }
-    digests
+    taken
+}
+
+/// What a pass gives of a whole file, of bytes that are in memory instead.
+pub(crate) fn part_of(bytes: &[u8], wanted: &Wanted<'_>) -> Part {
+    let Taken { digests, groups } = taken_of(algorithms_for(wanted.algorithms, wanted.groups), wanted.groups, bytes);
+    Part { start: 0, end: bytes.len() as u64, digests, groups }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -380,16 +397,18 @@ mod tests {
         std::fs::write(&path, vec![7; len as usize]).unwrap();
         let jobs = [FileJob { path: path.clone(), size_hint: None, expected_len: None }];
         let cpu = Cpu { threads: 2, io: Io::Read };
-        let pool = Pool::new(&jobs, Algorithms::only(Algorithm::Sha256), None, cpu, &Silent);
+        let algorithms = Algorithms::only(Algorithm::Sha256);
+        let wanted = Wanted { algorithms, shard: None, groups: None, tap: None };
+        let pool = Pool::new(&jobs, &wanted, cpu, &Silent);
         let board = Board::default();
         board.lock().taking = 1;
         let source = Arc::new(Source { map: None, file: OpenFile::open(&path).unwrap() });
-        let large = Arc::new(LargeFile::new(0, Arc::clone(&source), None));
+        let large = Arc::new(LargeFile::new(0, Arc::clone(&source), None, None));
         // Past the end: the owner's first read fails.
         assert!(pool.stream(&board, &large, len..2 * len).is_err());
         assert_eq!(board.lock().streams.len(), 1, "the failed string stays where the failure finds it");
 
-        let ring = Ordered::new(source, 0..len, pool.algorithms, &Silent, &pool.stop);
+        let ring = Ordered::new(source, 0..len, pool.algorithms, None, None, &Silent, &pool.stop);
         let ring: Arc<dyn Stream + '_> = Arc::new(ring);
         board.lock().streams.push(Arc::clone(&ring));
         std::thread::scope(|scope| {

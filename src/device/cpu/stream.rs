@@ -6,7 +6,7 @@
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use super::Digests;
+use super::groups::Taken;
 use super::map::LeasedMap;
 use crate::device::file::OpenFile;
 use crate::error::Error;
@@ -25,7 +25,7 @@ pub(super) struct Source {
 /// What owner and helpers do with one string. After a stop all methods return soon, and what they return is not used.
 pub(super) trait Stream: Sync + Send {
     /// Hashes the string to the end, with whoever assists.
-    fn own(&self) -> Result<Digests, Error>;
+    fn own(&self) -> Result<Taken, Error>;
 
     /// Takes work off the owner until none is left to claim, or `leave` says that there is better work.
     fn assist(&self, leave: &dyn Fn() -> bool) -> Result<(), Error>;

@@ -19,12 +19,12 @@ use std::ops::Range;
 use self::read::Reader;
 use self::slabs::Slabs;
 use super::cpu::sequential::Sequential;
-use super::cpu::{Algorithms, Digests, FileJob, HashedFile, Part, Progress, Wanted};
+use super::cpu::{Algorithms, Digests, FileJob, HashedFile, Part, Progress, Tap, Tapped, Wanted};
 use super::file::OpenFile;
 use super::{Backend, DeviceError, Want};
 use crate::digest::{Algorithm, Digest};
 use crate::error::Error;
-use crate::tree::{CHUNK_LEN, Frontier, GroupSize};
+use crate::tree::{CHUNK_LEN, Frontier, GroupSize, Tree};
 
 /// How much device memory is used, and how work is cut. Tests make all of it small.
 #[derive(Debug, Clone, Copy)]
@@ -74,30 +74,39 @@ pub(crate) fn hash_files<B: Backend>(
     wanted: &Wanted<'_>,
     progress: &dyn Progress,
 ) -> Result<Vec<HashedFile>, Error> {
-    hash_files_in(backend, files, wanted.algorithms, wanted.shard, progress, Sizes::of(files))
+    hash_files_in(backend, files, wanted, progress, Sizes::of(files))
 }
 
 fn hash_files_in<B: Backend>(
     backend: &B,
     files: &[FileJob],
-    algorithms: Algorithms,
-    shard: Option<NonZeroU64>,
+    wanted: &Wanted<'_>,
     progress: &dyn Progress,
-    sizes: Sizes,
+    mut sizes: Sizes,
 ) -> Result<Vec<HashedFile>, Error> {
+    wanted.check(backend.kind())?;
+    let algorithms = wanted.algorithms;
     if !algorithms.has(Algorithm::Blake3) {
         let algorithm = algorithms.iter().next().unwrap_or(Algorithm::Sha256);
         return Err(DeviceError::Algorithm { device: backend.kind(), algorithm }.into());
+    }
+    if let Some(group) = wanted.groups {
+        // Long strings are taken in groups anyway: then in these.
+        sizes.group = group;
+        sizes.slab = sizes.slab.max(group.bytes());
     }
     let mut work = Work {
         slabs: Slabs::new(backend, sizes, progress),
         reader: Reader { threads: sizes.readers },
         algorithms,
+        groups: wanted.groups,
+        tap: wanted.tap,
         sizes,
         progress,
     };
+    work.slabs.results.keep_groups = wanted.groups.is_some();
     for job in files {
-        work.file(job, shard)?;
+        work.file(job, wanted.shard)?;
     }
     work.slabs.finish()?;
     work.slabs.results.finish(files.len()).ok_or_else(|| DeviceError::NoResult { device: backend.kind() }.into())
@@ -109,6 +118,8 @@ struct Results {
     files: Vec<HashedFile>,
     /// Where each string stands among the files' parts, and its tree where it is hashed in pieces.
     strings: Vec<Text>,
+    /// Whether the values of groups are wanted, and not the digest alone.
+    keep_groups: bool,
 }
 
 /// One string: a file or a shard.
@@ -131,7 +142,10 @@ impl Results {
             (Want::Groups { group, .. }, super::Hashed::Groups(values))
                 if values.len() as u64 == len.div_ceil(group.bytes()) =>
             {
-                values.into_iter().for_each(|value| text.frontier.push(value));
+                values.iter().for_each(|value| text.frontier.push(*value));
+                if self.keep_groups {
+                    self.files.get_mut(text.file)?.parts.get_mut(text.part)?.groups.extend(values);
+                }
                 Some(())
             }
             _ => None,
@@ -162,6 +176,9 @@ struct Work<'a, B: Backend> {
     slabs: Slabs<'a, B>,
     reader: Reader,
     algorithms: Algorithms,
+    /// The groups whose values are wanted.
+    groups: Option<GroupSize>,
+    tap: Option<&'a dyn Tap>,
     sizes: Sizes,
     progress: &'a dyn Progress,
 }
@@ -178,16 +195,17 @@ impl<B: Backend> Work<'_, B> {
         }
         let index = self.slabs.results.files.len();
         self.slabs.results.files.push(HashedFile { len, parts: Vec::new() });
+        let tapped = Tapped::of(self.tap, index, len)?;
         let shard = shard.map(NonZeroU64::get);
         let mut at = 0;
         // An empty file is one empty string, and no shard.
         while at < len || (len == 0 && shard.is_none() && self.slabs.results.files[index].parts.is_empty()) {
             let string = at..shard.map_or(len, |shard| at.saturating_add(shard).min(len));
             if string.end - string.start > self.sizes.slab {
-                self.long(&file, index, string.clone())?;
+                self.long(&file, index, string.clone(), tapped)?;
                 at = string.end;
             } else {
-                at = self.short(&file, index, at, shard.unwrap_or(len.max(1)))?;
+                at = self.short(&file, index, at, shard.unwrap_or(len.max(1)), tapped)?;
             }
         }
         file.check_end()?;
@@ -197,10 +215,16 @@ impl<B: Backend> Work<'_, B> {
     }
 
     /// A string that needs more than one slab: spans of whole groups, each in what is left of a slab.
-    fn long(&mut self, file: &OpenFile, index: usize, string: Range<u64>) -> Result<(), Error> {
+    fn long(
+        &mut self,
+        file: &OpenFile,
+        index: usize,
+        string: Range<u64>,
+        tapped: Option<Tapped<'_>>,
+    ) -> Result<(), Error> {
         let group = self.sizes.group;
         let text = self.add(index, string.clone());
-        let mut in_order = self.in_order(string.end - string.start);
+        let mut host = self.in_order(string.end - string.start, tapped);
         let mut at = string.start;
         while at < string.end {
             let left = string.end - at;
@@ -210,39 +234,59 @@ impl<B: Backend> Work<'_, B> {
                 self.slabs.submit()?;
                 continue;
             }
-            let offset = self.append(file, at, len, &mut in_order)?;
+            let offset = self.append(file, at, len, &mut host)?;
             let first_chunk = (at - string.start) / CHUNK_LEN;
             self.slabs.add(text, offset, len, Want::Groups { first_chunk, group });
             at += len;
         }
-        self.finish([text], in_order);
+        self.finish([text], host.digests);
         Ok(())
     }
 
     /// One string that fits into a slab, or a run of shards that do together: they are read at once and lie one after
     /// the other. Returns where the run ends.
-    fn short(&mut self, file: &OpenFile, index: usize, at: u64, shard: u64) -> Result<u64, Error> {
+    fn short(
+        &mut self,
+        file: &OpenFile,
+        index: usize,
+        at: u64,
+        shard: u64,
+        tapped: Option<Tapped<'_>>,
+    ) -> Result<u64, Error> {
         let first = shard.min(file.len() - at);
         if self.slabs.room() < first || self.slabs.room_for_jobs() == 0 {
             self.slabs.submit()?;
         }
         let most = (self.slabs.room() / shard).clamp(1, self.slabs.room_for_jobs().max(1) as u64);
         let end = at.saturating_add(most.saturating_mul(shard)).min(file.len());
-        let mut in_order = self.in_order(shard);
-        let offset = self.append(file, at, end - at, &mut in_order)?;
+        let mut host = self.in_order(shard, tapped);
+        let offset = self.append(file, at, end - at, &mut host)?;
         let (mut start, mut texts) = (at, Vec::new());
         loop {
             let string = start..start.saturating_add(shard).min(end);
             let text = self.add(index, string.clone());
-            self.slabs.add(text, offset + (string.start - at), string.end - string.start, Want::Root);
+            self.slabs.add(
+                text,
+                offset + (string.start - at),
+                string.end - string.start,
+                self.want(string.end - string.start),
+            );
             texts.push(text);
             start = string.end;
             if start == end {
                 break;
             }
         }
-        self.finish(texts, in_order);
+        self.finish(texts, host.digests);
         Ok(end)
+    }
+
+    /// What is wanted of a string that fits into a slab.
+    fn want(&self, len: u64) -> Want {
+        match self.groups.map(|group| Tree::new(len, group)) {
+            Some(tree) if !tree.is_single_chunk() => Want::Groups { first_chunk: 0, group: tree.group() },
+            _ => Want::Root,
+        }
     }
 
     /// A new string of file `index`.
@@ -256,8 +300,8 @@ impl<B: Backend> Work<'_, B> {
 
     /// Reads bytes of a file to the end of what is in the slab; the host takes its digests on the way. Returns where in
     /// the slab they begin.
-    fn append(&mut self, file: &OpenFile, at: u64, len: u64, in_order: &mut Option<InOrder>) -> Result<u64, Error> {
-        let take = &mut |bytes: &[u8]| in_order.iter_mut().for_each(|in_order| in_order.update(bytes));
+    fn append(&mut self, file: &OpenFile, at: u64, len: u64, host: &mut Host<'_>) -> Result<u64, Error> {
+        let take = &mut |at, bytes: &[u8]| host.take(at, bytes);
         let offset = self.slabs.begin();
         let mut done = 0;
         while done < len {
@@ -271,9 +315,10 @@ impl<B: Backend> Work<'_, B> {
         Ok(offset)
     }
 
-    /// What takes the digests that are the host's, if any are wanted, of strings of so many bytes.
-    fn in_order(&self, each: u64) -> Option<InOrder> {
-        self.algorithms.sequential().then(|| InOrder::new(Sequential::new(self.algorithms), each))
+    /// What the host does with the bytes of strings of so many bytes.
+    fn in_order<'t>(&self, each: u64, tapped: Option<Tapped<'t>>) -> Host<'t> {
+        let digests = self.algorithms.sequential().then(|| InOrder::new(Sequential::new(self.algorithms), each));
+        Host { digests, tapped }
     }
 
     fn finish(&mut self, texts: impl IntoIterator<Item = usize>, in_order: Option<InOrder>) {
@@ -282,6 +327,20 @@ impl<B: Backend> Work<'_, B> {
             let Text { file, part, .. } = self.slabs.results.strings[text];
             self.slabs.results.files[file].parts[part].digests = taken;
         }
+    }
+}
+
+/// What the host does with bytes on their way to the device: its own digests, if any are wanted, and a tap.
+struct Host<'a> {
+    digests: Option<InOrder>,
+    tapped: Option<Tapped<'a>>,
+}
+
+impl Host<'_> {
+    /// Bytes that begin at byte `at` of the file.
+    fn take(&mut self, at: u64, bytes: &[u8]) -> Result<(), Error> {
+        self.digests.iter_mut().for_each(|digests| digests.update(bytes));
+        self.tapped.map_or(Ok(()), |tapped| tapped.take(at, bytes))
     }
 }
 

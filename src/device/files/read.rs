@@ -16,13 +16,14 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// Fills `block` from byte `at` of the file and calls `take` with all of it, in order, piece by piece.
+    /// Fills `block` from byte `at` of the file and calls `take` with all of it, in order, piece by piece,
+    /// and where each piece begins in the file.
     pub(super) fn read(
         self,
         file: &OpenFile,
         at: u64,
         block: &mut [u8],
-        take: &mut dyn FnMut(&[u8]),
+        take: &mut dyn FnMut(u64, &[u8]) -> Result<(), Error>,
         kind: &DeviceKind,
     ) -> Result<(), Error> {
         let pieces = self.threads.min(block.len() / PIECE).max(1);
@@ -30,7 +31,7 @@ impl Reader {
             let mut at = at;
             for step in block.chunks_mut(STEP) {
                 file.read_at(step, at)?;
-                take(step);
+                take(at, step)?;
                 at += step.len() as u64;
             }
             return Ok(());
@@ -49,8 +50,11 @@ impl Reader {
                 })
                 .collect();
             // The first pieces are hashed while the others are still being read. After an error the scope waits.
+            let mut at = at;
             for piece in pieces {
-                take(piece.join().map_err(|_| DeviceError::Worker(kind.clone()))??);
+                let piece = piece.join().map_err(|_| DeviceError::Worker(kind.clone()))??;
+                take(at, piece)?;
+                at += piece.len() as u64;
             }
             Ok(())
         })

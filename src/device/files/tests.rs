@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::*;
+use crate::device::cpu::tap::tests::Keeps;
 use crate::device::cpu::{Cpu, Memory, Settings, Silent, Ticket};
 use crate::device::{DeviceKind, Hashed, Job};
 use crate::layout::Extent;
@@ -191,6 +192,26 @@ impl Files {
     }
 }
 
+impl Files {
+    /// Values of groups are the `blake3` crate's, where they were asked for.
+    fn check_groups(&self, hashed: &[HashedFile], log: Option<u8>, about: &str) {
+        for (hashed, text) in hashed.iter().zip(&self.texts) {
+            for part in &hashed.parts {
+                let bytes = &text[part.start as usize..part.end as usize];
+                let Some(mut log) = log.filter(|_| bytes.len() > 1024) else {
+                    assert_eq!(part.groups, [[0; 32]; 0], "{about}");
+                    continue;
+                };
+                while log > 0 && 1024 << log >= bytes.len() {
+                    log -= 1;
+                }
+                let want = Want::Groups { first_chunk: 0, group: GroupSize::from_chunk_log(log).unwrap() };
+                assert_eq!(Hashed::Groups(part.groups.clone()), want.of(bytes), "{about}: {} bytes", bytes.len());
+            }
+        }
+    }
+}
+
 const SMALL: Sizes = Sizes { slab: 8192, slabs: 3, jobs: 1 << 16, group: GroupSize::at_most(2048), readers: 1 };
 
 fn all() -> Algorithms {
@@ -222,13 +243,24 @@ fn strings_around_every_edge_of_slabs_blocks_groups_and_shards() {
     let total: u64 = files.texts.iter().map(|text| text.len() as u64).sum();
     for block in [16, 1000, 8192, 1 << 20] {
         for shard in [None, Some(48), Some(1000), Some(8191), Some(8192), Some(8193), Some(20_000)] {
-            for algorithms in [blake3_alone(), all()] {
+            for (algorithms, log) in
+                [(blake3_alone(), None), (all(), None), (blake3_alone(), Some(0)), (all(), Some(2))]
+            {
                 for sizes in [SMALL, Sizes { slabs: 1, jobs: 3, group: GroupSize::at_most(8192), ..SMALL }] {
-                    let about = format!("block {block}, shard {shard:?}, {sizes:?}");
+                    let about = format!("block {block}, shard {shard:?}, {sizes:?}, groups 2^{log:?}");
+                    let groups = log.and_then(GroupSize::from_chunk_log);
                     let (device, count) = (Planted::new(block), Count::default());
                     let size = shard.and_then(NonZeroU64::new);
-                    let hashed = hash_files_in(&device, &files.jobs, algorithms, size, &count, sizes).unwrap();
+                    let hashed = hash_files_in(
+                        &device,
+                        &files.jobs,
+                        &Wanted { shard: size, groups, ..wanted(algorithms) },
+                        &count,
+                        sizes,
+                    )
+                    .unwrap();
                     files.check(&hashed, algorithms, shard, &about);
+                    files.check_groups(&hashed, log, &about);
                     assert_eq!((count.0.into_inner(), count.1.into_inner()), (total, files.jobs.len()), "{about}");
                     assert_eq!(device.count(Verb::Submit), device.count(Verb::Wait), "{about}");
                     assert!(device.count(Verb::Alloc) <= sizes.slabs, "memory is bounded: {about}");
@@ -248,7 +280,7 @@ fn thousands_of_files_go_in_few_submits() {
     let files = Files::new((0..3000).map(|i| i * 7 % 400));
     let device = Planted::new(1 << 16);
     let sizes = Sizes { slab: 1 << 18, ..SMALL };
-    let hashed = hash_files_in(&device, &files.jobs, all(), None, &Silent, sizes).unwrap();
+    let hashed = hash_files_in(&device, &files.jobs, &wanted(all()), &Silent, sizes).unwrap();
     files.check(&hashed, all(), None, "many");
     assert!(device.count(Verb::Submit) <= 3, "{}", device.count(Verb::Submit));
     assert!(device.most_in_flight.get() > 1, "one slab is filled while another is hashed");
@@ -260,7 +292,7 @@ fn no_submit_has_more_jobs_than_it_may() {
     let files = Files::new([5, 5, 5, 20_000, 5, 5, 20_000]);
     let device = Planted::new(1000);
     let sizes = Sizes { jobs: 3, ..SMALL };
-    let hashed = hash_files_in(&device, &files.jobs, all(), None, &Silent, sizes).unwrap();
+    let hashed = hash_files_in(&device, &files.jobs, &wanted(all()), &Silent, sizes).unwrap();
     files.check(&hashed, all(), None, "few jobs");
     assert_eq!(device.most_jobs.get(), 3);
 }
@@ -273,7 +305,7 @@ fn as_it_is_set_up_for_real_with_several_readers() {
         let hashed = hash_files(&cpu, &files.jobs, &wanted(algorithms), &Silent).unwrap();
         files.check(&hashed, algorithms, None, "real");
         let sizes = Sizes { slab: 4 << 20, group: GroupSize::at_most(1 << 20), readers: 3, ..SMALL };
-        let hashed = hash_files_in(&Planted::new(3 << 20), &files.jobs, algorithms, None, &Silent, sizes).unwrap();
+        let hashed = hash_files_in(&Planted::new(3 << 20), &files.jobs, &wanted(algorithms), &Silent, sizes).unwrap();
         files.check(&hashed, algorithms, None, "several readers");
     }
     assert_eq!(Sizes::of(&files.jobs).slab, 64 << 20, "unknown sizes");
@@ -285,7 +317,7 @@ fn as_it_is_set_up_for_real_with_several_readers() {
 #[test]
 fn every_call_of_the_device_may_fail_and_nothing_comes_out() {
     let files = Files::new([100, 20_000, 0, 8192, 5, 30_000, 40_000]);
-    let run = |device: &Planted| hash_files_in(device, &files.jobs, all(), None, &Silent, SMALL);
+    let run = |device: &Planted| hash_files_in(device, &files.jobs, &wanted(all()), &Silent, SMALL);
     let sound = Planted::new(1000);
     files.check(&run(&sound).unwrap(), all(), None, "sound");
     for verb in VERBS {
@@ -304,7 +336,7 @@ fn every_call_of_the_device_may_fail_and_nothing_comes_out() {
 fn results_that_are_missing_are_no_digest() {
     for (len, forgets) in [(100, Forgets::Result), (50_000, Forgets::Result), (50_000, Forgets::Value)] {
         let files = Files::new([20_000, len]);
-        let run = |device: &Planted| hash_files_in(device, &files.jobs, all(), None, &Silent, SMALL);
+        let run = |device: &Planted| hash_files_in(device, &files.jobs, &wanted(all()), &Silent, SMALL);
         let sound = Planted::new(1000);
         run(&sound).unwrap();
         let device = Planted { forgets: Some(forgets), waits: sound.count(Verb::Wait), ..Planted::new(1000) };
@@ -320,7 +352,7 @@ fn with_memory_for_one_slab_it_goes_on_with_one() {
     let short = DeviceError::OutOfMemory { device: DeviceKind::Cuda(7), what: "a slab", bytes: 8192 };
     for (nth, answers) in [(1, false), (2, true), (3, true)] {
         let device = Planted { fail: Some((Verb::Alloc, nth)), error: short.clone(), ..Planted::new(4096) };
-        let hashed = hash_files_in(&device, &files.jobs, all(), None, &Silent, SMALL);
+        let hashed = hash_files_in(&device, &files.jobs, &wanted(all()), &Silent, SMALL);
         assert_eq!(hashed.is_ok(), answers);
         match hashed {
             Ok(hashed) => files.check(&hashed, all(), None, "short of memory"),
@@ -371,7 +403,7 @@ fn a_file_that_changes_while_it_is_read_is_no_answer() {
         std::thread::sleep(std::time::Duration::from_millis(20));
         let path = files.path(0);
         let alter = Alter(AtomicU64::new(0), || act(&path));
-        let error = hash_files_in(&Planted::new(4096), &files.jobs, all(), None, &alter, SMALL).unwrap_err();
+        let error = hash_files_in(&Planted::new(4096), &files.jobs, &wanted(all()), &alter, SMALL).unwrap_err();
         assert!(matches!(error, Error::FileChanged { path: ref p, .. } if *p == path), "{name}: {error}");
     }
 }
@@ -382,7 +414,13 @@ fn links_missing_files_hidden_lengths_and_other_lengths() {
     let run = |path: PathBuf, expected_len| {
         let mut jobs = files.jobs.clone();
         jobs.insert(1, FileJob { path, size_hint: Some(9), expected_len });
-        hash_files_in(&Planted::new(4096), &jobs, all(), NonZeroU64::new(4096), &Silent, SMALL)
+        hash_files_in(
+            &Planted::new(4096),
+            &jobs,
+            &Wanted { shard: NonZeroU64::new(4096), ..wanted(all()) },
+            &Silent,
+            SMALL,
+        )
     };
     let link = files.path(99);
     std::os::unix::fs::symlink(files.path(0), &link).unwrap();
@@ -394,4 +432,46 @@ fn links_missing_files_hidden_lengths_and_other_lengths() {
     let hashed = run(huge, Some(3)).unwrap();
     assert_eq!((hashed[1].len, hashed[1].parts.len()), (1 << 42, 0), "it was not read");
     assert_eq!(hashed[2].parts.len(), 1);
+}
+
+#[test]
+fn a_tap_sees_the_bytes_of_the_staging_blocks_in_order_and_once() {
+    let files = Files::new([0, 1, 1023, 8191, 8192, 8193, 50_000, 3 << 20, (4 << 20) + 77]);
+    let texts: Vec<&[u8]> = files.texts.iter().map(Vec::as_slice).collect();
+    for (block, readers) in [(16 << 10, 1), (1 << 20, 1), (3 << 20, 3)] {
+        for algorithms in [blake3_alone(), all()] {
+            for first in [u64::MAX, 0, 1, 8192, 1_100_000] {
+                let sizes = Sizes { readers, ..SMALL };
+                let tap = Keeps::new(files.jobs.len(), |_, _| first);
+                let wanted = Wanted { tap: Some(&tap), ..wanted(algorithms) };
+                let hashed = hash_files_in(&Planted::new(block), &files.jobs, &wanted, &Silent, sizes).unwrap();
+                let about = format!("first {first}, blocks of {block}");
+                files.check(&hashed, algorithms, None, &about);
+                tap.check(&texts, &about);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_tap_that_fails_ends_the_run() {
+    struct Fails;
+    impl Tap for Fails {
+        fn begin(&self, _file: usize, len: u64) -> Result<u64, Error> {
+            Ok(len)
+        }
+
+        fn take(&self, _file: usize, at: u64, _bytes: &[u8]) -> Result<(), Error> {
+            if at < 10_000 { Ok(()) } else { Err(Error::UnknownDevice("planted".to_owned())) }
+        }
+    }
+    for (readers, len) in [(1, 1 << 20), (3, 6 << 20)] {
+        let files = Files::new([len, 10]);
+        let wanted = Wanted { tap: Some(&Fails), ..wanted(all()) };
+        let sizes = Sizes { readers, ..SMALL };
+        let run = |wanted: &Wanted<'_>| hash_files_in(&Planted::new(3 << 20), &files.jobs, wanted, &Silent, sizes);
+        assert!(matches!(run(&wanted), Err(Error::UnknownDevice(_))));
+        let sharded = Wanted { shard: NonZeroU64::new(10), ..wanted };
+        assert!(matches!(run(&sharded), Err(Error::Device(DeviceError::Refused { .. }))));
+    }
 }
