@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::device::DeviceError;
 use crate::digest::{Algorithm, Digest};
+use crate::format::{HeaderFault, IndexFault};
 use crate::key::KeyError;
 use crate::manifest::Differences;
 use crate::policy::{PolicyError, Refusal};
@@ -126,6 +127,24 @@ pub enum Error {
         what: &'static str,
         /// The Cargo feature that it takes.
         feature: &'static str,
+    },
+    /// A file of tensors has a header that cannot be used.
+    #[error(
+        "the tensors of {path:?} cannot be read: {source}. Get the file anew; if it is as its maker made it, do not load it"
+    )]
+    Header {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: HeaderFault,
+    },
+    /// An index of sharded tensors cannot be used, or its shards are not as it says.
+    #[error("the index {path:?} cannot be used: {source}. Get the index and its shards anew, all of one version")]
+    Index {
+        /// The index.
+        path: PathBuf,
+        /// Why.
+        source: IndexFault,
     },
     /// A device was named that does not exist.
     #[error("{0}")]

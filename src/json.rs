@@ -4,14 +4,15 @@
 //! text means two things, so it is refused before it is read for good.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::marker::PhantomData;
 
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use crate::error::FormatError;
+use crate::error::{FormatError, quoted};
 
 /// Reads `text` as exactly one `T`, after the check for double keys. `what` names the text in errors.
 pub(crate) fn read<'a, T: Deserialize<'a>>(what: &'static str, text: &'a [u8]) -> Result<T, FormatError> {
@@ -127,6 +128,40 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
 /// For a field that may be absent, but not null. To be used with `default`.
 pub(crate) fn not_null<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
+}
+
+/// A map of texts to texts, in which no key stands twice. Unlike [`read`], this looks no further than the map itself.
+#[derive(Debug, Default)]
+pub(crate) struct Texts(pub(crate) BTreeMap<String, String>);
+
+impl<'de> Deserialize<'de> for Texts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Pairs;
+
+        impl<'de> Visitor<'de> for Pairs {
+            type Value = Texts;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of strings")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Texts, A::Error> {
+                let mut texts = BTreeMap::new();
+                while let Some((key, value)) = map.next_entry::<String, String>()? {
+                    match texts.entry(key) {
+                        Entry::Vacant(place) => place.insert(value),
+                        Entry::Occupied(of) => {
+                            let key = quoted(of.key());
+                            return Err(de::Error::custom(format_args!("the key {key} stands twice in one object")));
+                        }
+                    };
+                }
+                Ok(Texts(texts))
+            }
+        }
+
+        deserializer.deserialize_map(Pairs)
+    }
 }
 
 /// The first items of an array, and how many there are: what nobody will look at takes no memory.

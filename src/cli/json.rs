@@ -152,6 +152,8 @@ fn kind(error: &Error) -> &'static str {
         Error::TimestampRoots { .. } => "certificate",
         Error::Sign(_) => "sign",
         Error::Policy(_) => "policy",
+        Error::Header { .. } => "header",
+        Error::Index { .. } => "index",
         #[cfg(feature = "sigstore-verify")]
         Error::Trust(_) => "trust-root",
         #[cfg(feature = "sigstore-sign")]
