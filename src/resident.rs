@@ -145,6 +145,7 @@ pub fn sign_resident<B: Backend>(
         empty: Vec::new(),
         followed: Vec::new(),
         notes: vec![Note::MeasuredInMemory { device: backend.kind(), at }],
+        outboard: None,
     };
     Ok(Signed { bundle: Bundle::sign(payload, signer)?, hashed })
 }

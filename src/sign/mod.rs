@@ -8,6 +8,7 @@ pub mod sigstore;
 #[cfg(feature = "sigstore-sign")]
 mod timestamp;
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -27,10 +28,11 @@ use crate::envelope::Envelope;
 use crate::error::Error;
 use crate::key::KeyError;
 use crate::manifest::{Manifest, Method, Resource, SINGLE_FILE, Serialization, ShardNaming};
-use crate::measure::measure;
+use crate::measure::{Measured, Measurement, measure};
+use crate::outboard::{self, OutboardFile, OutboardOptions};
 use crate::output::{Existing, write_whole};
 use crate::report::Note;
-use crate::source::{FollowedLink, IgnoreSet, IgnoredFile, Model, ModelKind, Relative, SymlinkPolicy};
+use crate::source::{FollowedLink, IgnoreSet, IgnoredFile, Model, ModelKind, Relative, SourceFile, SymlinkPolicy};
 use crate::statement;
 use crate::verify::{GitFiles, ignore_more};
 
@@ -133,6 +135,8 @@ pub struct SignOptions {
     pub git_files: GitFiles,
     /// The name of a single file.
     pub single_file_name: SingleFileName,
+    /// Trees to keep beside the model. The BLAKE3 digests that prove them are signed, also where BLAKE3 is the OMS digest.
+    pub outboard: Option<OutboardOptions>,
 }
 
 impl Default for SignOptions {
@@ -146,6 +150,7 @@ impl Default for SignOptions {
             ignore_paths: Vec::new(),
             git_files: GitFiles::default(),
             single_file_name: SingleFileName::default(),
+            outboard: None,
         }
     }
 }
@@ -172,6 +177,8 @@ pub struct Hashed {
     pub followed: Vec<FollowedLink>,
     /// Whatever else should be known.
     pub notes: Vec<Note>,
+    /// The trees, if they were asked for: to be written before the signature.
+    pub outboard: Option<OutboardFile>,
 }
 
 /// A model's signature, not yet written anywhere.
@@ -218,9 +225,14 @@ pub fn hash(
         return Err(Error::NotASignature { path: signature.to_owned() });
     }
     let (ignore, notes) = left_out(&model, options, signature)?;
+    if let Some(outboard) = &options.outboard {
+        outboard_target(&model, &ignore, outboard.path())?;
+    }
     let scan = model.scan(&ignore, options.symlinks, false)?;
 
-    let annotate = options.annotations == Annotations::Blake3 && options.hash != Algorithm::Blake3;
+    // An outboard is proven by digest and length: BLAKE3 as the OMS digest goes without the length.
+    let annotate =
+        options.annotations == Annotations::Blake3 && (options.hash != Algorithm::Blake3 || options.outboard.is_some());
     let mut algorithms = Algorithms::only(options.hash);
     if annotate {
         algorithms = algorithms.with(Algorithm::Blake3);
@@ -229,8 +241,17 @@ pub fn hash(
         SingleFileName::Dot => SINGLE_FILE,
         SingleFileName::Basename => model.name(),
     });
-    let wanted = Wanted { algorithms, shard: options.method.shard_size(), groups: None, tap: None };
+    let wanted = Wanted {
+        algorithms,
+        shard: options.method.shard_size(),
+        groups: options.outboard.as_ref().map(OutboardOptions::group),
+        tap: None,
+    };
     let found = measure(device, &scan.files, single, &wanted, &|_| None, progress)?;
+    let outboard = match &options.outboard {
+        Some(outboard) => Some(kept(&found, &scan.files, single, options.method, outboard, device)?),
+        None => None,
+    };
     let mut resources = Vec::with_capacity(found.resources.len());
     for measured in found.resources {
         // The engine gives every digest that was asked for; a resource without one must not be signed.
@@ -251,6 +272,11 @@ pub fn hash(
         ignore_paths: Some(ignore.iter().map(str::to_owned).collect()),
     };
     let manifest = Manifest::new(model.name().to_owned(), serialization, resources).map_err(Error::Statement)?;
+    if let (Some(outboard), Some(asked)) = (&outboard, &options.outboard) {
+        // What no verifier would use is not written.
+        let fault = |source| Error::Outboard { path: asked.path().to_owned(), source };
+        outboard.check(&manifest).map_err(fault)?;
+    }
     Ok(Hashed {
         manifest,
         algorithms: algorithms.iter().collect(),
@@ -261,7 +287,34 @@ pub fn hash(
         empty: found.empty,
         followed: scan.followed,
         notes,
+        outboard,
     })
+}
+
+/// Whether an outboard may be written to `path`, to be asked before hours of hashing.
+fn outboard_target(model: &Model, ignore: &IgnoreSet, path: &Path) -> Result<(), Error> {
+    match model.relative(path)? {
+        Relative::Inside(name) if !ignore.covers(&name) => Err(Error::OutboardInModel { path: path.to_owned() }),
+        _ => OutboardFile::check_target(path),
+    }
+}
+
+/// The trees of what was measured.
+fn kept(
+    found: &Measurement,
+    files: &[SourceFile],
+    single: Option<&str>,
+    method: Method,
+    asked: &OutboardOptions,
+    device: &Device,
+) -> Result<OutboardFile, Error> {
+    let files: BTreeMap<&str, &SourceFile> = files.iter().map(|file| (single.unwrap_or(file.name()), file)).collect();
+    let file_of = |measured: &Measured| {
+        let shard = measured.name.shard().filter(|_| method != Method::Files);
+        let (name, at) = shard.map_or((measured.name.as_str(), 0), |(path, range)| (path, range.start));
+        files.get(name).map(|file| (*file, at))
+    };
+    outboard::keep(&found.resources, asked.group(), &device.kind(), &file_of)
 }
 
 /// What these options leave out of the model.

@@ -2,6 +2,7 @@
 
 mod certificate;
 mod key;
+mod locate;
 mod model;
 mod policy;
 #[cfg(feature = "sigstore-verify")]
@@ -419,6 +420,9 @@ pub struct VerifyOptions {
     pub digests: DigestChoice,
     /// The longest bundle to read, in bytes.
     pub max_bundle: NonZeroU64,
+    /// The file of trees that was written with the signature: with it, a no says where in each file it differs. BLAKE3
+    /// is then one of the digests that are checked.
+    pub outboard: Option<PathBuf>,
 }
 
 impl Default for VerifyOptions {
@@ -431,6 +435,7 @@ impl Default for VerifyOptions {
             uncovered: UncoveredFiles::default(),
             digests: DigestChoice::default(),
             max_bundle: NonZeroU64::new(DEFAULT_MAX_BUNDLE).unwrap_or(NonZeroU64::MIN),
+            outboard: None,
         }
     }
 }

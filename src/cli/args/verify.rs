@@ -113,6 +113,9 @@ pub(in crate::cli) struct CheckArgs {
     /// Check every signed digest; if they disagree, the signer is at fault and the answer is no
     #[arg(long, help_heading = CHECKED)]
     pub(in crate::cli) all_digests: bool,
+    /// The trees that sign --outboard has kept: where a file differs, say which tensors, rows and bytes
+    #[arg(long, value_name = "PATH", help_heading = CHECKED)]
+    pub(in crate::cli) outboard: Option<PathBuf>,
     /// The longest bundle to accept
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "256MiB", help_heading = CHECKED)]
     pub(in crate::cli) max_bundle_size: NonZeroU64,
