@@ -13,6 +13,7 @@ use crate::error::{Error, VerifyError};
 use crate::format::{Format, HeaderFault};
 use crate::manifest::ResourceName;
 use crate::measure::Measurement;
+use crate::outboard::Trees;
 use crate::report::{CheckedTensors, Note, Report};
 use crate::source::SourceFile;
 use crate::tensors::{
@@ -53,9 +54,10 @@ pub(super) fn measure(
     others: &[Check<'_>],
     of: &Prepared<'_>,
     algorithms: Algorithms,
+    trees: Option<&Trees>,
 ) -> Result<(Measurement, Tensors), Error> {
     let shard = check.signed.serialization().method.shard_size();
-    let wanted = Wanted { algorithms, shard, groups: None, tap: None };
+    let wanted = Wanted { algorithms, shard, groups: trees.map(Trees::group), tap: None };
     let mut tensors = Tensors { given: Vec::new(), of_tensors: Vec::new(), seen: Vec::new(), notes: Vec::new() };
     if let Some(path) = &check.options.tensors {
         tensors.given.push(detached(check, others, path)?);
