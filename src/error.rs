@@ -10,6 +10,7 @@ use crate::key::KeyError;
 use crate::manifest::Differences;
 use crate::policy::{PolicyError, Refusal};
 use crate::report::Report;
+use crate::resident::{Mismatch, PlacementError};
 use crate::sign::SignError;
 use crate::source::SourceError;
 #[cfg(feature = "sigstore-verify")]
@@ -152,6 +153,9 @@ pub enum Error {
     /// A device is missing, not compiled in, or failed.
     #[error(transparent)]
     Device(#[from] DeviceError),
+    /// A tensor cannot be measured where it lies.
+    #[error(transparent)]
+    Placement(#[from] PlacementError),
     /// The answer is no.
     #[error(transparent)]
     Verify(#[from] Box<VerifyError>),
@@ -251,6 +255,9 @@ pub enum VerifyError {
         /// What was checked on the way.
         report: Box<Report>,
     },
+    /// What lies in device memory is not what was signed.
+    #[error("{0}")]
+    Resident(Box<Mismatch>),
     /// The policy does not accept these signatures for this model.
     #[error("{0}")]
     Policy(Refusal),

@@ -162,6 +162,7 @@ fn kind(error: &Error) -> &'static str {
         Error::Pattern(_) => "usage",
         Error::NoFeature { .. } => "feature",
         Error::UnknownDevice(_) | Error::Device(_) => "device",
+        Error::Placement(_) => "placement",
         Error::Verify(no) => match &**no {
             VerifyError::BundleTooLarge { .. } => "bundle-too-large",
             VerifyError::Format(_) => "format",
@@ -171,6 +172,7 @@ fn kind(error: &Error) -> &'static str {
             VerifyError::SignerInconsistent { .. } => "signer-inconsistent",
             VerifyError::NoSuchDigest { .. } => "no-such-digest",
             VerifyError::Uncovered { .. } => "uncovered",
+            VerifyError::Resident(_) => "resident",
             VerifyError::Policy(_) => "policy",
             _ => "refused",
         },

@@ -25,6 +25,10 @@ impl Buffer for Memory {
     fn size(&self) -> u64 {
         self.0.len() as u64
     }
+
+    fn place(&self) -> u64 {
+        self.0.as_ptr().addr() as u64
+    }
 }
 
 /// Jobs that are done: the CPU has no queue.
