@@ -11,6 +11,7 @@ use crate::manifest::Differences;
 use crate::policy::{PolicyError, Refusal};
 use crate::report::Report;
 use crate::resident::{Mismatch, PlacementError};
+use crate::seal::{Broken, SealError};
 use crate::sign::SignError;
 use crate::source::SourceError;
 #[cfg(feature = "sigstore-verify")]
@@ -156,6 +157,9 @@ pub enum Error {
     /// A tensor cannot be measured where it lies.
     #[error(transparent)]
     Placement(#[from] PlacementError),
+    /// Memory cannot be sealed.
+    #[error(transparent)]
+    Seal(#[from] SealError),
     /// The answer is no.
     #[error(transparent)]
     Verify(#[from] Box<VerifyError>),
@@ -258,6 +262,9 @@ pub enum VerifyError {
     /// What lies in device memory is not what was signed.
     #[error("{0}")]
     Resident(Box<Mismatch>),
+    /// Memory is not what was sealed.
+    #[error("{0}")]
+    Seal(Box<Broken>),
     /// The policy does not accept these signatures for this model.
     #[error("{0}")]
     Policy(Refusal),

@@ -163,6 +163,7 @@ fn kind(error: &Error) -> &'static str {
         Error::NoFeature { .. } => "feature",
         Error::UnknownDevice(_) | Error::Device(_) => "device",
         Error::Placement(_) => "placement",
+        Error::Seal(_) => "seal",
         Error::Verify(no) => match &**no {
             VerifyError::BundleTooLarge { .. } => "bundle-too-large",
             VerifyError::Format(_) => "format",
@@ -173,6 +174,7 @@ fn kind(error: &Error) -> &'static str {
             VerifyError::NoSuchDigest { .. } => "no-such-digest",
             VerifyError::Uncovered { .. } => "uncovered",
             VerifyError::Resident(_) => "resident",
+            VerifyError::Seal(_) => "seal",
             VerifyError::Policy(_) => "policy",
             _ => "refused",
         },

@@ -12,6 +12,7 @@ mod devices;
 mod failures;
 mod memory;
 mod order;
+mod resident;
 
 use common::fakecuda::{is_child, must_pass};
 use tensorseal::Digest;
