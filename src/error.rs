@@ -148,6 +148,12 @@ pub enum Error {
         /// Why.
         source: IndexFault,
     },
+    /// The caller ended it.
+    #[error("loading {path:?} was cancelled; nothing was handed out")]
+    Cancelled {
+        /// The model.
+        path: PathBuf,
+    },
     /// A device was named that does not exist.
     #[error("{0}")]
     UnknownDevice(String),

@@ -109,3 +109,17 @@ fn peer(folder: &Path) -> Option<bool> {
     let answers: Value = serde_json::from_str(run.stdout.lines().last().unwrap()).unwrap();
     Some(answers[0][0] == 0)
 }
+
+/// The program that the documentation points to. As a module it costs no link of its own.
+#[path = "../examples/verify_before_inference.rs"]
+mod example;
+
+#[test]
+fn the_example_infers_on_verified_weights_and_a_flipped_bit_stops_it() {
+    example::run(false).unwrap();
+    let error = example::run(true).unwrap_err();
+    let error = error.downcast_ref::<tensorseal::Error>().unwrap();
+    assert!(error.refusal().is_some() && error.to_string().contains("model.safetensors"), "{error}");
+    // What it returns for `run(false)`: these arguments have no `--flip`.
+    assert_eq!(example::main(), std::process::ExitCode::SUCCESS);
+}

@@ -162,8 +162,6 @@ fn kind(error: &Error) -> &'static str {
         Error::Pattern(_) => "usage",
         Error::NoFeature { .. } => "feature",
         Error::UnknownDevice(_) | Error::Device(_) => "device",
-        Error::Placement(_) => "placement",
-        Error::Seal(_) => "seal",
         Error::Verify(no) => match &**no {
             VerifyError::BundleTooLarge { .. } => "bundle-too-large",
             VerifyError::Format(_) => "format",
@@ -173,8 +171,6 @@ fn kind(error: &Error) -> &'static str {
             VerifyError::SignerInconsistent { .. } => "signer-inconsistent",
             VerifyError::NoSuchDigest { .. } => "no-such-digest",
             VerifyError::Uncovered { .. } => "uncovered",
-            VerifyError::Resident(_) => "resident",
-            VerifyError::Seal(_) => "seal",
             VerifyError::Policy(_) => "policy",
             _ => "refused",
         },

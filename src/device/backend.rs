@@ -60,6 +60,16 @@ pub enum Hashed {
     Groups(Vec<ChainingValue>),
 }
 
+/// What memory is made of, where that is the host's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Pages {
+    /// As the system is set up.
+    #[default]
+    Ordinary,
+    /// Huge ones, which the system gives where it has some (`MADV_HUGEPAGE`): fewer faults while memory is filled.
+    Huge,
+}
+
 /// A device that hashes strings where they lie in its memory.
 ///
 /// Work is done in the order in which it was asked for: a job sees every upload before it, and an upload waits for
@@ -67,7 +77,7 @@ pub enum Hashed {
 /// every copy and launch that it rests on succeeded and wrote it.
 pub trait Backend {
     /// A block of host memory that the device copies from without a bounce.
-    type Staging: AsMut<[u8]>;
+    type Staging: AsMut<[u8]> + Send;
     /// Device memory.
     type Buffer: Buffer;
     /// A queue of the caller's that work can be put behind. Uninhabited where there is no such thing.
@@ -100,11 +110,45 @@ pub trait Backend {
     /// [`DeviceError`] if the device has failed or memory is short.
     fn staging(&self) -> Result<Self::Staging, DeviceError>;
 
+    /// A free block if there is one without waiting for other callers to give theirs back. Whoever holds blocks must not
+    /// wait for more: another caller may do the same.
+    ///
+    /// # Errors
+    /// Those of [`Backend::staging`].
+    fn try_staging(&self) -> Result<Option<Self::Staging>, DeviceError> {
+        self.staging().map(Some)
+    }
+
+    /// Blocks that are worth holding at once: to hold more would only take memory.
+    fn blocks(&self) -> usize {
+        2
+    }
+
     /// Memory for `len` bytes. What is in it before an upload is not specified.
     ///
     /// # Errors
     /// [`DeviceError::OutOfMemory`], or another if the device has failed.
     fn alloc(&self, len: u64) -> Result<Self::Buffer, DeviceError>;
+
+    /// The same, made of such pages.
+    ///
+    /// # Errors
+    /// Those of [`Backend::alloc`], and [`DeviceError::Refused`] for pages that this device's memory does not have.
+    fn alloc_on(&self, len: u64, pages: Pages) -> Result<Self::Buffer, DeviceError> {
+        match pages {
+            Pages::Ordinary => self.alloc(len),
+            Pages::Huge => {
+                let why = "huge pages are for memory of the host; load without them".to_owned();
+                Err(DeviceError::Refused { device: self.kind(), why })
+            }
+        }
+    }
+
+    /// The bytes of memory that is the host's own: they are read into it, and hashed there, without a copy. `None` for
+    /// memory that takes an upload.
+    fn on_host<'m>(&self, _memory: &'m mut Self::Buffer) -> Option<&'m mut [u8]> {
+        None
+    }
 
     /// Queues a copy of the first `len` bytes of `block` to byte `at` of `to`. The block is taken: nobody can write to
     /// it in flight.

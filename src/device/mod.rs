@@ -4,7 +4,7 @@ mod backend;
 pub mod cpu;
 #[cfg(feature = "cuda")]
 pub mod cuda;
-mod file;
+pub(crate) mod file;
 #[cfg_attr(not(any(feature = "cuda", feature = "wgpu")), allow(dead_code, reason = "only GPUs need it"))]
 pub(crate) mod files;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
@@ -15,7 +15,7 @@ pub mod wgpu;
 use std::fmt;
 use std::str::FromStr;
 
-pub use backend::{Backend, Hashed, Job, Want};
+pub use backend::{Backend, Hashed, Job, Pages, Want};
 pub use cpu::Cpu;
 #[cfg(feature = "cuda")]
 pub use cuda::Cuda;

@@ -1,8 +1,6 @@
 //! Memory that is measured when it is taken into use, and compared with itself later.
 //!
-//! After an engine has re-laid, cast or quantized weights, no signed digest can match. A [`Seal`] takes the values of
-//! all groups of any device memory when it is taken; [`Seal::reverify`] measures all of it again, or as much as a
-//! [`Budget`] allows, and says *unchanged since* then, which is less than *as signed*. docs/seal.md has the whole story.
+#![doc = include_str!("../../docs/seal.md")]
 
 mod budget;
 mod clock;
@@ -215,11 +213,11 @@ impl Seal {
         let mut bytes = 0;
         self.account.open(budget, self.options.clock.ticks());
         while bytes < total {
-            let most = self.account.next(budget);
-            if most == 0 && bytes > 0 {
+            let most = self.account.next(budget).min(total - bytes);
+            let (wanted, cursor, count) = self.next_groups(most, bytes == 0);
+            if wanted.is_empty() {
                 break;
             }
-            let (wanted, cursor, count) = self.next_groups(most, total - bytes);
             let begun = self.options.clock.ticks();
             let found = regions.measure(devices, &self.regions, &wanted)?;
             let mut findings: Vec<Finding> = Vec::new();
@@ -253,34 +251,31 @@ impl Seal {
         Err(broken.into())
     }
 
-    /// Groups from the cursor on, of at most `most` bytes but at least one, and of at most `left` bytes; where the next
-    /// ones begin; how many bytes they have.
-    fn next_groups(&self, most: u64, left: u64) -> (Vec<(usize, Range<u64>)>, (usize, u64), u64) {
+    /// Groups from the cursor on, of at most `most` bytes, or `some` of more if no less will do; where the next ones begin;
+    /// how many bytes they have.
+    fn next_groups(&self, most: u64, some: bool) -> (Vec<(usize, Range<u64>)>, (usize, u64), u64) {
         let (mut wanted, mut count): (Vec<(usize, Range<u64>)>, u64) = (Vec::new(), 0);
-        let most = most.min(left);
         let (mut index, mut first) = self.cursor;
-        while count < left {
-            let Some(region) = self.regions.get(index) else { break };
-            // What is left of this region, in whole groups.
-            let size = region.tree.group().bytes();
-            let mut end = region.groups().min(first + most.saturating_sub(count) / size);
-            let short_end = region.bytes(&(first..region.groups()));
-            if short_end.end - short_end.start <= most.saturating_sub(count) {
-                end = region.groups();
+        while let Some(region) = self.regions.get(index) {
+            let left = most.saturating_sub(count);
+            let rest = region.bytes(&(first..region.groups()));
+            // The last group of a region may be short.
+            let whole = rest.end - rest.start <= left;
+            let mut end = if whole { region.groups() } else { first + left / region.tree.group().bytes() };
+            if end == first && count == 0 && some {
+                end += 1;
             }
             if end == first {
-                if count > 0 {
-                    break;
-                }
-                end = first + 1;
+                break;
             }
             let bytes = region.bytes(&(first..end));
             count += bytes.end - bytes.start;
             wanted.push((index, first..end));
-            (index, first) = (index, end);
-            if end == region.groups() {
+            first = end;
+            if first == region.groups() {
                 (index, first) = ((index + 1) % self.regions.len(), 0);
-            } else {
+            }
+            if count >= most {
                 break;
             }
         }

@@ -1,5 +1,6 @@
 //! Verification: signature first, then the signed text, then the model's bytes.
 
+mod admit;
 mod certificate;
 mod key;
 mod model;
@@ -13,6 +14,7 @@ use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+pub(crate) use admit::{Admission, Asked, ToRead};
 pub use certificate::{
     CertificateError, CertificateIdentity, CertificateVerifier, EmptyName, JudgedAt, RequiredName, qualified_name,
 };
@@ -208,6 +210,12 @@ impl<T> Verified<T> {
         Verified { value, identity: self.identity.clone() }
     }
 
+    /// What `make` makes of the value, of it and nothing else.
+    pub(crate) fn derive<U, E>(self, make: impl FnOnce(T) -> Result<U, E>) -> Result<Verified<U>, E> {
+        let Self { value, identity } = self;
+        Ok(Verified { value: make(value)?, identity })
+    }
+
     /// The value alone, for whoever no longer needs to know that it was verified.
     #[must_use]
     pub fn into_inner(self) -> T {
@@ -400,6 +408,8 @@ pub enum DigestChoice {
     Blake3,
     /// All of them; a disagreement is the signer's fault and refused.
     All,
+    /// The BLAKE3 digest if every resource has a signed one, else the one that every OMS verifier checks.
+    Fastest,
 }
 
 /// How to verify.
@@ -461,6 +471,7 @@ pub fn verify(
         signed: &signed,
         options,
         device,
+        kind: device.kind(),
         progress,
         begun,
     };

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::{DigestChoice, GitFiles, UncoveredFiles, UnsignedFiles, Verified, VerifyOptions};
 use crate::bundle::{Bundle, VerificationMaterial};
-use crate::device::Device;
+use crate::device::{Device, DeviceKind};
 use crate::device::cpu::{Algorithms, Progress, Wanted};
 use crate::digest::Algorithm;
 use crate::error::{Error, FormatError, VerifyError};
@@ -27,16 +27,18 @@ pub(super) struct Check<'a> {
     pub(super) signed: &'a Verified<Manifest>,
     pub(super) options: &'a VerifyOptions,
     pub(super) device: &'a Device,
+    /// Where the digests are computed that count.
+    pub(super) kind: DeviceKind,
     pub(super) progress: &'a dyn Progress,
     pub(super) begun: Instant,
 }
 
 /// Path and, where the statement tells it, length of each signed file.
-type SignedPaths<'a> = BTreeMap<&'a str, Option<u64>>;
+pub(super) type SignedPaths<'a> = BTreeMap<&'a str, Option<u64>>;
 
 /// What is in the model.
 #[derive(Default)]
-struct Listed {
+pub(super) struct Listed {
     /// Signed files that are there, what lies under ignored paths, links.
     scan: Scan,
     /// Empty files that the statement does not name and could not name.
@@ -46,12 +48,30 @@ struct Listed {
 }
 
 /// What there is to compare: no file has been opened yet.
-struct Prepared<'a> {
-    notes: Vec<Note>,
-    model: Model,
-    signed_paths: SignedPaths<'a>,
-    listed: Listed,
-    algorithms: Vec<Algorithm>,
+pub(super) struct Prepared<'a> {
+    pub(super) notes: Vec<Note>,
+    pub(super) model: Model,
+    pub(super) signed_paths: SignedPaths<'a>,
+    pub(super) listed: Listed,
+    pub(super) algorithms: Vec<Algorithm>,
+}
+
+impl Prepared<'_> {
+    /// The files to read.
+    pub(super) fn files(&self) -> &[SourceFile] {
+        &self.listed.scan.files
+    }
+
+    /// The name that the only file of a single-file model is signed under: `.` by Python, its own by the specification.
+    pub(super) fn single(&self) -> Option<&str> {
+        let name = if self.signed_paths.contains_key(SINGLE_FILE) { SINGLE_FILE } else { self.model.name() };
+        (self.model.kind() == ModelKind::File).then_some(name)
+    }
+
+    /// How long a signed file is, where the statement tells it.
+    pub(super) fn signed_len(&self, name: &str) -> Option<u64> {
+        self.signed_paths.get(name).copied().flatten()
+    }
 }
 
 /// Verifies signatures over the same resources with one reading of the files, which is compared with each statement
@@ -69,7 +89,7 @@ pub(super) fn run(check: &Check<'_>, others: &[Check<'_>]) -> Result<Report, Err
 }
 
 impl<'c> Check<'c> {
-    fn prepare(&self) -> Result<Prepared<'c>, Error> {
+    pub(super) fn prepare(&self) -> Result<Prepared<'c>, Error> {
         let mut notes = self.notes();
         let links = self.links(&mut notes);
         let model = Model::open(self.model, links).map_err(seen)?;
@@ -86,16 +106,12 @@ impl<'c> Check<'c> {
     }
 
     fn measure(&self, of: &Prepared<'_>, chosen: Algorithms) -> Result<Measurement, Error> {
-        // A single file is signed as `.` by Python and under its own name by the specification.
-        let name = if of.signed_paths.contains_key(SINGLE_FILE) { SINGLE_FILE } else { of.model.name() };
-        let single = (of.model.kind() == ModelKind::File).then_some(name);
         let shard = self.signed.serialization().method.shard_size();
         let wanted = Wanted { algorithms: chosen, shard, groups: None, tap: None };
-        let expected = |name: &str| of.signed_paths.get(name).copied().flatten();
-        measure(self.device, &of.listed.scan.files, single, &wanted, &expected, self.progress)
+        measure(self.device, of.files(), of.single(), &wanted, &|name| of.signed_len(name), self.progress)
     }
 
-    fn conclude(&self, prepared: Prepared<'_>, found: &Measurement) -> Result<Report, Error> {
+    pub(super) fn conclude(&self, prepared: Prepared<'_>, found: &Measurement) -> Result<Report, Error> {
         let Prepared { notes, model, listed, algorithms, .. } = prepared;
         let differences = self.differences(found, &listed, &algorithms)?;
         let report = self.report(listed, found, algorithms, notes);
@@ -104,6 +120,21 @@ impl<'c> Check<'c> {
         }
         self.strict(&model, &report)?;
         Ok(report)
+    }
+
+    /// The file that a resource is, or is a shard of.
+    pub(super) fn file_of<'r>(&self, resource: &'r ResourceName) -> &'r str {
+        match resource.shard() {
+            Some((path, _)) if self.signed.serialization().method != Method::Files => path,
+            _ => resource.as_str(),
+        }
+    }
+
+    /// Files that are not signed, where that is a difference.
+    pub(super) fn unsigned<'l>(&self, listed: &'l Listed) -> impl Iterator<Item = (ResourceName, Difference)> + 'l {
+        let refused = self.options.unsigned == UnsignedFiles::Refuse;
+        let names = listed.unsigned.iter().filter(move |_| refused);
+        names.map(|name| (ResourceName::of_file(name, None), Difference::Unsigned))
     }
 
     fn notes(&self) -> Vec<Note> {
@@ -224,6 +255,10 @@ impl<'c> Check<'c> {
         let oms = self.signed.serialization().hash;
         match self.options.digests {
             DigestChoice::Oms => Ok(vec![oms]),
+            DigestChoice::Fastest => {
+                let all = self.signed.resources().iter().all(|resource| resource.digest_by(Algorithm::Blake3).is_some());
+                Ok(vec![if all { Algorithm::Blake3 } else { oms }])
+            }
             DigestChoice::Blake3 => {
                 let without = |resource: &&Resource| resource.digest_by(Algorithm::Blake3).is_none();
                 if let Some(resource) = self.signed.resources().iter().find(without) {
@@ -263,16 +298,11 @@ impl<'c> Check<'c> {
             differences.push((ResourceName::of_file(name, None), difference));
             not_read.insert(name.as_str());
         }
-        let shards = self.signed.serialization().method != Method::Files;
-        let file_of = |resource: &ResourceName| match resource.shard() {
-            Some((path, _)) if shards => path.to_owned(),
-            _ => resource.to_string(),
-        };
         let measured: BTreeMap<&str, &Measured> = found.resources.iter().map(|m| (m.name.as_str(), m)).collect();
         for resource in self.signed.resources() {
             let difference = match measured.get(resource.name.as_str()) {
                 Some(measured) => compare(resource, measured, algorithms)?,
-                None if !not_read.is_empty() && not_read.contains(file_of(&resource.name).as_str()) => None,
+                None if not_read.contains(self.file_of(&resource.name)) => None,
                 None => Some(Difference::Missing),
             };
             differences.extend(difference.map(|difference| (resource.name.clone(), difference)));
@@ -281,16 +311,12 @@ impl<'c> Check<'c> {
         for name in measured.into_keys().filter(not_signed) {
             differences.push((ResourceName::of_file(name, None), Difference::Unsigned));
         }
-        if self.options.unsigned == UnsignedFiles::Refuse {
-            for name in &listed.unsigned {
-                differences.push((ResourceName::of_file(name, None), Difference::Unsigned));
-            }
-        }
+        differences.extend(self.unsigned(listed));
         differences.sort_by(|(a, _), (b, _)| a.cmp(b));
         Ok(Differences(differences))
     }
 
-    fn report(&self, listed: Listed, found: &Measurement, checked: Vec<Algorithm>, notes: Vec<Note>) -> Report {
+    pub(super) fn report(&self, listed: Listed, found: &Measurement, checked: Vec<Algorithm>, notes: Vec<Note>) -> Report {
         let Listed { scan, mut empty, unsigned } = listed;
         empty.extend(found.empty.iter().cloned());
         // Where they are not tolerated they are differences.
@@ -303,7 +329,7 @@ impl<'c> Check<'c> {
             model: self.model.to_owned(),
             root: self.signed.root(),
             serialization: self.signed.serialization().clone(),
-            device: self.device.kind(),
+            device: self.kind.clone(),
             checked,
             not_checked,
             resources: self.signed.resources().len(),

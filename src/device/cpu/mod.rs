@@ -4,17 +4,19 @@
 //! its BLAKE3 value, while the one that owns the file runs the sequential digests over the slabs in order.
 
 mod map;
+mod memory;
 mod ordered;
 mod parallel;
 mod pool;
 mod resident;
-pub(super) mod sequential;
+pub(crate) mod sequential;
 mod stream;
 
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 
-pub use self::resident::{Memory, Ticket};
+pub use self::memory::Memory;
+pub use self::resident::Ticket;
 use self::sequential::Sequential;
 use super::{DeviceError, DeviceKind};
 use crate::digest::{Algorithm, Digest};
@@ -50,7 +52,7 @@ impl Algorithms {
     }
 
     /// Whether a digest is wanted that must see the bytes in order.
-    pub(super) const fn sequential(self) -> bool {
+    pub(crate) const fn sequential(self) -> bool {
         self.has(Algorithm::Sha256) || self.has(Algorithm::Blake2b)
     }
 }
@@ -72,7 +74,7 @@ impl Digests {
         self.0[algorithm as usize]
     }
 
-    pub(super) fn set(&mut self, digest: Digest) {
+    pub(crate) fn set(&mut self, digest: Digest) {
         self.0[digest.algorithm() as usize] = Some(digest);
     }
 }

@@ -231,6 +231,14 @@ impl Backend for Cuda {
         self.engine.ring.take()
     }
 
+    fn try_staging(&self) -> Result<Option<Staging>, DeviceError> {
+        self.engine.ring.take_if_any()
+    }
+
+    fn blocks(&self) -> usize {
+        self.engine.ring.most()
+    }
+
     fn alloc(&self, len: u64) -> Result<Buffer, DeviceError> {
         Memory::new(&self.engine.context, len, "a buffer").map(|memory| Buffer { memory })
     }

@@ -249,6 +249,10 @@ impl Backend for Wgpu {
         self.ring.take(&self.gpu, self.limits.block)
     }
 
+    fn blocks(&self) -> usize {
+        staging::BLOCKS
+    }
+
     /// Memory for `len` bytes. Where that is more than one buffer may have (2 GiB with most drivers), it is several, and
     /// the few chunks that straddle two are gathered: nothing else differs.
     fn alloc(&self, len: u64) -> Result<DeviceMemory, DeviceError> {
