@@ -12,6 +12,8 @@ use crate::manifest::Differences;
 use crate::outboard::{Located, OutboardFault};
 use crate::policy::{PolicyError, Refusal};
 use crate::report::Report;
+use crate::resident::{Mismatch, PlacementError};
+use crate::seal::{Broken, SealError};
 use crate::sign::{SignError, TensorManifestError};
 use crate::source::SourceError;
 use crate::tensors::{SliceError, TensorRefusal};
@@ -214,6 +216,12 @@ pub enum Error {
     /// A device is missing, not compiled in, or failed.
     #[error(transparent)]
     Device(#[from] DeviceError),
+    /// A tensor cannot be measured where it lies.
+    #[error(transparent)]
+    Placement(#[from] PlacementError),
+    /// Memory cannot be sealed.
+    #[error(transparent)]
+    Seal(#[from] SealError),
     /// The answer is no.
     #[error(transparent)]
     Verify(#[from] Box<VerifyError>),
@@ -321,6 +329,12 @@ pub enum VerifyError {
         /// What was checked on the way.
         report: Box<Report>,
     },
+    /// What lies in device memory is not what was signed.
+    #[error("{0}")]
+    Resident(Box<Mismatch>),
+    /// Memory is not what was sealed.
+    #[error("{0}")]
+    Seal(Box<Broken>),
     /// The policy does not accept these signatures for this model.
     #[error("{0}")]
     Policy(Refusal),

@@ -14,6 +14,7 @@ mod failures;
 mod load;
 mod memory;
 mod order;
+mod resident;
 
 use common::fakecuda::{is_child, must_pass};
 use tensorseal::Digest;

@@ -31,6 +31,10 @@ impl Buffer for Memory {
     fn size(&self) -> u64 {
         self.len as u64
     }
+
+    fn place(&self) -> u64 {
+        self.start.as_ptr().addr() as u64
+    }
 }
 
 impl Memory {

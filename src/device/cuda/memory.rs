@@ -236,6 +236,10 @@ impl layout::Buffer for Buffer {
     fn size(&self) -> u64 {
         self.memory.len
     }
+
+    fn place(&self) -> u64 {
+        self.memory.address
+    }
 }
 
 const MEMORY_OF_DEVICE: c_int = 2;

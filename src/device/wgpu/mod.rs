@@ -28,6 +28,9 @@ use super::plan::{Plan, Results, Rules, SLOTS};
 use super::{Backend, DeviceError, DeviceKind, Hashed, Job, Listed};
 use crate::tree::CHUNK_LEN;
 
+/// The version of `wgpu` to which the types of [`Wgpu::device`] and [`DeviceMemory::buffers`] belong.
+pub use ::wgpu as api;
+
 pub use self::memory::DeviceMemory;
 pub use self::staging::Staging;
 
@@ -189,6 +192,20 @@ impl Wgpu {
         };
         known::answers(&wgpu)?;
         Ok(wgpu)
+    }
+
+    /// The device, to which [`DeviceMemory`] belongs: pipelines that use verified memory are made on it. What they do
+    /// wrong (an error that no scope of theirs takes, a lost device) is a failure of this engine, too, which then gives
+    /// no digest any more.
+    #[must_use]
+    pub fn device(&self) -> &wgpu::Device {
+        &self.gpu.device
+    }
+
+    /// The queue. Work submitted to it runs before or behind this engine's, in the order of the calls.
+    #[must_use]
+    pub fn queue(&self) -> &wgpu::Queue {
+        &self.gpu.queue
     }
 
     /// Which device it is, by the whole name of its adapter.
