@@ -152,6 +152,9 @@ fn pairs(from: &mut Cursor<'_>, count: u64) -> Result<(BTreeMap<String, String>,
         if key.is_empty() {
             return Err(fault("is empty"));
         }
+        if key.contains('\0') {
+            return Err(fault("holds a byte 0, where some readers end it"));
+        }
         if key.len() > LONGEST_KEY {
             return Err(fault("is longer than 65535 bytes"));
         }
@@ -227,6 +230,10 @@ fn skip_array(from: &mut Cursor<'_>, key: &str, deepest: u32) -> Result<(), Head
 /// A tensor, whose range is not one yet: it begins at its offset in the data and "ends" at its length.
 fn tensor(from: &mut Cursor<'_>) -> Result<Tensor, HeaderFault> {
     let name = from.text("tensor's name")?.to_owned();
+    // ggml reads names up to there, so that two of them could be one.
+    if name.contains('\0') {
+        return Err(HeaderFault::Nul { tensor: name });
+    }
     let dimensions = from.u32()?;
     if dimensions > MOST_DIMENSIONS {
         return Err(HeaderFault::Dimensions { tensor: name, found: dimensions, limit: MOST_DIMENSIONS });

@@ -177,6 +177,8 @@ fn what_could_be_read_in_two_ways_is_refused() {
     }
     assert!(matches!(fault(base().pair("b", 7, [2])), Fault::Key { .. }));
     assert!(matches!(fault(base().pair("b", 9, array(7, &[vec![0], vec![2]]))), Fault::Key { .. }));
+    assert!(matches!(fault(base().pair("a\0", 0, [1])), Fault::Key { .. }));
+    assert_eq!(fault(base().tensor("a\0", &[1], I8, 0).data(1)), Fault::Nul { tensor: "a\0".into() });
     let twice = base().tensor("a", &[1], I8, 0).tensor("a", &[1], I8, 32).data(33);
     assert_eq!(fault(twice), Fault::DoubleName { name: "a".into() });
     assert!(matches!(fault(base().tensor("a", &[1; 5], I8, 0)), Fault::Dimensions { found: 5, limit: 4, .. }));
