@@ -6,6 +6,7 @@
 //! - `--unverified`: the loader without digests, which hands nothing out;
 //! - `--verified`: the loader; a bundle is made first, outside of the time. `--sha256` leaves BLAKE3 out of it;
 //! - `--device DEVICE`: `cpu` (the default), `wgpu:NAME`, `cuda:N`; `--huge`: huge pages; `--threads N`;
+//! - `--direct`: reads go past the page cache, also those of `--pread`; `--uring`: through io_uring;
 //! - `--cold`: the files leave the page cache before each round; `--rounds N`; `--json`.
 //!
 //! Memory is freed outside of the time. Beside seconds it tells how much resident memory there was at the peak beyond the
@@ -14,7 +15,7 @@
 use std::error::Error;
 use std::fs::{self, File};
 use std::num::NonZeroUsize;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::sync::Mutex;
@@ -25,7 +26,7 @@ use tensorseal::device::{Backend, Device, DeviceKind, Pages};
 use tensorseal::format::Format;
 use tensorseal::key::{Curve, PrivateKey};
 use tensorseal::layout::Buffer;
-use tensorseal::loader::{LoadOptions, load_locked, load_verified};
+use tensorseal::loader::{LoadOptions, ReadMode, load_locked, load_verified};
 use tensorseal::sign::{Annotations, KeySigner};
 use tensorseal::verify::KeyVerifier;
 use tensorseal::{Algorithm, Bundle, SignOptions, sign};
@@ -33,7 +34,7 @@ use tensorseal::{Algorithm, Bundle, SignOptions, sign};
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
 const USAGE: &str = "usage: cargo bench --bench load -- MODEL [--pread | --unverified | --verified [--sha256]] \
-    [--device cpu|wgpu:NAME|cuda:N] [--huge] [--threads N] [--cold] [--rounds N] [--json]";
+    [--device cpu|wgpu:NAME|cuda:N] [--huge] [--threads N] [--direct | --uring] [--cold] [--rounds N] [--json]";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Case {
@@ -80,6 +81,8 @@ fn asked() -> Outcome<Asked> {
             "--device" => asked.device = value()?.parse()?,
             "--huge" => asked.options.pages = Pages::Huge,
             "--threads" => asked.options.threads = NonZeroUsize::new(value()?.parse()?),
+            "--direct" => asked.options.read = ReadMode::Direct,
+            "--uring" => asked.options.read = ReadMode::Uring,
             "--cold" => asked.cold = true,
             "--rounds" => asked.rounds = value()?.parse()?,
             "--json" => asked.json = true,
@@ -194,8 +197,13 @@ impl<'a> Bench<'a> {
 
     /// The plainest way: threads take 4 MiB after 4 MiB, and read.
     fn pread(&self) -> Outcome<Vec<Memory>> {
-        let files = self.files.iter().map(File::open).collect::<Result<Vec<_>, _>>()?;
-        let alloc = |file: &File| Ok(self.cpu.alloc_on(file.metadata()?.len(), self.asked.options.pages)?);
+        let direct = self.asked.options.read == ReadMode::Direct;
+        let open = |path| File::options().read(true).custom_flags(if direct { libc::O_DIRECT } else { 0 }).open(path);
+        let files = self.files.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+        // Direct reads are of whole blocks, the last of which goes beyond the end of the file.
+        let block = if direct { 4096 } else { 1 };
+        let len = |file: &File| Ok::<_, std::io::Error>(file.metadata()?.len().next_multiple_of(block));
+        let alloc = |file: &File| Ok(self.cpu.alloc_on(len(file)?, self.asked.options.pages)?);
         let mut memory = files.iter().map(alloc).collect::<Outcome<Vec<_>>>()?;
         let places = memory.iter_mut().zip(&files).flat_map(|(memory, file)| {
             let bytes = self.cpu.on_host(memory).unwrap_or_default();
@@ -206,7 +214,10 @@ impl<'a> Bench<'a> {
             loop {
                 let next = places.lock().ok().and_then(|mut places| places.next());
                 let Some((file, slab, at)) = next else { return Ok(()) };
-                file.read_exact_at(slab, at)?;
+                match file.read_exact_at(slab, at) {
+                    Err(error) if direct && error.kind() == std::io::ErrorKind::UnexpectedEof => {}
+                    done => done?,
+                }
             }
         };
         std::thread::scope(|scope| {

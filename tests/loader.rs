@@ -148,7 +148,11 @@ fn place(m: &Path, file: &str, name: &str) -> usize {
 fn alterations() -> Vec<(&'static str, Alter, Vec<(&'static str, Kind)>)> {
     vec![
         ("a bit of the first tensor", |m| flip(m.join(FIRST), place(m, FIRST, "first")), vec![(FIRST, Changed)]),
-        ("a bit of a middle tensor", |m| flip(m.join(FIRST), place(m, FIRST, "long") + LONG / 2), vec![(FIRST, Changed)]),
+        (
+            "a bit of a middle tensor",
+            |m| flip(m.join(FIRST), place(m, FIRST, "long") + LONG / 2),
+            vec![(FIRST, Changed)],
+        ),
         (
             "a bit of the last tensor",
             |m| flip(m.join(THIRD), fs::metadata(m.join(THIRD)).unwrap().len() as usize - 1),
@@ -185,11 +189,7 @@ fn alterations() -> Vec<(&'static str, Alter, Vec<(&'static str, Kind)>)> {
             },
             vec![(SECOND, Resized), (THIRD, Resized)],
         ),
-        (
-            "a tensor missing",
-            |m| rewrite(m.join(SECOND), &contents()[1].1[..1]),
-            vec![(SECOND, Resized)],
-        ),
+        ("a tensor missing", |m| rewrite(m.join(SECOND), &contents()[1].1[..1]), vec![(SECOND, Resized)]),
         (
             "a tensor more",
             |m| {
@@ -215,7 +215,11 @@ fn alterations() -> Vec<(&'static str, Alter, Vec<(&'static str, Kind)>)> {
             |m| rewrite(m.join("extra.safetensors"), &[("x", vec![0; 8])]),
             vec![("extra.safetensors", Unsigned)],
         ),
-        ("code that nobody signed", |m| write(m.join("sub/modeling.py"), "import os"), vec![("sub/modeling.py", Unsigned)]),
+        (
+            "code that nobody signed",
+            |m| write(m.join("sub/modeling.py"), "import os"),
+            vec![("sub/modeling.py", Unsigned)],
+        ),
         ("a companion changed", |m| write(m.join("config.json"), r#"{"layers":4}"#), vec![("config.json", Changed)]),
         (
             "renamed",
@@ -309,10 +313,10 @@ fn what_is_handed_out_is_what_other_readers_find_in_the_files() {
         assert_eq!(loaded.file(FIRST), None);
         let report = loaded.report();
         assert_eq!((report.tensor_files, report.verified.files, &report.not_held[..]), (3, 6, &[][..]));
-        assert_eq!((&report.verified.checked[..], &report.verified.not_checked[..]), (
-            &[Algorithm::Blake3][..],
-            &[Algorithm::Sha256][..]
-        ));
+        assert_eq!(
+            (&report.verified.checked[..], &report.verified.not_checked[..]),
+            (&[Algorithm::Blake3][..], &[Algorithm::Sha256][..])
+        );
         let Some(python) = python() else { continue };
         let program = "import sys, hashlib\nfrom safetensors import safe_open\nfor f in sys.argv[1:]:\n  with safe_open(f, 'np') as t:\n    for k in t.keys(): print(k, hashlib.sha256(t.get_tensor(k).tobytes()).hexdigest())";
         let files = [FIRST, SECOND, THIRD].map(|file| signed.model().join(file));

@@ -41,7 +41,7 @@ use crate::device::cpu::{Algorithms, Cpu, Io, Progress, Settings};
 use crate::device::{Backend, Device, DeviceError, DeviceKind, Pages, StoragePath};
 use crate::digest::Algorithm;
 use crate::error::Error;
-use crate::format::Format;
+use crate::format::{Format, Index, IndexFault};
 use crate::manifest::ResourceName;
 use crate::source::{IgnoreSet, Model};
 use crate::verify::{Admission, Asked, DigestChoice, ToRead, Verified, Verifier, VerifyOptions};
@@ -64,7 +64,7 @@ pub struct LoadOptions {
     /// What the memory is made of, on the CPU device. Another device has no huge pages and refuses.
     pub pages: Pages,
     /// Files that hold no tensors are kept up to so many bytes each, and 4 times that in all, the shortest first. The
-    /// others are verified, and not held: the report names them.
+    /// others are verified, and not held: the report names them. An index of shards is always kept.
     pub keep: u64,
     /// To end it before it is done.
     pub cancel: Cancel,
@@ -188,7 +188,7 @@ pub fn load_verified<B: Backend>(
         progress: &quiet,
         begun,
     })?;
-    let sorted = Sorted::new(admission.files(), options.keep);
+    let sorted = Sorted::new(admission.files(), options.keep)?;
     progress.begin(admission.files().len(), Some(admission.files().iter().map(|file| file.len).sum()));
     let run = Run::new(model, signed.serialization().method.shard_size(), cpu.threads(), options, progress);
     run.check()?;
@@ -269,21 +269,27 @@ struct Sorted<'a> {
 }
 
 impl<'a> Sorted<'a> {
-    fn new(files: &'a [ToRead], keep: u64) -> Self {
+    fn new(files: &'a [ToRead], keep: u64) -> Result<Self, Error> {
         let (tensors, mut rest): (Vec<_>, Vec<_>) =
             files.iter().partition(|file| Format::of_name(&file.title).is_some());
         rest.sort_by_key(|file| file.len);
         let (mut companions, mut others, mut left) = (Vec::new(), Vec::new(), keep.saturating_mul(4));
         for file in rest {
-            if file.len <= keep.min(left) {
-                left -= file.len;
+            // An index is looked at in any case.
+            let index = Index::is_name(&file.title);
+            if index && file.len > Index::MAX_BYTES {
+                let source = IndexFault::TooLong { len: file.len, limit: Index::MAX_BYTES };
+                return Err(Error::Index { path: file.path.clone(), source });
+            }
+            if index || file.len <= keep.min(left) {
+                left = left.saturating_sub(file.len);
                 companions.push(file);
             } else {
                 others.push(file.name.clone());
             }
         }
         others.sort();
-        Self { tensors, companions, others }
+        Ok(Self { tensors, companions, others })
     }
 }
 

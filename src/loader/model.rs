@@ -182,7 +182,7 @@ impl<B: Backend> LoadedModel<B> {
                 }
             }
         }
-        let indexed = check_indices(model, &companions, &tensor_files, &not_held)?;
+        let indexed = check_indices(model, &companions, &tensor_files)?;
         let names = by_name(&tensor_files, &indexed);
         let report = LoadReport {
             verified,
@@ -280,13 +280,8 @@ fn check_indices<Buf>(
     model: &Path,
     companions: &BTreeMap<String, Vec<u8>>,
     files: &[TensorFile<Buf>],
-    not_held: &[String],
 ) -> Result<HashMap<String, Vec<String>>, Error> {
     let mut indexed: HashMap<String, Vec<String>> = HashMap::new();
-    if let Some(name) = not_held.iter().find(|name| Index::is_name(name)) {
-        let source = crate::format::IndexFault::TooLong { len: u64::MAX, limit: Index::MAX_BYTES };
-        return Err(Error::Index { path: path_of(model, name), source });
-    }
     for (name, text) in companions.iter().filter(|(name, _)| Index::is_name(name)) {
         let fault = |source| Error::Index { path: path_of(model, name), source };
         let index = Index::parse(text).map_err(fault)?;
