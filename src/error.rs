@@ -140,7 +140,7 @@ pub enum Error {
         source: HeaderFault,
     },
     /// An index of sharded tensors cannot be used, or its shards are not as it says.
-    #[error("the index {path:?} cannot be used: {source}. Get the index and its shards anew, all of one version")]
+    #[error("the index {path:?} is wrong: {source}. Get the index and its shards anew, all of one version")]
     Index {
         /// The index.
         path: PathBuf,
@@ -150,6 +150,9 @@ pub enum Error {
     /// A slice of a tensor could not be checked, or covered.
     #[error(transparent)]
     Slice(#[from] SliceError),
+    /// The parts of a model in several files do not belong together.
+    #[error("the parts of the model do not belong together: {0}. Get all of them anew, of one version")]
+    Parts(IndexFault),
     /// A device was named that does not exist.
     #[error("{0}")]
     UnknownDevice(String),

@@ -14,7 +14,7 @@ use tensorseal::{Algorithm, DeviceKind, Difference, Error, VerifyError};
 use super::say::{self, detail, reason};
 
 /// At most this many names of a list are shown; `--json` has all.
-const SHOWN: usize = 20;
+pub(super) const SHOWN: usize = 20;
 
 /// What came of a signature by Sigstore, after it was verified.
 #[cfg(feature = "sigstore-sign")]

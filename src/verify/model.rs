@@ -45,7 +45,7 @@ struct Listed {
     unsigned: Vec<String>,
 }
 
-/// What there is to compare: no file has been opened yet.
+/// What there is to compare: no file has been hashed yet.
 struct Prepared<'a> {
     notes: Vec<Note>,
     model: Model,
@@ -82,6 +82,7 @@ impl<'c> Check<'c> {
         let listed = self.list(&model, &ignore, links, &signed_paths, &mut notes)?;
         let algorithms = self.algorithms()?;
         notes.extend(self.partly_signed(&algorithms));
+        notes.extend(Note::pickled(&listed.scan.files));
         Ok(Prepared { notes, model, signed_paths, listed, algorithms })
     }
 
