@@ -116,16 +116,8 @@ fn signed<'a>(files: impl Iterator<Item = (&'a str, &'a [u8])>) -> Verified<Mani
 
 // ---- models, an eighth to a thirty-second of the real ones, with the same ratios --------------------------------
 
-fn dense(
-    scale: u64,
-    hidden: u64,
-    heads: u64,
-    kv_heads: u64,
-    head: u64,
-    inner: u64,
-    vocabulary: u64,
-    bias: bool,
-) -> Shapes {
+/// Hidden size, heads, heads of keys, size of a head, inner size, vocabulary.
+fn dense(scale: u64, [hidden, heads, kv_heads, head, inner, vocabulary]: [u64; 6], bias: bool) -> Shapes {
     let (hidden, head, inner) = (hidden / scale, head / scale, inner / scale);
     let mut shapes = Shapes::new();
     let mut add = |name: &str, shape: &[u64]| shapes.insert(name.to_owned(), ("BF16", shape.to_vec()));
@@ -150,17 +142,17 @@ fn dense(
 
 /// Llama-3.1-8B by 16.
 fn llama() -> Shapes {
-    dense(16, 4096, 32, 8, 128, 14336, 64 * 8, false)
+    dense(16, [4096, 32, 8, 128, 14336, 64 * 8], false)
 }
 
 /// Qwen3-32B by 16; with the biases that Qwen2 has.
 fn qwen() -> Shapes {
-    dense(16, 5120, 64, 8, 128, 25600, 40 * 8, true)
+    dense(16, [5120, 64, 8, 128, 25600, 40 * 8], true)
 }
 
 /// Qwen3-30B-A3B by 8, which has four heads of keys and values; its experts stacked, as loaders and some checkpoints have it.
 fn qwen_moe() -> Shapes {
-    let mut shapes = dense(8, 2048, 32, 4, 128, 768, 40 * 8, false);
+    let mut shapes = dense(8, [2048, 32, 4, 128, 768, 40 * 8], false);
     shapes.insert("experts.gate_up".to_owned(), ("BF16", vec![16, 2 * 96, 256]));
     shapes.insert("experts.down".to_owned(), ("BF16", vec![16, 256, 96]));
     shapes

@@ -210,7 +210,11 @@ impl Data {
         while self.open.is_none() {
             let Some((tensor, grid)) = self.left.pop() else { return };
             let open = Open::new(tensor, grid, &mut self.lanes);
-            if open.left == 0 { self.done.push(open.close(&mut self.lanes)) } else { self.open = Some(open) }
+            if open.left == 0 {
+                self.done.push(open.close(&mut self.lanes));
+            } else {
+                self.open = Some(open);
+            }
         }
     }
 
