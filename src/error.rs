@@ -8,6 +8,7 @@ use crate::digest::{Algorithm, Digest};
 use crate::format::{HeaderFault, IndexFault};
 use crate::key::KeyError;
 use crate::manifest::Differences;
+use crate::outboard::{Located, OutboardFault};
 use crate::policy::{PolicyError, Refusal};
 use crate::report::Report;
 use crate::sign::{SignError, TensorManifestError};
@@ -72,6 +73,32 @@ pub enum Error {
     NotASignature {
         /// The file.
         path: PathBuf,
+    },
+    /// An outboard would replace a file that is none.
+    #[error(
+        "{path:?} is there and is not an outboard, so it is not replaced. Write the outboard to another path, or remove that file first"
+    )]
+    NotAnOutboard {
+        /// The file.
+        path: PathBuf,
+    },
+    /// An outboard would lie in the model, where a verifier would find a file that is not signed.
+    #[error(
+        "the outboard {path:?} would be a file of the model; write it beside the model, or leave it out with --ignore-paths"
+    )]
+    OutboardInModel {
+        /// The file.
+        path: PathBuf,
+    },
+    /// An outboard cannot be used.
+    #[error(
+        "the outboard {path:?} is not used: {source}. Nothing was compared; verify without it, or get the right one"
+    )]
+    Outboard {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: OutboardFault,
     },
     /// The model cannot be described by a statement that verifiers would accept.
     #[error("cannot sign: {0}")]
@@ -226,6 +253,8 @@ pub enum VerifyError {
     Differs {
         /// Each of them.
         differences: Differences,
+        /// Where in each file it differs, if there was an outboard.
+        located: Vec<Located>,
         /// What was checked on the way.
         report: Box<Report>,
     },

@@ -147,6 +147,7 @@ pub fn sign_resident<B: Backend>(
         followed: Vec::new(),
         notes: vec![Note::MeasuredInMemory { device: backend.kind(), at }],
         tensors: None,
+        outboard: None,
     };
     Ok(Signed { bundle: Bundle::sign(payload, signer)?, hashed })
 }

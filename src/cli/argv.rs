@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-/// Methods that may follow `sign` or `verify`.
+/// Methods that may follow `sign`, `verify` or `locate`.
 const METHODS: [&str; 6] = ["key", "certificate", "sigstore", "pkcs11-key", "pkcs11-certificate", POLICY];
 
 /// What to verify by where no method is named and this option is: `verify MODEL --policy FILE`.
@@ -52,17 +52,22 @@ fn next_word(args: &[OsString], mut at: usize) -> usize {
     at
 }
 
+/// Whether a command takes the methods of `verify`.
+fn verifies(command: &OsString) -> bool {
+    command == "verify" || command == "locate"
+}
+
 fn insert_method(args: &mut Vec<OsString>) {
     let group = next_word(args, 1);
     let at = next_word(args, group + 1);
-    let of_group = args.get(group).is_some_and(|command| command == "sign" || command == "verify");
+    let of_group = args.get(group).is_some_and(|command| command == "sign" || verifies(command));
     let known = |next: &OsString| METHODS.iter().any(|method| next == method) || next == "-h" || next == "--help";
     if of_group && args.get(at).is_some_and(|next| !known(next)) {
         let before_values = args.iter().take_while(|arg| *arg != "--");
         let is_policy = |arg: &OsString| {
             arg.as_bytes().strip_prefix(POLICY_OPTION.as_bytes()).is_some_and(|rest| rest.is_empty() || rest[0] == b'=')
         };
-        let by_policy = args[group] == "verify" && before_values.skip(at).any(is_policy);
+        let by_policy = verifies(&args[group]) && before_values.skip(at).any(is_policy);
         args.insert(at, if by_policy { POLICY } else { DEFAULT }.into());
     }
 }
@@ -108,6 +113,9 @@ mod tests {
             ("verify model -- --policy", "verify sigstore model -- --policy"),
             ("verify model --policyfile p", "verify sigstore model --policyfile p"),
             ("verify key model --policy p.toml", "verify key model --policy p.toml"),
+            ("locate model --outboard t", "locate sigstore model --outboard t"),
+            ("locate --policy p.toml model", "locate policy --policy p.toml model"),
+            ("locate key model", "locate key model"),
             ("sign model --policy p.toml", "sign sigstore model --policy p.toml"),
         ] {
             assert_eq!(line(given), meant);

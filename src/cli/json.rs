@@ -1,7 +1,10 @@
 //! Reports for machines. The schema is `docs/json.md`; a field may be added, a change of meaning needs a new version.
 
+use std::path::Path;
+
 use serde_json::{Map, Value, json};
 use tensorseal::manifest::{Difference, Differences, Method, Serialization};
+use tensorseal::outboard::{HeaderState, Located, OutboardFile, Touched, TouchedTensor};
 use tensorseal::policy::Applied;
 use tensorseal::report::Report;
 use tensorseal::sign::Hashed;
@@ -140,9 +143,12 @@ pub(super) fn error(error: &Error) -> Value {
     let mut fields = Map::new();
     insert(&mut fields, json!({"error": {"kind": kind(error), "message": error.to_string()}}));
     match error.refusal() {
-        Some(VerifyError::Differs { differences: all, report }) => {
+        Some(VerifyError::Differs { differences: all, located, report }) => {
             insert(&mut fields, checked(report));
             fields.insert("differences".into(), differences(all));
+            if !located.is_empty() {
+                fields.insert("located".into(), located.iter().map(self::located).collect());
+            }
         }
         Some(VerifyError::Uncovered { names, report }) => {
             insert(&mut fields, checked(report));
@@ -162,6 +168,7 @@ fn kind(error: &Error) -> &'static str {
         Error::EmptyModel { .. } => "empty-model",
         Error::IgnoresEverything { .. } => "ignores-everything",
         Error::NotASignature { .. } => "not-a-signature",
+        Error::NotAnOutboard { .. } | Error::OutboardInModel { .. } | Error::Outboard { .. } => "outboard",
         Error::Statement(_) => "statement",
         Error::Key { .. } => "key",
         Error::Certificate { .. } => "certificate",
@@ -215,6 +222,62 @@ fn differences(differences: &Differences) -> Value {
         _ => json!({"name": name, "kind": "other"}),
     };
     differences.0.iter().map(|(name, difference)| one(name.as_str(), difference)).collect()
+}
+
+/// Where a file differs.
+fn located(located: &Located) -> Value {
+    let (header, error) = match &located.header {
+        HeaderState::None => ("none", None),
+        HeaderState::AsSigned => ("as-signed", None),
+        HeaderState::Differs => ("differs", None),
+        HeaderState::Unreadable(why) => ("unreadable", Some(why)),
+        _ => ("other", None),
+    };
+    let part = |of: &TouchedTensor| {
+        json!({
+            "start": of.bytes.start,
+            "end": of.bytes.end,
+            "rows": of.rows.as_ref().map(|rows| [rows.start, rows.end]),
+        })
+    };
+    let touched = |touched: &Touched| match touched {
+        Touched::Header => json!({"kind": "header"}),
+        Touched::Padding => json!({"kind": "padding"}),
+        Touched::Tensor(of) => {
+            let mut fields = part(of);
+            fields["kind"] = "tensor".into();
+            fields["name"] = of.tensor.name.as_str().into();
+            fields
+        }
+        _ => json!({"kind": "other"}),
+    };
+    json!({
+        "file": located.file,
+        "signed_size": located.signed_len,
+        "found_size": located.found_len,
+        "group_size": located.group,
+        "compared": located.compared,
+        "header": header,
+        "header_error": error,
+        "hindrance": located.hindrance,
+        "places": located.places.iter().map(|place| json!({
+            "start": place.range.start,
+            "end": place.range.end,
+            "touches": place.touches.iter().map(touched).collect::<Vec<_>>(),
+        })).collect::<Vec<_>>(),
+        "tensors": located.tensors().into_iter().map(|(tensor, certain, parts)| json!({
+            "name": tensor.name,
+            "dtype": tensor.dtype.name(),
+            "shape": tensor.shape,
+            "certain": certain,
+            "parts": parts.into_iter().map(part).collect::<Vec<_>>(),
+        })).collect::<Vec<_>>(),
+    })
+}
+
+/// What was kept of a signed model.
+pub(super) fn outboard(path: &Path, outboard: &OutboardFile) -> Value {
+    json!({"file": path.to_string_lossy(), "group_size": outboard.group().bytes()})
 }
 
 pub(super) fn identity(identity: &Identity) -> Value {

@@ -10,6 +10,7 @@ mod exit;
 mod inspect;
 mod json;
 mod keygen;
+mod locate;
 mod man;
 mod password;
 mod progress;
@@ -31,7 +32,7 @@ use tensorseal::source::SymlinkPolicy;
 use tensorseal::verify::GitFiles;
 use tensorseal::{Error, VerifyError};
 
-use args::{Cli, Command, ModelArgs, SignMethod, TrustCommand, VerifyMethod};
+use args::{Cli, Command, ModelArgs, SignMethod, TrustCommand};
 use exit::Exit;
 
 /// Runs the command line of this process.
@@ -48,10 +49,8 @@ pub(crate) fn run() -> ExitCode {
         Command::Sign(SignMethod::Pkcs11Key(args)) => sign::pkcs11_key(args),
         Command::Sign(SignMethod::Pkcs11Certificate(args)) => sign::pkcs11_certificate(args),
         Command::Sign(SignMethod::Sigstore(args)) => sign::sigstore(args),
-        Command::Verify(VerifyMethod::Key(args)) => verify::key(args),
-        Command::Verify(VerifyMethod::Certificate(args)) => verify::certificate(args),
-        Command::Verify(VerifyMethod::Sigstore(args)) => verify::sigstore(args),
-        Command::Verify(VerifyMethod::Policy(args)) => verify::policy(args),
+        Command::Verify(method) => verify::by("verify", method),
+        Command::Locate(method) => verify::by("locate", method),
         Command::Trust(TrustCommand::Update(args)) => trust::update(args),
         Command::Trust(TrustCommand::Show(args)) => trust::show(args),
         Command::Digest(args) => digest::run(args),
@@ -101,7 +100,10 @@ struct Asked<'a> {
 /// Tells why a command failed, to people and, if asked, to machines.
 fn failed(asked: &Asked<'_>, what: &str, error: &Error) -> Exit {
     match error.refusal() {
-        Some(VerifyError::Differs { differences, .. }) => tell::differences(what, differences),
+        Some(VerifyError::Differs { differences, located, .. }) => {
+            tell::differences(what, differences);
+            locate::tell(located);
+        }
         Some(VerifyError::Uncovered { names, .. }) => {
             say::failure(what, error);
             tell::uncovered(names);

@@ -14,7 +14,7 @@ use tensorseal::{Algorithm, DeviceKind, Difference, Error, VerifyError};
 use super::say::{self, detail, reason};
 
 /// At most this many names of a list are shown; `--json` has all.
-const SHOWN: usize = 20;
+pub(super) const SHOWN: usize = 20;
 
 /// What came of a signature by Sigstore, after it was verified.
 #[cfg(feature = "sigstore-sign")]
@@ -136,7 +136,7 @@ pub(super) fn differences(what: &str, differences: &Differences) {
     say::failure(what, format_args!("the model differs from what was signed: {}", differences.counts()));
     type Kind = fn(&Difference) -> bool;
     let of = |wanted: Kind| differences.0.iter().filter(move |(_, difference)| wanted(difference));
-    let changed: Kind = |difference| matches!(difference, Difference::Changed { .. } | Difference::Resized { .. });
+    let changed: Kind = is_changed;
     let missing: Kind = |difference| matches!(difference, Difference::Missing);
     let unsigned: Kind = |difference| matches!(difference, Difference::Unsigned);
     for (label, wanted) in [("changed", changed), ("missing", missing), ("not signed", unsigned)] {
@@ -209,6 +209,16 @@ pub(super) fn next(error: &Error, trusted: Option<&str>) {
         _ => return,
     };
     reason("next", advice);
+    if let Some(VerifyError::Differs { differences, located, .. }) = error.refusal()
+        && located.is_empty()
+        && differences.0.iter().any(|(_, difference)| is_changed(difference))
+    {
+        reason("", "where in these files they differ, --outboard says, if the signer kept one (sign --outboard)");
+    }
+}
+
+const fn is_changed(difference: &Difference) -> bool {
+    matches!(difference, Difference::Changed { .. } | Difference::Resized { .. })
 }
 
 /// What to do about a certificate that was not accepted.

@@ -9,9 +9,9 @@ use crate::error::Error;
 
 /// A regular file, opened for reading.
 #[derive(Debug)]
-pub(super) struct OpenFile {
-    pub(super) file: File,
-    pub(super) path: PathBuf,
+pub(crate) struct OpenFile {
+    pub(crate) file: File,
+    pub(crate) path: PathBuf,
     before: Stamp,
 }
 
@@ -40,7 +40,7 @@ impl Stamp {
 impl OpenFile {
     /// Opens `path` without following a symlink in its last component, and without waiting for a writer should the
     /// path have become a FIFO since it was listed.
-    pub(super) fn open(path: &Path) -> Result<Self, Error> {
+    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         let file = OpenOptions::new()
             .read(true)
             .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY)
@@ -57,12 +57,12 @@ impl OpenFile {
     }
 
     /// Length when opened.
-    pub(super) const fn len(&self) -> u64 {
+    pub(crate) const fn len(&self) -> u64 {
         self.before.len
     }
 
     /// Fills `buffer` from byte `at`. A file that has become too short for that has changed.
-    pub(super) fn read_at(&self, buffer: &mut [u8], at: u64) -> Result<(), Error> {
+    pub(crate) fn read_at(&self, buffer: &mut [u8], at: u64) -> Result<(), Error> {
         self.file.read_exact_at(buffer, at).map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof => changed(
                 &self.path,
@@ -74,7 +74,7 @@ impl OpenFile {
 
     /// All bytes of a file that was short when opened. It must end where it should: some file systems give a length of
     /// zero for files that have contents.
-    pub(super) fn read_whole<'b>(&self, buffer: &'b mut Vec<u8>) -> Result<&'b [u8], Error> {
+    pub(crate) fn read_whole<'b>(&self, buffer: &'b mut Vec<u8>) -> Result<&'b [u8], Error> {
         let len = self.len() as usize;
         buffer.resize(len + 1, 0);
         let mut filled = 0;
@@ -97,7 +97,7 @@ impl OpenFile {
     }
 
     /// To be asked of a long file after the last read: it ends where it should.
-    pub(super) fn check_end(&self) -> Result<(), Error> {
+    pub(crate) fn check_end(&self) -> Result<(), Error> {
         match self.file.read_at(&mut [0], self.len()) {
             Ok(0) => Ok(()),
             Ok(_) => Err(changed(&self.path, &format!("it goes on after the {} bytes that it had", self.len()))),
@@ -105,12 +105,12 @@ impl OpenFile {
         }
     }
 
-    pub(super) fn read_error(&self, error: io::Error) -> Error {
+    pub(crate) fn read_error(&self, error: io::Error) -> Error {
         Error::io("read", self.path.as_path())(error)
     }
 
     /// To be asked after the last read.
-    pub(super) fn check_unchanged(&self) -> Result<(), Error> {
+    pub(crate) fn check_unchanged(&self) -> Result<(), Error> {
         let meta = self.file.metadata().map_err(Error::io("examine", self.path.as_path()))?;
         let after = Stamp::of(&meta);
         if after == self.before {
@@ -124,7 +124,7 @@ impl OpenFile {
     }
 }
 
-pub(super) fn changed(path: &Path, how: &str) -> Error {
+pub(crate) fn changed(path: &Path, how: &str) -> Error {
     Error::FileChanged { path: path.to_owned(), how: how.to_owned() }
 }
 

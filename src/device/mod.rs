@@ -4,7 +4,7 @@ mod backend;
 pub mod cpu;
 #[cfg(feature = "cuda")]
 pub mod cuda;
-mod file;
+pub(crate) mod file;
 #[cfg_attr(not(any(feature = "cuda", feature = "wgpu")), allow(dead_code, reason = "only GPUs need it"))]
 pub(crate) mod files;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]

@@ -9,6 +9,7 @@ mod tensors;
 #[cfg(feature = "sigstore-sign")]
 mod timestamp;
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -29,10 +30,11 @@ use crate::envelope::Envelope;
 use crate::error::Error;
 use crate::key::KeyError;
 use crate::manifest::{Manifest, Method, Resource, SINGLE_FILE, Serialization, ShardNaming};
-use crate::measure::measure;
+use crate::measure::{Measured, Measurement, measure};
+use crate::outboard::{self, OutboardFile, OutboardOptions};
 use crate::output::{Existing, write_whole};
 use crate::report::Note;
-use crate::source::{FollowedLink, IgnoreSet, IgnoredFile, Model, ModelKind, Relative, SymlinkPolicy};
+use crate::source::{FollowedLink, IgnoreSet, IgnoredFile, Model, ModelKind, Relative, SourceFile, SymlinkPolicy};
 use crate::statement;
 use crate::verify::{GitFiles, ignore_more};
 
@@ -137,6 +139,8 @@ pub struct SignOptions {
     pub single_file_name: SingleFileName,
     /// What becomes of tensor manifests.
     pub tensors: Tensors,
+    /// Trees to keep beside the model. The BLAKE3 digests that prove them are signed, also where BLAKE3 is the OMS digest.
+    pub outboard: Option<OutboardOptions>,
 }
 
 impl Default for SignOptions {
@@ -151,6 +155,7 @@ impl Default for SignOptions {
             git_files: GitFiles::default(),
             single_file_name: SingleFileName::default(),
             tensors: Tensors::default(),
+            outboard: None,
         }
     }
 }
@@ -179,6 +184,8 @@ pub struct Hashed {
     pub notes: Vec<Note>,
     /// The tensor manifest: a new one, which is written with the signature, or the one that the model holds.
     pub tensors: Option<SignedTensors>,
+    /// The trees, if they were asked for: to be written before the signature.
+    pub outboard: Option<OutboardFile>,
 }
 
 /// A model's signature, not yet written anywhere.
@@ -242,11 +249,15 @@ fn hash_for(
         return Err(Error::NotASignature { path: signature.to_owned() });
     }
     let (ignore, notes) = left_out(&model, options, signature)?;
+    if let Some(outboard) = &options.outboard {
+        outboard_target(&model, &ignore, outboard.path())?;
+    }
     let mut scan = model.scan(&ignore, options.symlinks, false)?;
 
-    // A detached tensor manifest is named in the annotation.
-    let annotate = options.annotations == Annotations::Blake3
-        && (options.hash != Algorithm::Blake3 || matches!(options.tensors, Tensors::Detached(_)));
+    // An outboard is proven by digest and length, and a detached tensor manifest is named in the annotation: BLAKE3 as the
+    // OMS digest goes without.
+    let beside = options.outboard.is_some() || matches!(options.tensors, Tensors::Detached(_));
+    let annotate = options.annotations == Annotations::Blake3 && (options.hash != Algorithm::Blake3 || beside);
     let mut algorithms = Algorithms::only(options.hash);
     if annotate {
         algorithms = algorithms.with(Algorithm::Blake3);
@@ -259,14 +270,20 @@ fn hash_for(
         true => tensors::Plan::new(&model, options, signature, &ignore, &mut scan.files, single)?,
         false => tensors::Plan::none(),
     };
-    let wanted = Wanted { algorithms, shard: options.method.shard_size(), groups: None, tap: plan.tap() };
+    let groups = options.outboard.as_ref().map(OutboardOptions::group);
+    let wanted = Wanted { algorithms, shard: options.method.shard_size(), groups, tap: plan.tap() };
     let mut found = measure(device, &scan.files, single, &wanted, &|_| None, progress)?;
     let wanted = Wanted { tap: None, ..wanted };
     let tensors = plan.finish()?;
-    if let Some(new) = tensors.as_ref().and_then(|tensors| tensors.measured(&wanted)) {
+    if let Some((file, new)) = tensors.as_ref().and_then(|tensors| tensors.measured(&wanted)) {
+        scan.files.push(file);
         let at = found.resources.partition_point(|resource| resource.name < new.name);
         found.resources.insert(at, new);
     }
+    let outboard = match &options.outboard {
+        Some(outboard) => Some(kept(&found, &scan.files, single, options.method, outboard, device)?),
+        None => None,
+    };
     let mut resources = Vec::with_capacity(found.resources.len());
     for measured in found.resources {
         // The engine gives every digest that was asked for; a resource without one must not be signed.
@@ -289,6 +306,11 @@ fn hash_for(
         ignore_paths: Some(ignore.iter().map(str::to_owned).collect()),
     };
     let manifest = Manifest::new(model.name().to_owned(), serialization, resources).map_err(Error::Statement)?;
+    if let (Some(outboard), Some(asked)) = (&outboard, &options.outboard) {
+        // What no verifier would use is not written.
+        let fault = |source| Error::Outboard { path: asked.path().to_owned(), source };
+        outboard.check(&manifest).map_err(fault)?;
+    }
     Ok(Hashed {
         manifest,
         algorithms: algorithms.iter().collect(),
@@ -300,7 +322,34 @@ fn hash_for(
         followed: scan.followed,
         notes,
         tensors,
+        outboard,
     })
+}
+
+/// Whether an outboard may be written to `path`, to be asked before hours of hashing.
+fn outboard_target(model: &Model, ignore: &IgnoreSet, path: &Path) -> Result<(), Error> {
+    match model.relative(path)? {
+        Relative::Inside(name) if !ignore.covers(&name) => Err(Error::OutboardInModel { path: path.to_owned() }),
+        _ => OutboardFile::check_target(path),
+    }
+}
+
+/// The trees of what was measured.
+fn kept(
+    found: &Measurement,
+    files: &[SourceFile],
+    single: Option<&str>,
+    method: Method,
+    asked: &OutboardOptions,
+    device: &Device,
+) -> Result<OutboardFile, Error> {
+    let files: BTreeMap<&str, &SourceFile> = files.iter().map(|file| (single.unwrap_or(file.name()), file)).collect();
+    let file_of = |measured: &Measured| {
+        let shard = measured.name.shard().filter(|_| method != Method::Files);
+        let (name, at) = shard.map_or((measured.name.as_str(), 0), |(path, range)| (path, range.start));
+        files.get(name).map(|file| (*file, at))
+    };
+    outboard::keep(&found.resources, asked.group(), &device.kind(), &file_of)
 }
 
 /// What these options leave out of the model.

@@ -2,6 +2,7 @@
 
 mod certificate;
 mod key;
+mod locate;
 mod model;
 mod policy;
 #[cfg(feature = "sigstore-verify")]
@@ -423,6 +424,9 @@ pub struct VerifyOptions {
     pub tensors: Option<PathBuf>,
     /// The longest bundle to read, in bytes.
     pub max_bundle: NonZeroU64,
+    /// The file of trees that was written with the signature: with it, a no says where in each file it differs. BLAKE3
+    /// is then one of the digests that are checked.
+    pub outboard: Option<PathBuf>,
 }
 
 impl Default for VerifyOptions {
@@ -436,6 +440,7 @@ impl Default for VerifyOptions {
             digests: DigestChoice::default(),
             tensors: None,
             max_bundle: NonZeroU64::new(DEFAULT_MAX_BUNDLE).unwrap_or(NonZeroU64::MIN),
+            outboard: None,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Instant;
 
+use super::locate::trees;
 use super::{DigestChoice, GitFiles, UncoveredFiles, UnsignedFiles, Verified, VerifyOptions, tiles};
 use crate::bundle::{Bundle, VerificationMaterial};
 use crate::device::Device;
@@ -13,6 +14,7 @@ use crate::digest::Algorithm;
 use crate::error::{Error, FormatError, VerifyError};
 use crate::manifest::{Difference, Differences, Manifest, Method, Resource, ResourceName, SINGLE_FILE};
 use crate::measure::{Measured, Measurement, measure};
+use crate::outboard::Trees;
 use crate::report::{Note, Report};
 use crate::source::{IgnoreSet, Model, ModelKind, Relative, Scan, SourceError, SourceFile, SymlinkPolicy};
 
@@ -72,11 +74,13 @@ impl Prepared<'_> {
 pub(super) fn run(check: &Check<'_>, others: &[Check<'_>]) -> Result<Report, Error> {
     let first = check.prepare()?;
     let rest = others.iter().map(Check::prepare).collect::<Result<Vec<_>, _>>()?;
+    let trees = trees(check, others)?;
     let algorithms = rest.iter().chain([&first]).flat_map(|of| of.algorithms.iter().copied());
-    let (found, tensors) = tiles::measure(check, others, &first, algorithms.collect())?;
-    let mut report = check.conclude(first, &found)?;
+    let group = trees.as_ref().map(Trees::group);
+    let (found, tensors) = tiles::measure(check, others, &first, algorithms.collect(), group)?;
+    let mut report = check.conclude(first, &found, trees.as_ref())?;
     for (check, prepared) in others.iter().zip(rest) {
-        report = report.and(check.conclude(prepared, &found)?);
+        report = report.and(check.conclude(prepared, &found, trees.as_ref())?);
     }
     // Headers and tiles count only now that the files that they are from are known to be the signed ones.
     tensors.conclude(&mut report)?;
@@ -112,12 +116,14 @@ impl<'c> Check<'c> {
         measure(self.device, files, of.single(), wanted, &expected, progress)
     }
 
-    fn conclude(&self, prepared: Prepared<'_>, found: &Measurement) -> Result<Report, Error> {
+    fn conclude(&self, prepared: Prepared<'_>, found: &Measurement, trees: Option<&Trees>) -> Result<Report, Error> {
         let Prepared { notes, model, listed, algorithms, .. } = prepared;
         let differences = self.differences(found, &listed, &algorithms)?;
+        let located = trees.map(|trees| self.locate(trees, &differences, found, &model, &listed.scan.files));
         let report = self.report(listed, found, algorithms, notes);
         if !differences.0.is_empty() {
-            return Err(VerifyError::Differs { differences, report: Box::new(report) }.into());
+            let located = located.unwrap_or_default();
+            return Err(VerifyError::Differs { differences, located, report: Box::new(report) }.into());
         }
         self.strict(&model, &report)?;
         Ok(report)
@@ -240,6 +246,10 @@ impl<'c> Check<'c> {
     fn algorithms(&self) -> Result<Vec<Algorithm>, Error> {
         let oms = self.signed.serialization().hash;
         match self.options.digests {
+            // Trees are of BLAKE3.
+            DigestChoice::Oms if self.options.outboard.is_some() && oms != Algorithm::Blake3 => {
+                Ok(vec![oms, Algorithm::Blake3])
+            }
             DigestChoice::Oms => Ok(vec![oms]),
             DigestChoice::Blake3 => {
                 let without = |resource: &&Resource| resource.digest_by(Algorithm::Blake3).is_none();

@@ -19,6 +19,7 @@ use crate::tensors::{
     FILE_NAME, FileHeader, FileTiles, MAX_LEN, ManifestFault, Stale, StaleTensors, TensorManifest, TensorRefusal,
     TilesFault,
 };
+use crate::tree::GroupSize;
 
 /// So many bytes of a file of tensors are kept at least, so that a header that is longer than listed can be compared, too.
 const LEAST_HEAD: u64 = 64 << 10;
@@ -53,9 +54,10 @@ pub(super) fn measure(
     others: &[Check<'_>],
     of: &Prepared<'_>,
     algorithms: Algorithms,
+    groups: Option<GroupSize>,
 ) -> Result<(Measurement, Tensors), Error> {
     let shard = check.signed.serialization().method.shard_size();
-    let wanted = Wanted { algorithms, shard, groups: None, tap: None };
+    let wanted = Wanted { algorithms, shard, groups, tap: None };
     let mut tensors = Tensors { given: Vec::new(), of_tensors: Vec::new(), seen: Vec::new(), notes: Vec::new() };
     if let Some(path) = &check.options.tensors {
         tensors.given.push(detached(check, others, path)?);

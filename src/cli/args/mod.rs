@@ -10,7 +10,9 @@ use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use tensorseal::outboard::MAX_GROUP;
 use tensorseal::selftest::Kind;
+use tensorseal::tree::GroupSize;
 
 pub(super) use certificate::{SignCertificateArgs, SigningCertificateArgs, TimestampArgs, VerifyCertificateArgs};
 pub(super) use pkcs11::{SignPkcs11CertificateArgs, SignPkcs11KeyArgs, TokenArgs};
@@ -85,6 +87,16 @@ pub(in crate::cli) enum Command {
         after_help = "Example: tensorseal verify key ./model --public-key key.pub --signature model.sig"
     )]
     Verify(VerifyMethod),
+    /// Say where a model differs from what its signer signed: files, tensors, rows, bytes
+    #[command(
+        subcommand,
+        long_about = "Say where a model differs from what its signer signed: files, tensors, rows, bytes\n\nThis is verify with an outboard, the trees that sign --outboard has kept, and takes its options.",
+        after_help = "Example: tensorseal locate key ./model --public-key key.pub --signature model.sig --outboard model.trees",
+        mut_subcommands(|method| method
+            .mut_arg("outboard", |outboard| outboard.required(true))
+            .after_help("Example: tensorseal locate key ./model --public-key key.pub --signature model.sig --outboard model.trees"))
+    )]
+    Locate(VerifyMethod),
     /// Fetch and show the trust roots of Sigstore
     #[command(subcommand, after_help = "Example: tensorseal trust update")]
     Trust(TrustCommand),
@@ -306,9 +318,27 @@ fn size(text: &str) -> Result<NonZeroU64, String> {
         .ok_or_else(|| "it must be positive and fit in 64 bits".to_owned())
 }
 
+/// The size of groups of an outboard.
+fn group(text: &str) -> Result<GroupSize, String> {
+    let bytes = size(text)?.get();
+    let group = GroupSize::at_most(bytes);
+    let wrong = "it must be a power of two, from 1KiB to 1MiB";
+    (group.bytes() == bytes && group <= MAX_GROUP).then_some(group).ok_or_else(|| wrong.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn groups_are_powers_of_two_of_some_kibibytes() {
+        for (text, log) in [("1KiB", 0), ("64KiB", 6), ("65536", 6), ("1MiB", 10)] {
+            assert_eq!(group(text).map(GroupSize::chunk_log), Ok(log), "{text}");
+        }
+        for text in ["1", "1023", "1025", "96KiB", "64kB", "2MiB", "0"] {
+            assert!(group(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn sizes_have_one_meaning() {

@@ -4,10 +4,11 @@ use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
+use tensorseal::tree::GroupSize;
 
 use super::{
     EngineArgs, HashArg, IDENTITY, ModelArgs, PasswordArgs, SIGNED, SIGSTORE, SignCertificateArgs,
-    SignPkcs11CertificateArgs, SignPkcs11KeyArgs, TimestampArgs, size,
+    SignPkcs11CertificateArgs, SignPkcs11KeyArgs, TimestampArgs, group, size,
 };
 
 #[derive(Subcommand)]
@@ -51,6 +52,12 @@ pub(in crate::cli) struct SignArgs {
     /// The same for a model that nothing can be added to: write them to PATH, outside of the model
     #[arg(long, value_name = "PATH", conflicts_with_all = ["shards", "no_annotations"], help_heading = SIGNED)]
     pub(in crate::cli) tensors_out: Option<PathBuf>,
+    /// Write the BLAKE3 trees of the files to PATH, beside the model: verify and locate then say where a file differs
+    #[arg(long, value_name = "PATH", conflicts_with = "no_annotations", help_heading = SIGNED)]
+    pub(in crate::cli) outboard: Option<PathBuf>,
+    /// How narrowly: the size of groups, a power of two from 1KiB to 1MiB
+    #[arg(long, value_name = "SIZE", value_parser = group, default_value = "64KiB", requires = "outboard", help_heading = SIGNED)]
+    pub(in crate::cli) outboard_group: GroupSize,
     /// How to name the file of a single-file model: "." is verified by all, the basename is the specification's form
     #[arg(long, value_enum, default_value = "dot", value_name = "FORM", help_heading = SIGNED)]
     pub(in crate::cli) single_file_name: SingleFileArg,

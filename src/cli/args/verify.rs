@@ -116,6 +116,9 @@ pub(in crate::cli) struct CheckArgs {
     /// The tensor manifest outside of the model that the signature names (sign --tensors-out): check it, too
     #[arg(long, value_name = "PATH", help_heading = CHECKED)]
     pub(in crate::cli) tensors: Option<PathBuf>,
+    /// The trees that sign --outboard has kept: where a file differs, say which tensors, rows and bytes
+    #[arg(long, value_name = "PATH", help_heading = CHECKED)]
+    pub(in crate::cli) outboard: Option<PathBuf>,
     /// The longest bundle to accept
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "256MiB", help_heading = CHECKED)]
     pub(in crate::cli) max_bundle_size: NonZeroU64,

@@ -11,6 +11,7 @@ mod timestamp;
 
 use serde_json::{Map, Value};
 use tensorseal::manifest::{Method, ShardNaming};
+use tensorseal::outboard::OutboardOptions;
 use tensorseal::sign::{Annotations, SignOptions, Signed, Signer, SingleFileName, Tensors, who_cannot_verify};
 use tensorseal::tensors::FILE_NAME;
 use tensorseal::{Algorithm, Error, sign};
@@ -25,7 +26,7 @@ use super::args::{HashArg, SignArgs, SingleFileArg};
 use super::device::{self, Work};
 use super::exit::Exit;
 use super::progress::Bar;
-use super::{Asked, can_write, failed, json, printed, say, tell};
+use super::{Asked, can_write, failed, json, locate, printed, say, tell};
 
 /// `sign sigstore`, in a build that cannot.
 #[cfg(not(feature = "sigstore-sign"))]
@@ -65,6 +66,9 @@ fn run_and_tell(
         let mut report = json::head(&asked, Exit::Yes);
         json::insert(&mut report, json::hashed(&signed.hashed));
         report.insert("cannot_be_verified_by".into(), compatibility.clone().into());
+        if let (Some(outboard), Some(path)) = (&signed.hashed.outboard, &args.outboard) {
+            report.insert("outboard".into(), json::outboard(path, outboard));
+        }
         more(Some(&mut report));
         printed(&json::text(&report))
     } else {
@@ -72,6 +76,10 @@ fn run_and_tell(
         tell::hashed(&signed.hashed);
         more(None);
         say::detail("signature", say::path(&args.signature));
+        if let (Some(outboard), Some(path)) = (&signed.hashed.outboard, &args.outboard) {
+            let group = locate::size(outboard.group().bytes());
+            say::detail("outboard", format_args!("{}, in groups of {group}", say::path(path)));
+        }
         exit
     };
     signed.hashed.notes.iter().for_each(say::warning);
@@ -96,9 +104,16 @@ fn signed(
         Tensors::InModel => {}
         Tensors::Detached(path) => can_write("write tensor manifest", path)?,
     }
+    if let Some(path) = &args.outboard {
+        can_write("write outboard", path)?;
+    }
     let bar = Bar::new(!args.engine.json);
     let signed = sign(&args.model.model, &args.signature, &*signer, options, &device, &bar)?;
     drop(bar);
+    // First, so that nobody finds a signature whose trees are those of an earlier one.
+    if let (Some(outboard), Some(path)) = (&signed.hashed.outboard, &args.outboard) {
+        outboard.write(path)?;
+    }
     signed.write(&args.signature)?;
     Ok(signed)
 }
@@ -121,6 +136,8 @@ fn options(args: &SignArgs) -> SignOptions {
             (None, true) => Tensors::InModel,
             (None, false) => Tensors::AsFound,
         },
+        // The option's parser has let through no other group than these.
+        outboard: args.outboard.clone().and_then(|path| OutboardOptions::new(path).with_group(args.outboard_group)),
     }
 }
 

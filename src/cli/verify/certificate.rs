@@ -10,10 +10,10 @@ use crate::cli::args::VerifyCertificateArgs;
 use crate::cli::exit::Exit;
 use crate::cli::{certificates, say};
 
-pub(in crate::cli) fn certificate(args: &VerifyCertificateArgs) -> Exit {
+pub(super) fn certificate(command: &'static str, args: &VerifyCertificateArgs) -> Exit {
     let system = args.system_roots.then(certificates::system);
     let files: Vec<String> = args.certificate_chain.iter().chain(&system).map(|path| say::path(path)).collect();
-    super::run(&args.common, &files.join(", "), || {
+    super::run(command, &args.common, &files.join(", "), || {
         let mut trusted = certificates::read_all(&args.certificate_chain)?;
         if let Some(path) = &system {
             trusted.extend(certificates::read_system(path)?);

@@ -8,8 +8,8 @@ use crate::cli::args::VerifyKeyArgs;
 use crate::cli::exit::Exit;
 use crate::cli::{read_key, say};
 
-pub(in crate::cli) fn key(args: &VerifyKeyArgs) -> Exit {
-    super::run(&args.common, &say::path(&args.public_key), || {
+pub(super) fn key(command: &'static str, args: &VerifyKeyArgs) -> Exit {
+    super::run(command, &args.common, &say::path(&args.public_key), || {
         let pem = read_key(&args.public_key)?;
         let key = PublicKey::from_pem(&pem).map_err(|source| Error::Key { path: args.public_key.clone(), source })?;
         Ok(Box::new(KeyVerifier::new(key)))

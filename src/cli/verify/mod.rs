@@ -8,26 +8,32 @@ mod sigstore;
 use tensorseal::verify::{DigestChoice, UncoveredFiles, UnsignedFiles, Verifier};
 use tensorseal::{Error, Report, Verified, VerifyError, VerifyOptions, verify};
 
-pub(super) use certificate::certificate;
-pub(super) use key::key;
-pub(super) use policy::policy;
-pub(super) use sigstore::sigstore;
-
-use super::args::{CheckArgs, DigestArg, ModelArgs, VerifyArgs};
+use super::args::{CheckArgs, DigestArg, ModelArgs, VerifyArgs, VerifyMethod};
 use super::device::{self, Work};
 use super::exit::Exit;
 use super::progress::Bar;
 use super::{Asked, failed, json, printed, say, tell};
 
+/// `verify` or `locate`, by a method.
+pub(super) fn by(command: &'static str, method: &VerifyMethod) -> Exit {
+    match method {
+        VerifyMethod::Key(args) => key::key(command, args),
+        VerifyMethod::Certificate(args) => certificate::certificate(command, args),
+        VerifyMethod::Sigstore(args) => sigstore::sigstore(command, args),
+        VerifyMethod::Policy(args) => policy::policy(command, args),
+    }
+}
+
 /// Verifies by what `verifier` makes of the method's own options, and tells what came of it. `trusted` is whom the user
 /// said to trust, such as the path of a key.
-fn run(args: &VerifyArgs, trusted: &str, verifier: impl FnOnce() -> Result<Box<dyn Verifier>, Error>) -> Exit {
-    let asked = Asked {
-        command: "verify",
-        model: Some(&args.model.model),
-        signature: Some(&args.signature),
-        json: args.engine.json,
-    };
+fn run(
+    command: &'static str,
+    args: &VerifyArgs,
+    trusted: &str,
+    verifier: impl FnOnce() -> Result<Box<dyn Verifier>, Error>,
+) -> Exit {
+    let asked =
+        Asked { command, model: Some(&args.model.model), signature: Some(&args.signature), json: args.engine.json };
     let verified = || {
         let device = device::open(&args.engine, work(&args.check))?;
         let verifier = verifier()?;
@@ -96,5 +102,6 @@ fn options(model: &ModelArgs, check: &CheckArgs) -> VerifyOptions {
         },
         tensors: check.tensors.clone(),
         max_bundle: check.max_bundle_size,
+        outboard: check.outboard.clone(),
     }
 }

@@ -12,9 +12,9 @@ use crate::cli::exit::Exit;
 use crate::cli::progress::Bar;
 use crate::cli::{Asked, say};
 
-pub(in crate::cli) fn policy(args: &VerifyPolicyArgs) -> Exit {
+pub(super) fn policy(command: &'static str, args: &VerifyPolicyArgs) -> Exit {
     let asked = Asked {
-        command: "verify",
+        command,
         model: Some(&args.model.model),
         signature: args.signature.first().map(|path| &**path),
         json: args.engine.json,

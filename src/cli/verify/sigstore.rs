@@ -6,9 +6,9 @@ use tensorseal::verify::Verifier;
 use crate::cli::args::VerifySigstoreArgs;
 use crate::cli::exit::Exit;
 
-pub(in crate::cli) fn sigstore(args: &VerifySigstoreArgs) -> Exit {
+pub(super) fn sigstore(command: &'static str, args: &VerifySigstoreArgs) -> Exit {
     let who = args.identity.as_ref().or(args.identity_regexp.as_ref());
-    super::run(&args.common, who.map_or("", String::as_str), || verifier(args))
+    super::run(command, &args.common, who.map_or("", String::as_str), || verifier(args))
 }
 
 #[cfg(feature = "sigstore-verify")]

@@ -71,7 +71,7 @@ impl SlabHasher {
         }
     }
 
-    pub(super) fn finish(mut self) -> Slab {
+    pub(super) fn finish(self) -> Slab {
         let Some(mut group) = self.group else {
             return Slab { value: self.hasher.finalize_non_root(), groups: Vec::new() };
         };
