@@ -7,10 +7,13 @@ use crate::device::DeviceError;
 use crate::digest::{Algorithm, Digest};
 use crate::format::{HeaderFault, IndexFault};
 use crate::key::KeyError;
+use crate::loader::ReadMode;
 use crate::manifest::Differences;
 use crate::outboard::{Located, OutboardFault};
 use crate::policy::{PolicyError, Refusal};
 use crate::report::Report;
+use crate::resident::{Mismatch, PlacementError};
+use crate::seal::{Broken, SealError};
 use crate::sign::{SignError, TensorManifestError};
 use crate::source::SourceError;
 use crate::tensors::{SliceError, TensorRefusal};
@@ -156,6 +159,24 @@ pub enum Error {
         /// The Cargo feature that it takes.
         feature: &'static str,
     },
+    /// A file cannot be read in the way that was asked for.
+    #[error("{path:?} cannot be read by {mode}: {why}. There is no other way in its place: ask for ReadMode::Buffered")]
+    ReadMode {
+        /// The file.
+        path: PathBuf,
+        /// The way.
+        mode: ReadMode,
+        /// Why not.
+        why: String,
+    },
+    /// This machine has not the way of reading that was asked for.
+    #[error("files cannot be read by {mode}: {why}. There is no other way in its place: ask for ReadMode::Buffered")]
+    NoReadMode {
+        /// The way.
+        mode: ReadMode,
+        /// What is missing.
+        why: String,
+    },
     /// A file of tensors has a header that cannot be used.
     #[error(
         "the tensors of {path:?} cannot be read: {source}. Get the file anew; if it is as its maker made it, do not load it"
@@ -167,12 +188,21 @@ pub enum Error {
         source: HeaderFault,
     },
     /// An index of sharded tensors cannot be used, or its shards are not as it says.
-    #[error("the index {path:?} cannot be used: {source}. Get the index and its shards anew, all of one version")]
+    #[error("the index {path:?} is wrong: {source}. Get the index and its shards anew, all of one version")]
     Index {
         /// The index.
         path: PathBuf,
         /// Why.
         source: IndexFault,
+    },
+    /// The parts of a model in several files do not belong together.
+    #[error("the parts of the model do not belong together: {0}. Get all of them anew, of one version")]
+    Parts(IndexFault),
+    /// The caller ended it.
+    #[error("loading {path:?} was cancelled; nothing was handed out")]
+    Cancelled {
+        /// The model.
+        path: PathBuf,
     },
     /// A model is not signed for the sake of its tensor manifest.
     #[error(transparent)]
@@ -186,6 +216,12 @@ pub enum Error {
     /// A device is missing, not compiled in, or failed.
     #[error(transparent)]
     Device(#[from] DeviceError),
+    /// A tensor cannot be measured where it lies.
+    #[error(transparent)]
+    Placement(#[from] PlacementError),
+    /// Memory cannot be sealed.
+    #[error(transparent)]
+    Seal(#[from] SealError),
     /// The answer is no.
     #[error(transparent)]
     Verify(#[from] Box<VerifyError>),
@@ -293,6 +329,12 @@ pub enum VerifyError {
         /// What was checked on the way.
         report: Box<Report>,
     },
+    /// What lies in device memory is not what was signed.
+    #[error("{0}")]
+    Resident(Box<Mismatch>),
+    /// Memory is not what was sealed.
+    #[error("{0}")]
+    Seal(Box<Broken>),
     /// The policy does not accept these signatures for this model.
     #[error("{0}")]
     Policy(Refusal),

@@ -3,10 +3,15 @@
 //! A safetensors file that has become a header on the host and three hundred tensors in device memory is still one
 //! string, and a [`Layout`] says so without a copy. Extents begin and end at any byte.
 
+use std::ops::Range;
+
 /// Memory of a device, as far as a layout has to know it.
 pub trait Buffer {
     /// Bytes that may be read.
     fn size(&self) -> u64;
+
+    /// Where it is: an address, or a number, that no other memory of the same device has as long as this exists.
+    fn place(&self) -> u64;
 }
 
 /// One piece of a string.
@@ -62,6 +67,44 @@ impl<B: Buffer> Extent<'_, B> {
     }
 }
 
+impl<'a, B> Extent<'a, B> {
+    /// Bytes of the string in it, for an extent that was checked.
+    fn len(&self) -> u64 {
+        match *self {
+            Self::Host(bytes) => bytes.len() as u64,
+            Self::Range { len, .. } => len,
+            Self::Rows { row, rows, .. } => row * rows,
+        }
+    }
+
+    /// Adds the extents of bytes `range` of its string: of rows these may be three, since the first and the last can be
+    /// cut. The extent was checked, and the range lies in it.
+    fn cut(&self, range: Range<u64>, to: &mut Vec<Self>) {
+        match *self {
+            Self::Host(bytes) => to.push(Self::Host(&bytes[range.start as usize..range.end as usize])),
+            Self::Range { buffer, at, .. } => {
+                to.push(Self::Range { buffer, at: at + range.start, len: range.end - range.start });
+            }
+            Self::Rows { buffer, at, row, stride, .. } => {
+                let mut from = range.start;
+                while from < range.end {
+                    let (first, column) = (from / row, from % row);
+                    let at = at + first * stride + column;
+                    let whole = (range.end - from) / row;
+                    if column == 0 && whole > 0 {
+                        to.push(Self::Rows { buffer, at, row, stride, rows: whole });
+                        from += whole * row;
+                    } else {
+                        let len = (row - column).min(range.end - from);
+                        to.push(Self::Range { buffer, at, len });
+                        from += len;
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// An extent does not lie in its buffer, or a string would be longer than BLAKE3 can count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -107,6 +150,27 @@ impl<'a, B: Buffer> Layout<'a, B> {
         Self::new(vec![Extent::Range { buffer, at: 0, len: buffer.size() }])
     }
 
+    /// The string that is bytes `range` of this one. `None` if it has no such bytes.
+    #[must_use]
+    pub fn part(&self, range: Range<u64>) -> Option<Self> {
+        if range.start > range.end || range.end > self.len {
+            return None;
+        }
+        let (mut extents, mut start) = (Vec::new(), 0);
+        for extent in &self.extents {
+            let end = start + extent.len();
+            let (from, to) = (range.start.max(start), range.end.min(end));
+            if from < to {
+                extent.cut(from - start..to - start, &mut extents);
+            }
+            if end >= range.end {
+                break;
+            }
+            start = end;
+        }
+        Some(Self { extents, len: range.end - range.start })
+    }
+
     /// The extents, in order.
     #[must_use]
     pub fn extents(&self) -> &[Extent<'a, B>] {
@@ -135,6 +199,10 @@ mod tests {
     impl Buffer for Sized {
         fn size(&self) -> u64 {
             self.0
+        }
+
+        fn place(&self) -> u64 {
+            0
         }
     }
 
@@ -176,5 +244,47 @@ mod tests {
         assert!(Layout::new(vec![half]).is_ok());
         assert_eq!(Layout::new(vec![half, half]).err(), Some(LayoutError { index: 1 }));
         assert!(Layout::whole(buffer).is_err());
+    }
+
+    #[test]
+    fn a_part_of_a_string_has_the_bytes_of_that_part() {
+        let (memory, host): (Vec<u8>, &[u8]) = ((0..=255).collect(), b"twelve bytes");
+        let buffer = &Sized(256);
+        let extents = vec![
+            Extent::Range { buffer, at: 3, len: 5 },
+            Extent::Host(host),
+            Extent::Range { buffer, at: 9, len: 0 },
+            Extent::Rows { buffer, at: 50, row: 4, stride: 7, rows: 6 },
+            Extent::Rows { buffer, at: 50, row: 4, stride: 0, rows: 0 },
+            Extent::Rows { buffer, at: 200, row: 3, stride: 3, rows: 1 },
+        ];
+        let bytes_of = |layout: &Layout<'_, Sized>| -> Vec<u8> {
+            let mut bytes = Vec::new();
+            for extent in layout.extents() {
+                match *extent {
+                    Extent::Host(host) => bytes.extend(host),
+                    Extent::Range { at, len, .. } => bytes.extend(&memory[at as usize..(at + len) as usize]),
+                    Extent::Rows { at, row, stride, rows, .. } => {
+                        let rows = (0..rows).map(|nth| (at + nth * stride) as usize);
+                        rows.for_each(|at| bytes.extend(&memory[at..at + row as usize]));
+                    }
+                }
+            }
+            bytes
+        };
+        let whole = Layout::new(extents).unwrap();
+        let bytes = bytes_of(&whole);
+        assert_eq!(bytes.len() as u64, whole.len());
+        for start in 0..=bytes.len() {
+            for end in start..=bytes.len() {
+                let part = whole.part(start as u64..end as u64).unwrap();
+                assert_eq!((bytes_of(&part), part.len()), (bytes[start..end].to_vec(), (end - start) as u64));
+                assert!(Layout::new(part.extents().to_vec()).is_ok_and(|again| again.len() == part.len()));
+            }
+        }
+        #[allow(clippy::reversed_empty_ranges)]
+        for range in [0..whole.len() + 1, 3..2, u64::MAX..u64::MAX] {
+            assert!(whole.part(range).is_none());
+        }
     }
 }

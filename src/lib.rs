@@ -60,6 +60,6 @@ pub use error::{Error, FormatError, VerifyError};
 pub use manifest::{Difference, Manifest};
 pub use policy::{Policy, verify_with_policy};
 pub use report::Report;
-pub use resident::{Measured, digest_resident, sign_resident};
+pub use resident::{Measured, digest_resident, sign_resident, verify_resident};
 pub use sign::{SignOptions, hash, sign};
 pub use verify::{Verified, VerifyOptions, verify};

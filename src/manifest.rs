@@ -316,6 +316,15 @@ pub enum Difference {
     Missing,
     /// There, and not signed.
     Unsigned,
+    /// What arrived in a device's memory is not what was read from the file: the copy is at fault, not the file.
+    Miscopied {
+        /// The digest of what was read.
+        read: Digest,
+        /// The digest of what arrived.
+        arrived: Digest,
+    },
+    /// None of the signed digests was taken of these bytes.
+    NotMeasured,
 }
 
 /// Every difference of a model from its manifest, sorted by name. A name may stand twice: that of a shard that changed
@@ -324,15 +333,18 @@ pub enum Difference {
 pub struct Differences(pub Vec<(ResourceName, Difference)>);
 
 impl Differences {
-    /// How many there are of each kind: `1 changed, 2 missing, 1 not signed`.
+    /// How many there are of each kind: `1 changed, 2 missing, 1 not signed`, and after loading `1 not copied as read`.
     #[must_use]
     pub fn counts(&self) -> String {
-        let mut counts = [(0, "changed"), (0, "missing"), (0, "not signed")];
+        let mut counts =
+            [(0, "changed"), (0, "missing"), (0, "not signed"), (0, "not copied as read"), (0, "not measured")];
         for (_, difference) in &self.0 {
             let kind = match difference {
                 Difference::Changed { .. } | Difference::Resized { .. } => 0,
                 Difference::Missing => 1,
                 Difference::Unsigned => 2,
+                Difference::Miscopied { .. } => 3,
+                Difference::NotMeasured => 4,
             };
             counts[kind].0 += 1;
         }

@@ -7,9 +7,10 @@ use std::time::{Duration, SystemTime};
 use crate::device::DeviceKind;
 use crate::digest::{Algorithm, Digest};
 use crate::error::quoted;
+use crate::format::pickled;
 use crate::manifest::Serialization;
 use crate::policy::{Applied, PolicyWarning};
-use crate::source::{FollowedLink, IgnoredFile};
+use crate::source::{FollowedLink, IgnoredFile, SourceFile};
 use crate::statement::StatementVersion;
 use crate::time::UnixTime;
 use crate::verify::Identity;
@@ -70,6 +71,11 @@ pub enum Note {
     },
     /// The caller asked to follow links in a model that was signed without.
     LinksBeyondSignature,
+    /// Files that run code of their makers when they are loaded.
+    Pickled {
+        /// Their names in the model.
+        files: Vec<String>,
+    },
     /// The signature names a tensor manifest that lies outside of the model, and the caller did not give it.
     TensorsNotGiven,
     /// The model holds a tensor manifest and was signed in shards.
@@ -87,6 +93,14 @@ pub enum Note {
         /// When it had read them.
         at: SystemTime,
     },
+}
+
+impl Note {
+    /// About those files that are pickled, if any.
+    pub(crate) fn pickled(files: &[SourceFile]) -> Option<Self> {
+        let files = pickled(files);
+        (!files.is_empty()).then_some(Self::Pickled { files })
+    }
 }
 
 impl fmt::Display for Note {
@@ -130,6 +144,14 @@ impl fmt::Display for Note {
             }
             Self::LinksBeyondSignature => {
                 f.write_str("the model was signed without following symlinks; they were followed now because you asked for it")
+            }
+            Self::Pickled { files } => {
+                let first = quoted(files.first().map_or("", String::as_str));
+                match files.len() {
+                    0 | 1 => write!(f, "{first} is pickled")?,
+                    count => write!(f, "{first} and {} more files are pickled", count - 1)?,
+                }
+                f.write_str(": to load such a file is to run the code in it. A signature says who made it, not that it is harmless; prefer safetensors, or torch.load with weights_only")
             }
             Self::TensorsNotGiven => {
                 f.write_str("the signature names a tensor manifest that lies outside of the model; it was not looked at (--tensors PATH checks it)")

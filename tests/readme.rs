@@ -2,6 +2,8 @@
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+#[path = "../src/format/tests/build.rs"]
+mod build;
 mod common;
 
 use std::fs;
@@ -37,7 +39,9 @@ fn set_up(home: &Path) {
     let model = home.join("model");
     fs::create_dir(&model).unwrap();
     fs::write(model.join("config.json"), "{\"model_type\": \"llama\"}\n").unwrap();
-    fs::write(model.join("model.safetensors"), vec![7; 3 << 20]).unwrap();
+    let weights =
+        build::json(&[("w", "U8", "3145728", 0, 3 << 20)]).replacen('{', r#"{"__metadata__":{"format":"pt"},"#, 1);
+    fs::write(model.join("model.safetensors"), build::safetensors(&weights, 3 << 20)).unwrap();
     let repository = home.join(".cache/huggingface/hub/models--org--name");
     let snapshot = repository.join("snapshots/0123abc");
     fs::create_dir_all(&snapshot).unwrap();

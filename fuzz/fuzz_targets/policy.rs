@@ -43,7 +43,8 @@ fuzz_target!(|text: &str| {
             assert!(Policy::parse(&format!("{text}\n# the end"), base).is_ok());
             let (model, signature, device) = signed();
             for path in [model.as_path(), Path::new("/")] {
-                let answer = verify_with_policy(path, &[signature], &policy, &VerifyOptions::default(), device, &Silent);
+                let answer =
+                    verify_with_policy(path, &[signature], &policy, &VerifyOptions::default(), device, &Silent);
                 assert!(matches!(answer, Err(Error::Verify(_))), "accepted, or no answer: {answer:?}");
             }
         }

@@ -1,5 +1,8 @@
 //! What must hold of everything that is read without an error, stated again here, apart from the code that ensures it.
 
+pub mod counting;
+pub mod tensors;
+
 use std::collections::BTreeMap;
 use std::ops::Range;
 

@@ -177,7 +177,7 @@ fn kind(error: &Error) -> &'static str {
         Error::Sign(_) => "sign",
         Error::Policy(_) => "policy",
         Error::Header { .. } => "header",
-        Error::Index { .. } => "index",
+        Error::Index { .. } | Error::Parts(_) => "index",
         #[cfg(feature = "sigstore-verify")]
         Error::Trust(_) => "trust-root",
         #[cfg(feature = "sigstore-sign")]

@@ -54,8 +54,10 @@ fn table(places: &[Place]) -> Vec<String> {
     if places.is_empty() {
         return Vec::new();
     }
-    let titles = ["what", "rows", "bytes of it", "bytes of the file"].map(str::to_owned);
-    let mut lines = vec![titles];
+    let known = places.iter().any(|place| !place.touches.is_empty());
+    let titles = if known { ["what", "rows", "bytes of it"] } else { [""; 3] };
+    let [what, rows, bytes] = titles.map(str::to_owned);
+    let mut lines = vec![[what, rows, bytes, "bytes of the file".to_owned()]];
     let mut hidden = 0;
     for place in places {
         if lines.len() > SHOWN {
@@ -64,7 +66,7 @@ fn table(places: &[Place]) -> Vec<String> {
         }
         let file = format!("{}..{}", place.range.start, place.range.end);
         if place.touches.is_empty() {
-            lines.push(["bytes".to_owned(), String::new(), String::new(), file]);
+            lines.push([String::new(), String::new(), String::new(), file]);
             continue;
         }
         let several = place.touches.len() > 1;

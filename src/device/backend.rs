@@ -1,5 +1,6 @@
 //! What a device can do, the same few verbs for each.
 
+use std::fs::File;
 use std::ops::Range;
 
 use blake3::hazmat::HasherExt;
@@ -60,6 +61,16 @@ pub enum Hashed {
     Groups(Vec<ChainingValue>),
 }
 
+/// What memory is made of, where that is the host's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Pages {
+    /// As the system is set up.
+    #[default]
+    Ordinary,
+    /// Huge ones, which the system gives where it has some (`MADV_HUGEPAGE`): fewer faults while memory is filled.
+    Huge,
+}
+
 /// A device that hashes strings where they lie in its memory.
 ///
 /// Work is done in the order in which it was asked for: a job sees every upload before it, and an upload waits for
@@ -67,7 +78,7 @@ pub enum Hashed {
 /// every copy and launch that it rests on succeeded and wrote it.
 pub trait Backend {
     /// A block of host memory that the device copies from without a bounce.
-    type Staging: AsMut<[u8]>;
+    type Staging: AsMut<[u8]> + Send;
     /// Device memory.
     type Buffer: Buffer;
     /// A queue of the caller's that work can be put behind. Uninhabited where there is no such thing.
@@ -100,11 +111,45 @@ pub trait Backend {
     /// [`DeviceError`] if the device has failed or memory is short.
     fn staging(&self) -> Result<Self::Staging, DeviceError>;
 
+    /// A free block if there is one without waiting for other callers to give theirs back. Whoever holds blocks must not
+    /// wait for more: another caller may do the same.
+    ///
+    /// # Errors
+    /// Those of [`Backend::staging`].
+    fn try_staging(&self) -> Result<Option<Self::Staging>, DeviceError> {
+        self.staging().map(Some)
+    }
+
+    /// Blocks that are worth holding at once: to hold more would only take memory.
+    fn blocks(&self) -> usize {
+        2
+    }
+
     /// Memory for `len` bytes. What is in it before an upload is not specified.
     ///
     /// # Errors
     /// [`DeviceError::OutOfMemory`], or another if the device has failed.
     fn alloc(&self, len: u64) -> Result<Self::Buffer, DeviceError>;
+
+    /// The same, made of such pages.
+    ///
+    /// # Errors
+    /// Those of [`Backend::alloc`], and [`DeviceError::Refused`] for pages that this device's memory does not have.
+    fn alloc_on(&self, len: u64, pages: Pages) -> Result<Self::Buffer, DeviceError> {
+        match pages {
+            Pages::Ordinary => self.alloc(len),
+            Pages::Huge => {
+                let why = "huge pages are for memory of the host; load without them".to_owned();
+                Err(DeviceError::Refused { device: self.kind(), why })
+            }
+        }
+    }
+
+    /// The bytes of memory that is the host's own: they are read into it, and hashed there, without a copy. `None` for
+    /// memory that takes an upload.
+    fn on_host<'m>(&self, _memory: &'m mut Self::Buffer) -> Option<&'m mut [u8]> {
+        None
+    }
 
     /// Queues a copy of the first `len` bytes of `block` to byte `at` of `to`. The block is taken: nobody can write to
     /// it in flight.
@@ -132,6 +177,16 @@ pub trait Backend {
     /// [`DeviceError`] if the range is not in the buffer, or the device has failed.
     fn download(&self, from: &Self::Buffer, range: Range<u64>) -> Result<Vec<u8>, DeviceError>;
 
+    /// A file as this device reads it by itself, without a staging block. It was opened past the page cache
+    /// (`O_DIRECT`).
+    ///
+    /// # Errors
+    /// [`StorageError`], with what is missing. Nothing else reads it in this device's place.
+    fn storage(&self, file: File) -> Result<Box<dyn Storage<Self::Buffer> + '_>, StorageError> {
+        let _ = file;
+        Err(StorageError::Missing("it reads no files by itself: CUDA devices do, through cuFile".to_owned()))
+    }
+
     /// Submits and waits.
     ///
     /// # Errors
@@ -139,4 +194,41 @@ pub trait Backend {
     fn hash(&self, jobs: &[Job<'_, Self::Buffer>]) -> Result<Vec<Hashed>, DeviceError> {
         self.wait(self.submit(jobs, None)?)
     }
+}
+
+/// A file that a device reads by itself, into its own memory.
+pub trait Storage<B> {
+    /// Reads `len` bytes from byte `at` of the file to byte `to_at` of `to`, behind everything that was queued there, and
+    /// waits until they are there. Returns how many came: fewer only where the file ends.
+    ///
+    /// # Errors
+    /// [`DeviceError`] if the bytes do not fit there, or a read fails. What is in `to` then is not specified.
+    fn read(&self, at: u64, len: u64, to: &mut B, to_at: u64) -> Result<u64, DeviceError>;
+
+    /// Which way the bytes take.
+    fn path(&self) -> StoragePath;
+}
+
+/// Which way bytes take from a file into a device's memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StoragePath {
+    /// Straight there.
+    Device,
+    /// Through memory of the host: there is no other way on this machine, and the library of the storage takes this one.
+    Host,
+    /// Straight or through memory of the host, as the library of the storage decides for each file. It does not say.
+    Unknown,
+}
+
+/// Why a device does not read a file by itself.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StorageError {
+    /// It cannot.
+    #[error("{0}")]
+    Missing(String),
+    /// It failed.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
 }

@@ -12,7 +12,9 @@ mod dtype;
 mod fault;
 mod gguf;
 mod index;
+mod model;
 mod parts;
+mod pickle;
 mod safetensors;
 #[cfg(test)]
 mod tests;
@@ -20,7 +22,9 @@ mod tests;
 pub use dtype::Dtype;
 pub use fault::HeaderFault;
 pub use index::{Index, IndexFault};
-pub use parts::check_parts;
+pub use model::{Survey, survey};
+pub use parts::{Part, check_parts, part_of};
+pub(crate) use pickle::pickled;
 
 /// A tensor in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use crate::error::tame;
 
 /// The name of a file that is one of several, `model-00002-of-00005.safetensors`, taken apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Part<'a> {
+pub struct Part<'a> {
     /// What stands before the numbers, folders included.
     stem: &'a str,
     /// Which one it is, counted from 1.
@@ -22,14 +22,16 @@ pub(super) struct Part<'a> {
 }
 
 impl<'a> Part<'a> {
-    /// What all files of one set have in common.
-    pub(super) const fn set(self) -> (&'a str, u32, &'a str) {
+    /// What all files of one set have in common: what stands before the numbers, how many there are, the extension.
+    #[must_use]
+    pub const fn set(self) -> (&'a str, u32, &'a str) {
         (self.stem, self.count, self.extension)
     }
 }
 
-/// Numbers of five digits, as transformers and llama.cpp write them.
-pub(super) fn part_of(name: &str) -> Option<Part<'_>> {
+/// Takes the name of a file apart, if it is one of several: numbers of five digits, as transformers and llama.cpp write them.
+#[must_use]
+pub fn part_of(name: &str) -> Option<Part<'_>> {
     let (rest, extension) = name.rsplit_once('.')?;
     let (rest, count) = rest.rsplit_once("-of-")?;
     let (stem, number) = rest.rsplit_once('-')?;

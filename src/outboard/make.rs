@@ -30,21 +30,27 @@ pub(crate) fn keep<'f>(
         let defect = || DeviceError::NoResult { device: device.clone() };
         let root = of.digests.get(Algorithm::Blake3).ok_or_else(defect)?;
         let tree = Tree::new(of.size, group);
-        let (file, at) = file(of).ok_or_else(defect)?;
-        let header = match last {
-            Some((same, header)) if same == file => header,
-            _ => header_len(file)?,
+        let place = file(of);
+        let header = match (place, last) {
+            // What is written only with the signature has no header.
+            (None, _) => 0,
+            (Some((file, _)), Some((same, header))) if same == file => header,
+            (Some((file, _)), _) => header_len(file)?,
         };
-        last = Some((file, header));
-        let fine = match header.saturating_sub(at).min(of.size) {
+        last = place.map(|(file, _)| (file, header));
+        let fine = match header.saturating_sub(place.map_or(0, |(_, at)| at)).min(of.size) {
             _ if tree.is_single_chunk() || tree.group().chunk_log() == 0 => 0,
             bytes => bytes.div_ceil(tree.group().bytes()),
         };
-        let mut values = if fine > 0 { chunks(file, at, tree, fine)? } else { Vec::new() };
+        let mut values = match place {
+            Some((file, at)) if fine > 0 => chunks(file, at, tree, fine)?,
+            _ => Vec::new(),
+        };
         values.extend(of.groups.iter().skip(fine as usize));
         // The groups are those of the digest; the chunks were read again.
         let tree = Kept::new(of.name.clone(), root, tree, fine, values);
-        kept.push(tree.ok_or_else(|| changed(&file.path(), "its beginning was read twice, and was not the same"))?);
+        let path = || place.map_or_else(|| of.name.as_str().into(), |(file, _)| file.path());
+        kept.push(tree.ok_or_else(|| changed(&path(), "its beginning was read twice, and was not the same"))?);
     }
     Ok(OutboardFile::new(group, kept))
 }

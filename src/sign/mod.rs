@@ -248,16 +248,16 @@ fn hash_for(
     {
         return Err(Error::NotASignature { path: signature.to_owned() });
     }
-    let (ignore, notes) = left_out(&model, options, signature)?;
+    let (ignore, mut notes) = left_out(&model, options, signature)?;
     if let Some(outboard) = &options.outboard {
         outboard_target(&model, &ignore, outboard.path())?;
     }
     let mut scan = model.scan(&ignore, options.symlinks, false)?;
+    notes.extend(Note::pickled(&scan.files));
 
-    // An outboard is proven by digest and length, and a detached tensor manifest is named in the annotation: BLAKE3 as the
-    // OMS digest goes without.
-    let beside = options.outboard.is_some() || matches!(options.tensors, Tensors::Detached(_));
-    let annotate = options.annotations == Annotations::Blake3 && (options.hash != Algorithm::Blake3 || beside);
+    // A detached tensor manifest is named in the annotation, and an outboard is proven by the length in it, too.
+    let more = matches!(options.tensors, Tensors::Detached(_)) || options.outboard.is_some();
+    let annotate = options.annotations == Annotations::Blake3 && (options.hash != Algorithm::Blake3 || more);
     let mut algorithms = Algorithms::only(options.hash);
     if annotate {
         algorithms = algorithms.with(Algorithm::Blake3);
@@ -270,8 +270,12 @@ fn hash_for(
         true => tensors::Plan::new(&model, options, signature, &ignore, &mut scan.files, single)?,
         false => tensors::Plan::none(),
     };
-    let groups = options.outboard.as_ref().map(OutboardOptions::group);
-    let wanted = Wanted { algorithms, shard: options.method.shard_size(), groups, tap: plan.tap() };
+    let wanted = Wanted {
+        algorithms,
+        shard: options.method.shard_size(),
+        groups: options.outboard.as_ref().map(OutboardOptions::group),
+        tap: plan.tap(),
+    };
     let mut found = measure(device, &scan.files, single, &wanted, &|_| None, progress)?;
     let wanted = Wanted { tap: None, ..wanted };
     let tensors = plan.finish()?;
@@ -360,12 +364,24 @@ fn left_out(model: &Model, options: &SignOptions, signature: Option<&Path>) -> R
     Ok((ignore, notes))
 }
 
+/// A file that would be signed.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct ListedFile {
+    /// Its name in the model.
+    pub name: String,
+    /// Its path.
+    pub path: PathBuf,
+    /// Bytes.
+    pub size: u64,
+}
+
 /// What of a model would be signed.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Listing {
-    /// Names and sizes in bytes, sorted by name.
-    pub files: Vec<(String, u64)>,
+    /// What would be signed, sorted by name.
+    pub files: Vec<ListedFile>,
     /// What would be left out.
     pub ignored: Vec<IgnoredFile>,
     /// Links that would be followed.
@@ -374,19 +390,20 @@ pub struct Listing {
     pub notes: Vec<Note>,
 }
 
-/// Lists what [`hash`] would read, without reading it.
+/// Lists what [`hash`] would read. Of the files, no more is read than it takes to tell pickled ones.
 ///
 /// # Errors
 /// [`Error`] if the model cannot be read or holds what cannot be signed.
 pub fn list(model: &Path, options: &SignOptions) -> Result<Listing, Error> {
     let model = Model::open(model, options.symlinks)?;
-    let (ignore, notes) = left_out(&model, options, None)?;
+    let (ignore, mut notes) = left_out(&model, options, None)?;
     let scan = model.scan(&ignore, options.symlinks, true)?;
+    notes.extend(Note::pickled(&scan.files));
     let mut files = Vec::with_capacity(scan.files.len());
     for file in &scan.files {
         let path = file.path();
-        let meta = std::fs::symlink_metadata(&path).map_err(Error::io("examine", path))?;
-        files.push((file.name().to_owned(), meta.len()));
+        let meta = std::fs::symlink_metadata(&path).map_err(Error::io("examine", path.as_path()))?;
+        files.push(ListedFile { name: file.name().to_owned(), path, size: meta.len() });
     }
     Ok(Listing { files, ignored: scan.ignored, followed: scan.followed, notes })
 }

@@ -1,5 +1,6 @@
 //! Verification: signature first, then the signed text, then the model's bytes.
 
+mod admit;
 mod certificate;
 mod key;
 mod locate;
@@ -16,6 +17,7 @@ use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+pub(crate) use admit::{Admission, Asked, ToRead};
 pub use certificate::{
     CertificateError, CertificateIdentity, CertificateVerifier, EmptyName, JudgedAt, RequiredName, qualified_name,
 };
@@ -211,6 +213,12 @@ impl<T> Verified<T> {
         Verified { value, identity: self.identity.clone() }
     }
 
+    /// What `make` makes of the value, of it and nothing else.
+    pub(crate) fn derive<U, E>(self, make: impl FnOnce(T) -> Result<U, E>) -> Result<Verified<U>, E> {
+        let Self { value, identity } = self;
+        Ok(Verified { value: make(value)?, identity })
+    }
+
     /// The value alone, for whoever no longer needs to know that it was verified.
     #[must_use]
     pub fn into_inner(self) -> T {
@@ -403,6 +411,8 @@ pub enum DigestChoice {
     Blake3,
     /// All of them; a disagreement is the signer's fault and refused.
     All,
+    /// The BLAKE3 digest if every resource has a signed one, else the one that every OMS verifier checks.
+    Fastest,
 }
 
 /// How to verify.
@@ -471,6 +481,7 @@ pub fn verify(
         signed: &signed,
         options,
         device,
+        kind: device.kind(),
         progress,
         begun,
     };

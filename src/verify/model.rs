@@ -8,8 +8,8 @@ use std::time::Instant;
 use super::locate::trees;
 use super::{DigestChoice, GitFiles, UncoveredFiles, UnsignedFiles, Verified, VerifyOptions, tiles};
 use crate::bundle::{Bundle, VerificationMaterial};
-use crate::device::Device;
 use crate::device::cpu::{Progress, Wanted};
+use crate::device::{Device, DeviceKind};
 use crate::digest::Algorithm;
 use crate::error::{Error, FormatError, VerifyError};
 use crate::manifest::{Difference, Differences, Manifest, Method, Resource, ResourceName, SINGLE_FILE};
@@ -29,16 +29,18 @@ pub(super) struct Check<'a> {
     pub(super) signed: &'a Verified<Manifest>,
     pub(super) options: &'a VerifyOptions,
     pub(super) device: &'a Device,
+    /// Where the digests are computed that count.
+    pub(super) kind: DeviceKind,
     pub(super) progress: &'a dyn Progress,
     pub(super) begun: Instant,
 }
 
 /// Path and, where the statement tells it, length of each signed file.
-type SignedPaths<'a> = BTreeMap<&'a str, Option<u64>>;
+pub(super) type SignedPaths<'a> = BTreeMap<&'a str, Option<u64>>;
 
 /// What is in the model.
 #[derive(Default)]
-struct Listed {
+pub(super) struct Listed {
     /// Signed files that are there, what lies under ignored paths, links.
     scan: Scan,
     /// Empty files that the statement does not name and could not name.
@@ -47,13 +49,13 @@ struct Listed {
     unsigned: Vec<String>,
 }
 
-/// What there is to compare: no file has been opened yet.
+/// What there is to compare: no file has been hashed yet.
 pub(super) struct Prepared<'a> {
-    notes: Vec<Note>,
-    model: Model,
-    signed_paths: SignedPaths<'a>,
-    listed: Listed,
-    algorithms: Vec<Algorithm>,
+    pub(super) notes: Vec<Note>,
+    pub(super) model: Model,
+    pub(super) signed_paths: SignedPaths<'a>,
+    pub(super) listed: Listed,
+    pub(super) algorithms: Vec<Algorithm>,
 }
 
 impl Prepared<'_> {
@@ -67,6 +69,11 @@ impl Prepared<'_> {
         let name = if self.signed_paths.contains_key(SINGLE_FILE) { SINGLE_FILE } else { self.model.name() };
         (self.model.kind() == ModelKind::File).then_some(name)
     }
+
+    /// How long a signed file is, where the statement tells it.
+    pub(super) fn signed_len(&self, name: &str) -> Option<u64> {
+        self.signed_paths.get(name).copied().flatten()
+    }
 }
 
 /// Verifies signatures over the same resources with one reading of the files, which is compared with each statement
@@ -76,8 +83,7 @@ pub(super) fn run(check: &Check<'_>, others: &[Check<'_>]) -> Result<Report, Err
     let rest = others.iter().map(Check::prepare).collect::<Result<Vec<_>, _>>()?;
     let trees = trees(check, others)?;
     let algorithms = rest.iter().chain([&first]).flat_map(|of| of.algorithms.iter().copied());
-    let group = trees.as_ref().map(Trees::group);
-    let (found, tensors) = tiles::measure(check, others, &first, algorithms.collect(), group)?;
+    let (found, tensors) = tiles::measure(check, others, &first, algorithms.collect(), trees.as_ref())?;
     let mut report = check.conclude(first, &found, trees.as_ref())?;
     for (check, prepared) in others.iter().zip(rest) {
         report = report.and(check.conclude(prepared, &found, trees.as_ref())?);
@@ -88,7 +94,7 @@ pub(super) fn run(check: &Check<'_>, others: &[Check<'_>]) -> Result<Report, Err
 }
 
 impl<'c> Check<'c> {
-    fn prepare(&self) -> Result<Prepared<'c>, Error> {
+    pub(super) fn prepare(&self) -> Result<Prepared<'c>, Error> {
         let mut notes = self.notes();
         let links = self.links(&mut notes);
         let model = Model::open(self.model, links).map_err(seen)?;
@@ -101,6 +107,7 @@ impl<'c> Check<'c> {
         let listed = self.list(&model, &ignore, links, &signed_paths, &mut notes)?;
         let algorithms = self.algorithms()?;
         notes.extend(self.partly_signed(&algorithms));
+        notes.extend(Note::pickled(&listed.scan.files));
         Ok(Prepared { notes, model, signed_paths, listed, algorithms })
     }
 
@@ -112,11 +119,15 @@ impl<'c> Check<'c> {
         wanted: &Wanted<'_>,
         progress: &dyn Progress,
     ) -> Result<Measurement, Error> {
-        let expected = |name: &str| of.signed_paths.get(name).copied().flatten();
-        measure(self.device, files, of.single(), wanted, &expected, progress)
+        measure(self.device, files, of.single(), wanted, &|name| of.signed_len(name), progress)
     }
 
-    fn conclude(&self, prepared: Prepared<'_>, found: &Measurement, trees: Option<&Trees>) -> Result<Report, Error> {
+    pub(super) fn conclude(
+        &self,
+        prepared: Prepared<'_>,
+        found: &Measurement,
+        trees: Option<&Trees>,
+    ) -> Result<Report, Error> {
         let Prepared { notes, model, listed, algorithms, .. } = prepared;
         let differences = self.differences(found, &listed, &algorithms)?;
         let located = trees.map(|trees| self.locate(trees, &differences, found, &model, &listed.scan.files));
@@ -127,6 +138,21 @@ impl<'c> Check<'c> {
         }
         self.strict(&model, &report)?;
         Ok(report)
+    }
+
+    /// The file that a resource is, or is a shard of.
+    pub(super) fn file_of<'r>(&self, resource: &'r ResourceName) -> &'r str {
+        match resource.shard() {
+            Some((path, _)) if self.signed.serialization().method != Method::Files => path,
+            _ => resource.as_str(),
+        }
+    }
+
+    /// Files that are not signed, where that is a difference.
+    pub(super) fn unsigned<'l>(&self, listed: &'l Listed) -> impl Iterator<Item = (ResourceName, Difference)> + 'l {
+        let refused = self.options.unsigned == UnsignedFiles::Refuse;
+        let names = listed.unsigned.iter().filter(move |_| refused);
+        names.map(|name| (ResourceName::of_file(name, None), Difference::Unsigned))
     }
 
     fn notes(&self) -> Vec<Note> {
@@ -251,6 +277,11 @@ impl<'c> Check<'c> {
                 Ok(vec![oms, Algorithm::Blake3])
             }
             DigestChoice::Oms => Ok(vec![oms]),
+            DigestChoice::Fastest => {
+                let all =
+                    self.signed.resources().iter().all(|resource| resource.digest_by(Algorithm::Blake3).is_some());
+                Ok(vec![if all { Algorithm::Blake3 } else { oms }])
+            }
             DigestChoice::Blake3 => {
                 let without = |resource: &&Resource| resource.digest_by(Algorithm::Blake3).is_none();
                 if let Some(resource) = self.signed.resources().iter().find(without) {
@@ -290,16 +321,11 @@ impl<'c> Check<'c> {
             differences.push((ResourceName::of_file(name, None), difference));
             not_read.insert(name.as_str());
         }
-        let shards = self.signed.serialization().method != Method::Files;
-        let file_of = |resource: &ResourceName| match resource.shard() {
-            Some((path, _)) if shards => path.to_owned(),
-            _ => resource.to_string(),
-        };
         let measured: BTreeMap<&str, &Measured> = found.resources.iter().map(|m| (m.name.as_str(), m)).collect();
         for resource in self.signed.resources() {
             let difference = match measured.get(resource.name.as_str()) {
                 Some(measured) => compare(resource, measured, algorithms)?,
-                None if !not_read.is_empty() && not_read.contains(file_of(&resource.name).as_str()) => None,
+                None if not_read.contains(self.file_of(&resource.name)) => None,
                 None => Some(Difference::Missing),
             };
             differences.extend(difference.map(|difference| (resource.name.clone(), difference)));
@@ -308,16 +334,18 @@ impl<'c> Check<'c> {
         for name in measured.into_keys().filter(not_signed) {
             differences.push((ResourceName::of_file(name, None), Difference::Unsigned));
         }
-        if self.options.unsigned == UnsignedFiles::Refuse {
-            for name in &listed.unsigned {
-                differences.push((ResourceName::of_file(name, None), Difference::Unsigned));
-            }
-        }
+        differences.extend(self.unsigned(listed));
         differences.sort_by(|(a, _), (b, _)| a.cmp(b));
         Ok(Differences(differences))
     }
 
-    fn report(&self, listed: Listed, found: &Measurement, checked: Vec<Algorithm>, notes: Vec<Note>) -> Report {
+    pub(super) fn report(
+        &self,
+        listed: Listed,
+        found: &Measurement,
+        checked: Vec<Algorithm>,
+        notes: Vec<Note>,
+    ) -> Report {
         let Listed { scan, mut empty, unsigned } = listed;
         empty.extend(found.empty.iter().cloned());
         // Where they are not tolerated they are differences.
@@ -330,7 +358,7 @@ impl<'c> Check<'c> {
             model: self.model.to_owned(),
             root: self.signed.root(),
             serialization: self.signed.serialization().clone(),
-            device: self.device.kind(),
+            device: self.kind.clone(),
             checked,
             not_checked,
             resources: self.signed.resources().len(),

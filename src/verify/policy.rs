@@ -56,6 +56,7 @@ pub fn verify_with_policy(
             signed: &signature.signed,
             options,
             device,
+            kind: device.kind(),
             progress,
             begun,
         });

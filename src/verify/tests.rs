@@ -111,6 +111,7 @@ fn a_model_that_lies_elsewhere_than_when_the_policy_was_asked_gives_no_answer() 
             signed: &signed,
             options: &options,
             device: &device,
+            kind: device.kind(),
             progress: &Silent,
             begun: Instant::now(),
         };

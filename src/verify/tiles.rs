@@ -13,13 +13,13 @@ use crate::error::{Error, VerifyError};
 use crate::format::{Format, HeaderFault};
 use crate::manifest::ResourceName;
 use crate::measure::Measurement;
+use crate::outboard::Trees;
 use crate::report::{CheckedTensors, Note, Report};
 use crate::source::SourceFile;
 use crate::tensors::{
     FILE_NAME, FileHeader, FileTiles, MAX_LEN, ManifestFault, Stale, StaleTensors, TensorManifest, TensorRefusal,
     TilesFault,
 };
-use crate::tree::GroupSize;
 
 /// So many bytes of a file of tensors are kept at least, so that a header that is longer than listed can be compared, too.
 const LEAST_HEAD: u64 = 64 << 10;
@@ -54,10 +54,10 @@ pub(super) fn measure(
     others: &[Check<'_>],
     of: &Prepared<'_>,
     algorithms: Algorithms,
-    groups: Option<GroupSize>,
+    trees: Option<&Trees>,
 ) -> Result<(Measurement, Tensors), Error> {
     let shard = check.signed.serialization().method.shard_size();
-    let wanted = Wanted { algorithms, shard, groups, tap: None };
+    let wanted = Wanted { algorithms, shard, groups: trees.map(Trees::group), tap: None };
     let mut tensors = Tensors { given: Vec::new(), of_tensors: Vec::new(), seen: Vec::new(), notes: Vec::new() };
     if let Some(path) = &check.options.tensors {
         tensors.given.push(detached(check, others, path)?);

@@ -8,12 +8,16 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+#[path = "../../src/format/tests/build.rs"]
+mod build;
+
 mod checksums;
 mod devices;
 mod failures;
 mod flags;
 #[cfg(feature = "cuda")]
 mod gpu;
+mod inspect;
 mod json;
 mod passwords;
 mod room;

@@ -6,6 +6,8 @@ use std::process::{Command, Output, Stdio};
 
 use snapbox::{Assert, Data, IntoData};
 
+use crate::build;
+
 pub const BIN: &str = env!("CARGO_BIN_EXE_tensorseal");
 
 /// What one run said.
@@ -35,6 +37,13 @@ impl Ran {
     }
 }
 
+/// A safetensors file with one tensor of these bytes.
+pub fn weights(bytes: &str) -> Vec<u8> {
+    let len = bytes.len();
+    let header = build::json(&[("weight", "U8", &len.to_string(), 0, len as u64)]);
+    [&build::safetensors(&header, 0), bytes.as_bytes()].concat()
+}
+
 /// A new folder with a small model in it. Commands run in it, so that all their paths are relative.
 pub struct Room {
     dir: tempfile::TempDir,
@@ -44,8 +53,8 @@ impl Room {
     pub fn new() -> Self {
         let room = Self { dir: tempfile::tempdir().unwrap() };
         room.write("model/config.json", "{\"layers\": 2}\n");
-        room.write("model/layers/it's 0.safetensors", "weights of layer 0");
-        room.write("model/layers/ünï 1.safetensors", "weights of layer 1");
+        room.write("model/layers/it's 0.safetensors", weights("weights of layer 0"));
+        room.write("model/layers/ünï 1.safetensors", weights("weights of layer 1"));
         room
     }
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use crate::room::Room;
+use crate::room::{Room, weights};
 
 /// Every command that can be asked for help.
 const COMMANDS: [&str; 22] = [
@@ -63,7 +63,7 @@ fn from_key_to_verdict() {
         "inspect model",
         "inspect model/config.json",
     ]);
-    room.write("model/layers/it's 0.safetensors", "weights of layer O");
+    room.write("model/layers/it's 0.safetensors", weights("weights of layer O"));
     transcript += &room.transcript(&["verify key model --public-key key.pub --signature model/model.sig"]);
     room.assert_snapshot("flow", transcript);
 }
@@ -129,7 +129,7 @@ fn no() {
     ]);
     room.write("model/config.json", "{\"layers\": 3 }\n");
     fs::remove_file(room.path("model/layers/it's 0.safetensors")).unwrap();
-    room.write("model/layers/ünï 1.safetensors", "weights of layer l");
+    room.write("model/layers/ünï 1.safetensors", weights("weights of layer l"));
     room.write("model/new \u{1b}[31m\nname", "x");
     room.write("model/.git/HEAD", "ref: refs/heads/main");
     transcript += &room.transcript(&[verify]);

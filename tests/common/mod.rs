@@ -6,6 +6,7 @@
 pub(crate) mod fakecuda;
 pub(crate) mod forge;
 pub(crate) mod pki;
+pub(crate) mod resident;
 pub(crate) mod server;
 #[cfg(feature = "sigstore-verify")]
 pub(crate) mod sigstore;

@@ -8,10 +8,13 @@
 mod common;
 
 mod choice;
+mod cufile;
 mod devices;
 mod failures;
+mod load;
 mod memory;
 mod order;
+mod resident;
 
 use common::fakecuda::{is_child, must_pass};
 use tensorseal::Digest;

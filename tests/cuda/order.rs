@@ -27,13 +27,13 @@ fn driver<F: Copy>(name: &CStr) -> F {
 }
 
 /// Other code that uses the device, with a stream and memory of its own.
-struct Other {
+pub(super) struct Other {
     stream: u64,
     context: u64,
 }
 
 impl Other {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let (mut context, mut stream) = (0, 0);
         let retain: unsafe extern "C" fn(*mut u64, c_int) -> c_int = driver(c"cuDevicePrimaryCtxRetain");
         let set: unsafe extern "C" fn(u64) -> c_int = driver(c"cuCtxSetCurrent");
@@ -44,14 +44,14 @@ impl Other {
     }
 
     /// Queues a copy of the host's bytes, which stay where they are.
-    fn copy(&self, bytes: &[u8], to: u64) {
+    pub(super) fn copy(&self, bytes: &[u8], to: u64) {
         type Copy = unsafe extern "C" fn(u64, *const c_void, usize, u64) -> c_int;
         let copy: Copy = driver(c"cuMemcpyHtoDAsync_v2");
         // SAFETY: the memory is that long.
         assert_eq!(unsafe { copy(to, bytes.as_ptr().cast(), bytes.len(), self.stream) }, 0);
     }
 
-    fn synchronize(&self) {
+    pub(super) fn synchronize(&self) {
         let synchronize: unsafe extern "C" fn(u64) -> c_int = driver(c"cuStreamSynchronize");
         // SAFETY: the stream is alive.
         assert_eq!(unsafe { synchronize(self.stream) }, 0);
@@ -65,7 +65,7 @@ impl Other {
         context
     }
 
-    fn as_stream(&self) -> Stream {
+    pub(super) fn as_stream(&self) -> Stream {
         // SAFETY: the stream lives as long as the process.
         unsafe { Stream::from_raw(0, self.stream) }
     }

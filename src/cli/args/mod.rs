@@ -102,7 +102,7 @@ pub(in crate::cli) enum Command {
     Trust(TrustCommand),
     /// Print the digest of a model, or of each of its files
     Digest(DigestArgs),
-    /// Show what a bundle says, or what of a model would be signed; verifies nothing
+    /// Show what a bundle says, or what of a model would be signed and which tensors it holds; verifies nothing
     Inspect(InspectArgs),
     /// Make a key pair
     Keygen(KeygenArgs),
@@ -205,12 +205,15 @@ pub(in crate::cli) struct DigestArgs {
 
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  tensorseal inspect model.sig\n  tensorseal inspect ./model",
+    after_help = "Examples:\n  tensorseal inspect model.sig\n  tensorseal inspect ./model\n  tensorseal inspect ./model --tensors",
     mut_arg("model", |path| path.value_name("PATH").help("A bundle; or a model: a folder, or a single file"))
 )]
 pub(in crate::cli) struct InspectArgs {
     #[command(flatten)]
     pub(in crate::cli) model: ModelArgs,
+    /// List each tensor of a model with its place in its file; without this, those that are alike share a line
+    #[arg(long, help_heading = OUTPUT)]
+    pub(in crate::cli) tensors: bool,
     /// Print a report in JSON instead
     #[arg(long, help_heading = OUTPUT)]
     pub(in crate::cli) json: bool,

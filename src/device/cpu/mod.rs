@@ -5,19 +5,21 @@
 
 mod groups;
 mod map;
+mod memory;
 mod ordered;
 mod parallel;
 mod pool;
 mod resident;
-pub(super) mod sequential;
+pub(crate) mod sequential;
 mod stream;
 pub(super) mod tap;
 
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 
+pub use self::memory::Memory;
 pub(crate) use self::pool::part_of;
-pub use self::resident::{Memory, Ticket};
+pub use self::resident::Ticket;
 use self::sequential::Sequential;
 pub(crate) use self::tap::Tap;
 pub(super) use self::tap::Tapped;
@@ -55,7 +57,7 @@ impl Algorithms {
     }
 
     /// Whether a digest is wanted that must see the bytes in order.
-    pub(super) const fn sequential(self) -> bool {
+    pub(crate) const fn sequential(self) -> bool {
         self.has(Algorithm::Sha256) || self.has(Algorithm::Blake2b)
     }
 }
@@ -77,7 +79,7 @@ impl Digests {
         self.0[algorithm as usize]
     }
 
-    pub(super) fn set(&mut self, digest: Digest) {
+    pub(crate) fn set(&mut self, digest: Digest) {
         self.0[digest.algorithm() as usize] = Some(digest);
     }
 }

@@ -5,10 +5,10 @@ use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::Cpu;
-use crate::device::{Backend, DeviceError, DeviceKind, Hashed, Job, Want};
+use super::{Cpu, Memory};
+use crate::device::{Backend, DeviceError, DeviceKind, Hashed, Job, Pages, Want};
 use crate::digest::{Algorithm, Digest};
-use crate::layout::{Buffer, Extent, Layout, LayoutError};
+use crate::layout::{Extent, Layout, LayoutError};
 use crate::tree::{ChainingValue, Frontier, GroupSize, Span, Tree, group_value_of};
 
 /// Bytes in a block for uploads.
@@ -16,16 +16,6 @@ const BLOCK: usize = 4 << 20;
 
 /// A string is cut into groups of so many chunks, 1 MiB, for the threads to share.
 const SHARE: u8 = 10;
-
-/// Memory of the host.
-#[derive(Debug)]
-pub struct Memory(Vec<u8>);
-
-impl Buffer for Memory {
-    fn size(&self) -> u64 {
-        self.0.len() as u64
-    }
-}
 
 /// Jobs that are done: the CPU has no queue.
 #[derive(Debug)]
@@ -57,15 +47,27 @@ impl Backend for Cpu {
         Self::zeros(BLOCK as u64, "a block to copy from")
     }
 
+    fn blocks(&self) -> usize {
+        4
+    }
+
     fn alloc(&self, len: u64) -> Result<Self::Buffer, DeviceError> {
-        Self::zeros(len, "a buffer").map(Memory)
+        Memory::new(len, Pages::Ordinary)
+    }
+
+    fn alloc_on(&self, len: u64, pages: Pages) -> Result<Self::Buffer, DeviceError> {
+        Memory::new(len, pages)
+    }
+
+    fn on_host<'m>(&self, memory: &'m mut Memory) -> Option<&'m mut [u8]> {
+        Some(memory.bytes_mut())
     }
 
     fn upload(&self, block: Self::Staging, len: usize, to: &mut Self::Buffer, at: u64) -> Result<(), DeviceError> {
         let outside = DeviceError::Layout(LayoutError { index: 0 });
         let Some(block) = block.get(..len) else { return Err(outside) };
         let end = at.checked_add(len as u64);
-        let Some(place) = end.and_then(|end| to.0.get_mut(at as usize..usize::try_from(end).ok()?)) else {
+        let Some(place) = end.and_then(|end| to.bytes_mut().get_mut(at as usize..usize::try_from(end).ok()?)) else {
             return Err(outside);
         };
         place.copy_from_slice(block);
@@ -95,7 +97,7 @@ impl Backend for Cpu {
 
     fn download(&self, from: &Memory, range: Range<u64>) -> Result<Vec<u8>, DeviceError> {
         let bytes = usize::try_from(range.start).ok().zip(usize::try_from(range.end).ok());
-        let bytes = bytes.and_then(|(start, end)| from.0.get(start..end));
+        let bytes = bytes.and_then(|(start, end)| from.bytes().get(start..end));
         bytes.map(<[u8]>::to_vec).ok_or(DeviceError::Layout(LayoutError { index: 0 }))
     }
 }
@@ -214,7 +216,7 @@ impl Layout<'_, Memory> {
                 Extent::Range { buffer, at, len } => {
                     let to = to.min(len);
                     if from < to {
-                        take(&buffer.0[(at + from) as usize..(at + to) as usize]);
+                        take(&buffer.bytes()[(at + from) as usize..(at + to) as usize]);
                     }
                     start += len;
                 }
@@ -224,7 +226,7 @@ impl Layout<'_, Memory> {
                         let (index, column) = (from / row, from % row);
                         let len = (row - column).min(to - from);
                         let first = at + index * stride + column;
-                        take(&buffer.0[first as usize..(first + len) as usize]);
+                        take(&buffer.bytes()[first as usize..(first + len) as usize]);
                         from += len;
                     }
                     start += row * rows;

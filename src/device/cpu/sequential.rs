@@ -9,13 +9,13 @@ use crate::digest::{Algorithm, Digest};
 
 /// Running states of the sequential digests that were asked for.
 #[derive(Clone)]
-pub(in crate::device) struct Sequential {
+pub(crate) struct Sequential {
     sha256: Option<sha2::Sha256>,
     blake2b: Option<blake2::Blake2b512>,
 }
 
 impl Sequential {
-    pub(in crate::device) fn new(algorithms: Algorithms) -> Self {
+    pub(crate) fn new(algorithms: Algorithms) -> Self {
         Self {
             sha256: algorithms.has(Algorithm::Sha256).then(sha2::Sha256::new),
             blake2b: algorithms.has(Algorithm::Blake2b).then(blake2::Blake2b512::new),
@@ -23,7 +23,7 @@ impl Sequential {
     }
 
     /// The next bytes.
-    pub(in crate::device) fn update(&mut self, bytes: &[u8]) {
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
         if let Some(sha256) = &mut self.sha256 {
             // SHA-256 waits for memory if the bytes were fetched by another core: the SHA instructions leave the
             // prefetcher no hint early enough. Asking for the lines two steps ahead hides that. 16 lines a step is what
@@ -39,7 +39,7 @@ impl Sequential {
         }
     }
 
-    pub(in crate::device) fn finish(self, digests: &mut Digests) {
+    pub(crate) fn finish(self, digests: &mut Digests) {
         if let Some(sha256) = self.sha256 {
             digests.set(Digest::of32(Algorithm::Sha256, sha256.finalize().into()));
         }

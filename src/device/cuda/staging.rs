@@ -2,10 +2,14 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::super::DeviceError;
 use super::context::{Context, Event};
 use super::memory::Pinned;
+
+/// How long to sleep at most before asking again.
+const NAP: Duration = Duration::from_millis(50);
 
 /// All blocks of a device.
 #[derive(Debug)]
@@ -27,6 +31,13 @@ struct Blocks {
     made: usize,
 }
 
+impl Blocks {
+    /// Whether there is nothing to be had before somebody gives a block back.
+    fn all_lent(&self, most: usize) -> bool {
+        self.free.is_empty() && self.flying.is_empty() && self.made >= most
+    }
+}
+
 impl Ring {
     pub(super) fn new(context: &Arc<Context>, size: usize, most: usize) -> Arc<Self> {
         let blocks = Mutex::default();
@@ -44,6 +55,11 @@ impl Ring {
         self.size
     }
 
+    /// Blocks at most.
+    pub(super) const fn most(&self) -> usize {
+        self.most
+    }
+
     fn blocks(&self) -> MutexGuard<'_, Blocks> {
         self.blocks.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -51,37 +67,46 @@ impl Ring {
     /// A free block: one that lies there, else a new one, else the one whose copy began first, when that is done. If
     /// all are lent, waits for one to be dropped.
     pub(super) fn take(self: &Arc<Self>) -> Result<Staging, DeviceError> {
+        loop {
+            if let Some(block) = self.take_if_any()? {
+                return Ok(block);
+            }
+            let blocks = self.blocks();
+            if blocks.all_lent(self.most) {
+                // With a limit, since a device that closes may have said so before this thread listened.
+                drop(self.returned.wait_timeout(blocks, NAP).unwrap_or_else(PoisonError::into_inner));
+            }
+        }
+    }
+
+    /// The same, but `None` if all are lent.
+    pub(super) fn take_if_any(self: &Arc<Self>) -> Result<Option<Staging>, DeviceError> {
         self.context.healthy()?;
         let mut blocks = self.blocks();
-        loop {
-            if let Some(block) = blocks.free.pop() {
-                return Ok(self.lend(block));
-            }
-            if blocks.made < self.most {
-                blocks.made += 1;
-                drop(blocks);
-                return match Pinned::new(&self.context, self.size, "a block of pinned host memory") {
-                    Ok(block) => Ok(self.lend(block)),
-                    Err(error) => {
-                        self.blocks().made -= 1;
-                        self.returned.notify_all();
-                        Err(error)
-                    }
-                };
-            }
-            if let Some((block, copied)) = blocks.flying.pop_front() {
-                drop(blocks);
-                // On an error the block goes with its event: see `Flying`.
-                let landed = Flying(Some((block, copied))).land(&self.context);
-                if landed.is_err() {
-                    // Nobody else need wait: the device is closed.
-                    self.returned.notify_all();
-                }
-                return landed.map(|block| self.lend(block));
-            }
-            blocks = self.returned.wait(blocks).unwrap_or_else(PoisonError::into_inner);
-            self.context.healthy()?;
+        if let Some(block) = blocks.free.pop() {
+            return Ok(Some(self.lend(block)));
         }
+        if blocks.made < self.most {
+            blocks.made += 1;
+            drop(blocks);
+            return match Pinned::new(&self.context, self.size, "a block of pinned host memory") {
+                Ok(block) => Ok(Some(self.lend(block))),
+                Err(error) => {
+                    self.blocks().made -= 1;
+                    self.returned.notify_all();
+                    Err(error)
+                }
+            };
+        }
+        let Some((block, copied)) = blocks.flying.pop_front() else { return Ok(None) };
+        drop(blocks);
+        // On an error the block goes with its event: see `Flying`.
+        let landed = Flying(Some((block, copied))).land(&self.context);
+        if landed.is_err() {
+            // Nobody else need wait: the device is closed.
+            self.returned.notify_all();
+        }
+        landed.map(|block| Some(self.lend(block)))
     }
 
     fn lend(self: &Arc<Self>, block: Pinned) -> Staging {

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use wgpu::BufferUsages;
 
@@ -23,6 +24,9 @@ const MOST_PARTS: u64 = 4096;
 /// Bytes that are read back at a time.
 const DOWNLOAD: u64 = 32 << 20;
 
+/// How many memories there were.
+static MEMORIES: AtomicU64 = AtomicU64::new(0);
+
 /// Memory of a WebGPU device. It is several buffers where it is larger than one may be.
 #[derive(Debug)]
 pub struct DeviceMemory {
@@ -30,12 +34,18 @@ pub struct DeviceMemory {
     /// Bytes in each part but the last.
     pub(super) part: u64,
     len: u64,
+    /// No other memory of this process has it, or ever had: WebGPU tells no addresses.
+    number: u64,
     owner: Arc<Gpu>,
 }
 
 impl Buffer for DeviceMemory {
     fn size(&self) -> u64 {
         self.len
+    }
+
+    fn place(&self) -> u64 {
+        self.number
     }
 }
 
@@ -52,6 +62,25 @@ impl DeviceMemory {
                 place
             })
         })
+    }
+
+    /// The buffers that it is, for a pipeline of the caller's that computes with the very bytes that were hashed. There is
+    /// one, of [`Buffer::size`](crate::layout::Buffer::size) bytes and up to 15 more, unless the memory is larger than a
+    /// buffer may be: then each but the last has [`DeviceMemory::part_len`] bytes. They may be bound as storage and copied
+    /// from, on [`Wgpu::device`](super::Wgpu::device).
+    ///
+    /// Nothing in this crate writes through them. The caller could (WebGPU has no buffer that only some may write to): who
+    /// binds one as `read_write`, or copies into it, changes bytes that were verified, and nobody is told. Bind it as
+    /// `read`; a [`Seal`](crate::seal::Seal) finds later whether all did.
+    #[must_use]
+    pub fn buffers(&self) -> &[wgpu::Buffer] {
+        &self.parts
+    }
+
+    /// Bytes of this memory in each of its buffers but the last.
+    #[must_use]
+    pub const fn part_len(&self) -> u64 {
+        self.part
     }
 
     fn holds(&self, at: u64, len: u64) -> bool {
@@ -103,7 +132,8 @@ impl Wgpu {
             return Err(DeviceError::OutOfMemory { device: self.kind(), what: "weights", bytes: len });
         }
         let parts = (0..len.div_ceil(part).max(1)).map(|index| make(index * part, part.min(len - index * part)));
-        Ok(DeviceMemory { parts: parts.collect::<Result<_, _>>()?, part, len, owner: Arc::clone(&self.gpu) })
+        let number = MEMORIES.fetch_add(1, Ordering::Relaxed);
+        Ok(DeviceMemory { parts: parts.collect::<Result<_, _>>()?, part, len, number, owner: Arc::clone(&self.gpu) })
     }
 
     pub(super) fn copy_in(

@@ -28,6 +28,9 @@ use super::plan::{Plan, Results, Rules, SLOTS};
 use super::{Backend, DeviceError, DeviceKind, Hashed, Job, Listed};
 use crate::tree::CHUNK_LEN;
 
+/// The version of `wgpu` to which the types of [`Wgpu::device`] and [`DeviceMemory::buffers`] belong.
+pub use ::wgpu as api;
+
 pub use self::memory::DeviceMemory;
 pub use self::staging::Staging;
 
@@ -191,6 +194,20 @@ impl Wgpu {
         Ok(wgpu)
     }
 
+    /// The device, to which [`DeviceMemory`] belongs: pipelines that use verified memory are made on it. What they do
+    /// wrong (an error that no scope of theirs takes, a lost device) is a failure of this engine, too, which then gives
+    /// no digest any more.
+    #[must_use]
+    pub fn device(&self) -> &wgpu::Device {
+        &self.gpu.device
+    }
+
+    /// The queue. Work submitted to it runs before or behind this engine's, in the order of the calls.
+    #[must_use]
+    pub fn queue(&self) -> &wgpu::Queue {
+        &self.gpu.queue
+    }
+
     /// Which device it is, by the whole name of its adapter.
     #[must_use]
     pub fn kind(&self) -> DeviceKind {
@@ -230,6 +247,10 @@ impl Backend for Wgpu {
     /// A free block of 8 MiB. There are four, and more only if callers hold those; 64 at most.
     fn staging(&self) -> Result<Staging, DeviceError> {
         self.ring.take(&self.gpu, self.limits.block)
+    }
+
+    fn blocks(&self) -> usize {
+        staging::BLOCKS
     }
 
     /// Memory for `len` bytes. Where that is more than one buffer may have (2 GiB with most drivers), it is several, and

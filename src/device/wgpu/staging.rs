@@ -13,7 +13,7 @@ use super::super::DeviceError;
 use super::gpu::Gpu;
 
 /// Blocks that are made before one is waited for.
-const BLOCKS: usize = 4;
+pub(super) const BLOCKS: usize = 4;
 
 /// Blocks in the hands of callers at most: when none is in flight, waiting for one would be waiting for ever.
 const MOST: usize = 64;

@@ -1,4 +1,7 @@
-//! `inspect`: what a bundle says, or what of a model would be signed. Nothing is verified.
+//! `inspect`: what a bundle says, or what of a model would be signed and which tensors it holds. Nothing is verified.
+
+mod fold;
+mod model;
 
 use std::fmt::Write;
 use std::fs::File;
@@ -7,7 +10,6 @@ use std::path::Path;
 
 use serde_json::json;
 use tensorseal::bundle::{Bundle, LogEntry, VerificationMaterial};
-use tensorseal::sign::{SignOptions, list};
 use tensorseal::time::UnixTime;
 use tensorseal::verify::qualified_name;
 use tensorseal::x509::{Certificate, CertificateFault};
@@ -17,15 +19,18 @@ use super::args::InspectArgs;
 use super::exit::Exit;
 use super::{Asked, failed, json, printed, say, tell};
 
+/// What stands before a reason.
+const FAILED: &str = "Inspection failed:";
+
 pub(super) fn run(args: &InspectArgs) -> Exit {
-    let is_bundle = looks_like_a_bundle(&args.model.model);
-    let text = if is_bundle { bundle(args) } else { model(args) };
-    match text {
+    if !looks_like_a_bundle(&args.model.model) {
+        return model::run(args);
+    }
+    match bundle(args) {
         Ok(text) => printed(&text),
         Err(error) => {
-            let path = Some(args.model.model.as_path());
-            let (model, signature) = if is_bundle { (None, path) } else { (path, None) };
-            failed(&Asked { command: "inspect", model, signature, json: args.json }, "Inspection failed:", &error)
+            let signature = Some(args.model.model.as_path());
+            failed(&Asked { command: "inspect", model: None, signature, json: args.json }, FAILED, &error)
         }
     }
 }
@@ -207,43 +212,4 @@ fn bundle_text(bundle: &Bundle, manifest: &Manifest, hint: Option<&str>) -> Stri
         let _ = writeln!(text, "{}  {}{size}", resource.digest.to_hex(), say::name(resource.name.as_str()));
     }
     text
-}
-
-fn model(args: &InspectArgs) -> Result<String, Error> {
-    let options = SignOptions {
-        symlinks: args.model.symlinks(),
-        ignore_paths: args.model.ignore_paths.clone(),
-        git_files: args.model.git_files(),
-        ..SignOptions::default()
-    };
-    let listing = list(&args.model.model, &options)?;
-    listing.notes.iter().for_each(say::warning);
-    let total = listing.files.iter().fold(0_u64, |total, (_, size)| total.saturating_add(*size));
-    if args.json {
-        let asked = Asked { command: "inspect", model: Some(&args.model.model), signature: None, json: true };
-        let mut report = json::head(&asked, Exit::Yes);
-        let files: Vec<_> = listing.files.iter().map(|(name, size)| json!({"name": name, "size": size})).collect();
-        let ignored: Vec<_> = listing.ignored.iter().map(|file| &file.name).collect();
-        json::insert(
-            &mut report,
-            json!({
-                "verdict": "none",
-                "verified": false,
-                "files": files,
-                "bytes": total,
-                "ignored": ignored,
-                "followed": listing.followed.iter().map(|link| &link.name).collect::<Vec<_>>(),
-            }),
-        );
-        return Ok(json::text(&report));
-    }
-    let mut text =
-        format!("would be signed: {}, {}\n\n", tell::amount(listing.files.len(), "file", "files"), tell::bytes(total));
-    for (name, size) in &listing.files {
-        let _ = writeln!(text, "{:>12}  {}", tell::bytes(*size), say::name(name));
-    }
-    for file in &listing.ignored {
-        let _ = writeln!(text, "{:>12}  {}", "ignored", say::name(&file.name));
-    }
-    Ok(text)
 }

@@ -1,0 +1,327 @@
+//! A model in the memory of a device, after it was admitted.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::ops::Range;
+use std::path::Path;
+
+use super::{Held, LoadOptions, ReadMode};
+use crate::device::cpu::Memory;
+use crate::device::{Backend, DeviceError, Job, Pages, StoragePath, Want};
+use crate::error::Error;
+use crate::format::{Dtype, Format, Header, HeaderFault, Index, Tensor};
+use crate::layout::{Buffer, Extent, Layout, LayoutError};
+use crate::report::Report;
+
+/// What was loaded, and how.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct LoadReport {
+    /// What was verified, and what was not.
+    pub verified: Report,
+    /// Files of tensors, each in a buffer of its own.
+    pub tensor_files: usize,
+    /// Bytes of them.
+    pub device_bytes: u64,
+    /// Bytes of other files, kept in memory of the host.
+    pub host_bytes: u64,
+    /// Names of files that were verified on disk and not kept, so that nothing is known of what they are by now.
+    pub not_held: Vec<String>,
+    /// How files were read.
+    pub read: ReadMode,
+    /// Which way bytes took that the device read by itself, with [`ReadMode::CuFile`].
+    pub storage: Option<StoragePath>,
+    /// What memory was asked for.
+    pub pages: Pages,
+}
+
+/// A model whose files were admitted: tensors in the memory of a device, small files on the host.
+pub struct LoadedModel<B: Backend> {
+    tensor_files: Vec<TensorFile<B::Buffer>>,
+    companions: BTreeMap<String, Vec<u8>>,
+    /// Where a tensor is: the file, and its place in the header. `None` for a name that says nothing.
+    names: HashMap<String, Option<(usize, usize)>>,
+    report: LoadReport,
+}
+
+struct TensorFile<Buf> {
+    name: String,
+    buffer: Buf,
+    header: Header,
+}
+
+// Neither weights nor files are to be printed.
+impl<B: Backend> fmt::Debug for LoadedModel<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoadedModel").field("report", &self.report).finish_non_exhaustive()
+    }
+}
+
+/// A tensor in the memory of a device.
+pub struct View<'a, Buf> {
+    file: &'a str,
+    tensor: &'a Tensor,
+    buffer: &'a Buf,
+}
+
+// Derived, these would ask the same of the buffer, of which only a reference is held.
+impl<Buf> Clone for View<'_, Buf> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<Buf> Copy for View<'_, Buf> {}
+
+impl<Buf> fmt::Debug for View<'_, Buf> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("View").field("file", &self.file).field("tensor", &self.tensor).finish_non_exhaustive()
+    }
+}
+
+impl<'a, Buf> View<'a, Buf> {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &'a str {
+        &self.tensor.name
+    }
+
+    /// The type of its elements.
+    #[must_use]
+    pub const fn dtype(&self) -> Dtype {
+        self.tensor.dtype
+    }
+
+    /// Its dimensions, the slowest first; a scalar has none.
+    #[must_use]
+    pub fn shape(&self) -> &'a [u64] {
+        &self.tensor.shape
+    }
+
+    /// The file that it is from.
+    #[must_use]
+    pub const fn file(&self) -> &'a str {
+        self.file
+    }
+
+    /// The memory that it is in: all of the file.
+    #[must_use]
+    pub const fn buffer(&self) -> &'a Buf {
+        self.buffer
+    }
+
+    /// Its bytes in the buffer, which are those in the file. Elements are in C order, little-endian.
+    #[must_use]
+    pub fn range(&self) -> Range<u64> {
+        self.tensor.range.clone()
+    }
+
+    /// The largest power of two, up to 4,096, of which its place in the buffer is a multiple. Buffers of the CPU device
+    /// begin with a page. In safetensors files tensors lie at multiples of 8 if their maker took care, in GGUF files of 32.
+    #[must_use]
+    pub fn alignment(&self) -> u64 {
+        1 << self.tensor.range.start.trailing_zeros().min(12)
+    }
+}
+
+impl<'a, Buf: Buffer> View<'a, Buf> {
+    /// Its bytes as a string, to be hashed where they lie.
+    ///
+    /// # Errors
+    /// None: the tensor lies in its buffer.
+    pub fn layout(&self) -> Result<Layout<'a, Buf>, LayoutError> {
+        let Range { start, end } = self.tensor.range;
+        Layout::new(vec![Extent::Range { buffer: self.buffer, at: start, len: end - start }])
+    }
+}
+
+impl<'a> View<'a, Memory> {
+    /// Its bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &'a [u8] {
+        // Headers are checked against the length of their file, which is the buffer's.
+        self.buffer.bytes().get(self.tensor.range.start as usize..self.tensor.range.end as usize).unwrap_or_default()
+    }
+}
+
+/// Why a header could not be read back from admitted memory.
+enum Unread {
+    Header(HeaderFault),
+    Device(DeviceError),
+}
+
+impl From<HeaderFault> for Unread {
+    fn from(fault: HeaderFault) -> Self {
+        Self::Header(fault)
+    }
+}
+
+impl<B: Backend> LoadedModel<B> {
+    /// Of what was admitted: headers are read from there, and nowhere else.
+    pub(super) fn new(
+        backend: &B,
+        model: &Path,
+        names: Vec<String>,
+        held: Vec<Held<B>>,
+        verified: Report,
+        not_held: Vec<String>,
+        options: &LoadOptions,
+    ) -> Result<Self, Error> {
+        let (mut tensor_files, mut companions) = (Vec::new(), BTreeMap::new());
+        let (mut device_bytes, mut host_bytes) = (0, 0);
+        for (name, held) in names.into_iter().zip(held) {
+            match held {
+                Held::Host(bytes) => {
+                    host_bytes += bytes.len() as u64;
+                    companions.insert(name, bytes);
+                }
+                Held::Device(buffer) => {
+                    device_bytes += buffer.size();
+                    let header = header(backend, model, &name, &buffer)?;
+                    tensor_files.push(TensorFile { name, buffer, header });
+                }
+            }
+        }
+        let indexed = check_indices(model, &companions, &tensor_files)?;
+        let names = by_name(&tensor_files, &indexed);
+        let report = LoadReport {
+            verified,
+            tensor_files: tensor_files.len(),
+            device_bytes,
+            host_bytes,
+            not_held,
+            read: options.read,
+            storage: None,
+            pages: options.pages,
+        };
+        Ok(Self { tensor_files, companions, names, report })
+    }
+
+    /// The same, with the way said that bytes took to the device.
+    pub(super) const fn read_by(mut self, storage: Option<StoragePath>) -> Self {
+        self.report.storage = storage;
+        self
+    }
+
+    /// All tensors, file by file, in the order of their bytes.
+    pub fn tensors(&self) -> impl Iterator<Item = View<'_, B::Buffer>> {
+        self.tensor_files.iter().flat_map(|file| {
+            let view = |tensor| View { file: file.name.as_str(), tensor, buffer: &file.buffer };
+            file.header.tensors.iter().map(view)
+        })
+    }
+
+    /// The tensor of this name. Where several files have one, it is that of the file that an index of the model gives, and
+    /// without such an index none: [`LoadedModel::tensor_of`] tells them apart.
+    #[must_use]
+    pub fn tensor(&self, name: &str) -> Option<View<'_, B::Buffer>> {
+        let (file, tensor) = (*self.names.get(name)?)?;
+        let TensorFile { name, buffer, header } = self.tensor_files.get(file)?;
+        Some(View { file: name, tensor: header.tensors.get(tensor)?, buffer })
+    }
+
+    /// The tensor of this name in this file.
+    #[must_use]
+    pub fn tensor_of(&self, file: &str, name: &str) -> Option<View<'_, B::Buffer>> {
+        let TensorFile { name: file, buffer, header } = self.tensor_files.iter().find(|other| other.name == file)?;
+        Some(View { file, tensor: header.tensor(name)?, buffer })
+    }
+
+    /// The bytes of a small file, such as `config.json`, by its path in the model. Files of tensors are not among them, nor
+    /// is what [`LoadReport::not_held`] lists.
+    #[must_use]
+    pub fn file(&self, name: &str) -> Option<&[u8]> {
+        self.companions.get(name).map(Vec::as_slice)
+    }
+
+    /// The files of tensors: their names, headers and memory.
+    pub fn tensor_files(&self) -> impl Iterator<Item = (&str, &Header, &B::Buffer)> {
+        self.tensor_files.iter().map(|file| (file.name.as_str(), &file.header, &file.buffer))
+    }
+
+    /// What was loaded, and what was not.
+    #[must_use]
+    pub const fn report(&self) -> &LoadReport {
+        &self.report
+    }
+}
+
+/// Reads the header of a file from the memory that it was admitted in.
+fn header<B: Backend>(backend: &B, model: &Path, name: &str, buffer: &B::Buffer) -> Result<Header, Error> {
+    // Only such files were sorted to tensors.
+    let format = Format::of_name(name).unwrap_or(Format::Safetensors);
+    let mut read = |range: Range<u64>| read_back(backend, buffer, range).map_err(Unread::Device);
+    Header::read(format, buffer.size(), &mut read).map_err(|unread| match unread {
+        Unread::Header(source) => Error::Header { path: path_of(model, name), source },
+        Unread::Device(error) => error.into(),
+    })
+}
+
+/// Bytes of admitted memory. The copy back can go wrong as any other, and a header that is not the signed one would put
+/// tensors elsewhere: the device's own digest of these bytes, where they lie, has to be that of the copy.
+fn read_back<B: Backend>(backend: &B, buffer: &B::Buffer, range: Range<u64>) -> Result<Vec<u8>, DeviceError> {
+    let bytes = backend.download(buffer, range.clone())?;
+    let extent = Extent::Range { buffer, at: range.start, len: range.end - range.start };
+    let found = backend.hash(&[Job { layout: Layout::new(vec![extent])?, want: Want::Root }])?;
+    if found == [Want::Root.of(&bytes)] { Ok(bytes) } else { Err(DeviceError::NoResult { device: backend.kind() }) }
+}
+
+/// Where a file of the model is on disk, for messages.
+fn path_of(model: &Path, name: &str) -> std::path::PathBuf {
+    if model.file_name().is_some_and(|file| file == name) && model.is_file() {
+        model.to_owned()
+    } else {
+        model.join(name)
+    }
+}
+
+/// Compares every index with the headers of the files in its folder. Returns where tensors are to be found by them.
+fn check_indices<Buf>(
+    model: &Path,
+    companions: &BTreeMap<String, Vec<u8>>,
+    files: &[TensorFile<Buf>],
+) -> Result<HashMap<String, Vec<String>>, Error> {
+    let mut indexed: HashMap<String, Vec<String>> = HashMap::new();
+    for (name, text) in companions.iter().filter(|(name, _)| Index::is_name(name)) {
+        let fault = |source| Error::Index { path: path_of(model, name), source };
+        let index = Index::parse(text).map_err(fault)?;
+        let folder = name.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let beside = |file: &'_ str| -> Option<usize> {
+            // How much of a name is that of the folder.
+            if folder.is_empty() {
+                Some(0)
+            } else {
+                file.strip_prefix(folder)?.starts_with('/').then_some(folder.len() + 1)
+            }
+        };
+        let headers: BTreeMap<&str, &Header> =
+            files.iter().filter_map(|file| Some((&file.name[beside(&file.name)?..], &file.header))).collect();
+        if let Some(first) = index.check(&headers).into_iter().next() {
+            return Err(fault(first));
+        }
+        for (tensor, file) in index.weight_map() {
+            let file = if folder.is_empty() { file.clone() } else { format!("{folder}/{file}") };
+            indexed.entry(tensor.clone()).or_default().push(file);
+        }
+    }
+    Ok(indexed)
+}
+
+/// Where each name leads: to the only tensor of that name, or to the one that an index means.
+fn by_name<Buf>(
+    files: &[TensorFile<Buf>],
+    indexed: &HashMap<String, Vec<String>>,
+) -> HashMap<String, Option<(usize, usize)>> {
+    let mut names: HashMap<String, Option<(usize, usize)>> = HashMap::new();
+    for (at, file) in files.iter().enumerate() {
+        for (place, tensor) in file.header.tensors.iter().enumerate() {
+            let meant = match indexed.get(&tensor.name).map(Vec::as_slice) {
+                Some([only]) if *only != file.name => continue,
+                Some([_]) => true,
+                _ => !names.contains_key(&tensor.name),
+            };
+            names.insert(tensor.name.clone(), meant.then_some((at, place)));
+        }
+    }
+    names
+}
