@@ -528,6 +528,18 @@ fn what_cannot_be_is_said_before_any_file_is_read() {
 }
 
 #[test]
+fn an_outboard_has_the_new_manifest_too() {
+    let forge = place();
+    sign(&forge, "--tensors --outboard o.trees --outboard-group 1KiB").expect(0, "145 tiles", "sign");
+    let line = "verify key m --public-key key.pub --signature s.sig --outboard o.trees";
+    seal(forge.path(), line).expect(0, "145 tiles", "verify");
+    common::flip(forge.path().join("m").join(OURS), 3000);
+    let run = seal(forge.path(), &format!("{line} --json"));
+    let places = &run.json()["located"][0]["places"];
+    assert_eq!((run.code, &places[0]["start"], &places[0]["end"]), (Some(1), &json!(2048), &json!(3072)), "{places}");
+}
+
+#[test]
 fn in_shards_it_is_a_file_like_others() {
     let forge = place();
     let bytes =

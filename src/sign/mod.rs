@@ -279,7 +279,8 @@ fn hash_for(
     let mut found = measure(device, &scan.files, single, &wanted, &|_| None, progress)?;
     let wanted = Wanted { tap: None, ..wanted };
     let tensors = plan.finish()?;
-    if let Some(new) = tensors.as_ref().and_then(|tensors| tensors.measured(&wanted)) {
+    if let Some((file, new)) = tensors.as_ref().and_then(|tensors| tensors.measured(&wanted)) {
+        scan.files.push(file);
         let at = found.resources.partition_point(|resource| resource.name < new.name);
         found.resources.insert(at, new);
     }

@@ -60,13 +60,14 @@ impl SignedTensors {
     }
 
     /// The file that is new in the model, as if it had been read.
-    pub(super) fn measured(&self, wanted: &Wanted<'_>) -> Option<Measured> {
+    pub(super) fn measured(&self, wanted: &Wanted<'_>) -> Option<(SourceFile, Measured)> {
         if self.detached || !self.made {
             return None;
         }
         let part = part_of(&self.manifest.to_bytes(), wanted);
         let name = ResourceName::of_file(FILE_NAME, None);
-        Some(Measured { name, size: part.end, digests: part.digests, groups: part.groups })
+        let measured = Measured { name, size: part.end, digests: part.digests, groups: part.groups };
+        Some((SourceFile::at(FILE_NAME, &self.path), measured))
     }
 
     /// Writes it, and `signature` to its own path: both, or neither.

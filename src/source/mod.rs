@@ -328,6 +328,11 @@ pub struct SourceFile {
 }
 
 impl SourceFile {
+    /// A file of this model-relative name that is, or will be, at this path.
+    pub(crate) fn at(name: &str, path: &Path) -> Self {
+        Self { name: name.into(), base: Arc::from(path), skip: name.len() }
+    }
+
     /// The model-relative name with `/` between its components; for a single-file model its [name](Model::name).
     #[must_use]
     pub fn name(&self) -> &str {
