@@ -153,15 +153,16 @@ impl<'r, 'a, B: Buffer> Regions<'r, 'a, B> {
                 findings.push(Finding::Vanished { name });
                 continue;
             };
-            let what = if devices.get(region.device).map(|device| device.backend.kind()).as_ref() != Some(&sealed.device) {
-                "device"
-            } else if region.layout.len() != sealed.tree.len() {
-                "length"
-            } else if Self::pieces(region) != sealed.pieces {
-                "place"
-            } else {
-                continue;
-            };
+            let what =
+                if devices.get(region.device).map(|device| device.backend.kind()).as_ref() != Some(&sealed.device) {
+                    "device"
+                } else if region.layout.len() != sealed.tree.len() {
+                    "length"
+                } else if Self::pieces(region) != sealed.pieces {
+                    "place"
+                } else {
+                    continue;
+                };
             findings.push(Finding::Moved { name, what });
         }
         findings.extend(here.into_keys().map(|name| Finding::Added { name: name.to_owned() }));
