@@ -98,7 +98,11 @@ fn infer(files: &Files, trusted: &KeyVerifier, input: &[f32], expected: &[f32]) 
 fn forward_cpu(model: &Verified<LoadedModel<Cpu>>, input: &[f32]) -> Result<Vec<f32>> {
     let floats = |name: &str| -> Result<Vec<f32>> {
         let tensor = model.tensor(name).ok_or_else(|| format!("no tensor {name}"))?;
-        Ok(tensor.bytes().chunks_exact(4).map(|four| f32::from_le_bytes([four[0], four[1], four[2], four[3]])).collect())
+        Ok(tensor
+            .bytes()
+            .chunks_exact(4)
+            .map(|four| f32::from_le_bytes([four[0], four[1], four[2], four[3]]))
+            .collect())
     };
     let layer = |name: &str, input: &[f32]| -> Result<Vec<f32>> {
         let (weight, bias) = (floats(&format!("{name}.weight"))?, floats(&format!("{name}.bias"))?);
@@ -308,10 +312,8 @@ mod gpu {
             cache: None,
         });
         let bound = [file, &inputs, &outputs, &parameters];
-        let entries = [0, 1, 2, 3].map(|index| api::BindGroupEntry {
-            binding: index as u32,
-            resource: bound[index].as_entire_binding(),
-        });
+        let entries = [0, 1, 2, 3]
+            .map(|index| api::BindGroupEntry { binding: index as u32, resource: bound[index].as_entire_binding() });
         let group = device.create_bind_group(&api::BindGroupDescriptor {
             label: None,
             layout: &pipeline.get_bind_group_layout(0),

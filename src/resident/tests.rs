@@ -45,9 +45,7 @@ fn a_signature_made_in_memory_verifies_on_the_files() {
     let before = SystemTime::now();
     let signed = sign_resident(&cpu, "model", &resources, &signer, &options, None).unwrap();
     assert_eq!((signed.hashed.bytes, signed.hashed.files), (399_998, 0));
-    let [Note::MeasuredInMemory { device: DeviceKind::Cpu, at }] = signed.hashed.notes[..] else {
-        panic!("a note")
-    };
+    let [Note::MeasuredInMemory { device: DeviceKind::Cpu, at }] = signed.hashed.notes[..] else { panic!("a note") };
     assert!(before <= at && at <= SystemTime::now());
 
     let signature = folder.path().join("model.sig");

@@ -394,7 +394,10 @@ impl<'a> Host<'a> {
     }
 
     fn outside(&self) -> Error {
-        Error::Header { path: self.name.into(), source: HeaderFault::BeyondFile { needed: self.len, file_len: self.len } }
+        Error::Header {
+            path: self.name.into(),
+            source: HeaderFault::BeyondFile { needed: self.len, file_len: self.len },
+        }
     }
 
     /// The whole file as a string, and what there is to be said of it.
@@ -527,8 +530,10 @@ fn assign<'h, 'a, B: Buffer>(
     }
     let of_file = |(file, host): (usize, &'h Host<'_>)| {
         let missing = |index: &usize| !given.contains_key(&(file, *index));
-        let missing: Vec<String> =
-            (0..host.header.tensors.len()).filter(missing).map(|index| host.header.tensors[index].name.clone()).collect();
+        let missing: Vec<String> = (0..host.header.tensors.len())
+            .filter(missing)
+            .map(|index| host.header.tensors[index].name.clone())
+            .collect();
         if !missing.is_empty() {
             return Err(Mismatch::Missing { file: host.name.to_owned(), tensors: missing }.into());
         }

@@ -94,7 +94,9 @@ impl Finding {
     #[must_use]
     pub fn name(&self) -> &str {
         match self {
-            Self::Changed { name, .. } | Self::Vanished { name } | Self::Added { name } | Self::Moved { name, .. } => name,
+            Self::Changed { name, .. } | Self::Vanished { name } | Self::Added { name } | Self::Moved { name, .. } => {
+                name
+            }
         }
     }
 }

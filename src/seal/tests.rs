@@ -122,12 +122,16 @@ fn each_flipped_bit_is_found_and_the_seal_stays_broken() {
         for place in [0, len / 2, len - 1] {
             let mut seal = rig.seal();
             rig.flip(device, at + place);
-            let [Finding::Changed { name: found, at: ranges }] = &findings(rig.again(&mut seal, Budget::All))[..] else {
+            let [Finding::Changed { name: found, at: ranges }] = &findings(rig.again(&mut seal, Budget::All))[..]
+            else {
                 panic!("{name} {place}")
             };
             assert_eq!(found, name);
             let [range] = &ranges[..] else { panic!("{ranges:?}") };
-            assert!(range.contains(&place) && range.end - range.start <= GROUP && range.end <= len, "{range:?} {place}");
+            assert!(
+                range.contains(&place) && range.end - range.start <= GROUP && range.end <= len,
+                "{range:?} {place}"
+            );
             // The bit is as it was; the seal is not.
             rig.flip(device, at + place);
             assert_eq!(findings(rig.again(&mut seal, Budget::All)).len(), 1);
@@ -402,7 +406,8 @@ fn parse(page: &str) -> (BTreeMap<String, f64>, BTreeMap<String, String>) {
 fn metrics_are_what_happened() {
     let mut rig = Rig::new();
     let evil = "a\\b\"c\nd} 1";
-    let mut seal = Seal::take(&rig.devices(), &rig.regions(), SealOptions { name: evil.to_owned(), ..rig.options() }).unwrap();
+    let mut seal =
+        Seal::take(&rig.devices(), &rig.regions(), SealOptions { name: evil.to_owned(), ..rig.options() }).unwrap();
     let other = rig.seal();
     rig.clock.pass(2.5);
     let look = |seal: &Seal| parse(&exposition([seal, &other]));

@@ -67,8 +67,9 @@ fn a_write_between_two_looks_breaks_the_seal() {
     }
     let cudas = both();
     let devices: Vec<_> = cudas.iter().map(OnDevice::idle).collect();
-    let mut buffers: Vec<(usize, Buffer)> =
-        [(0, 50_000), (1, 20_001), (0, 700)].map(|(device, len)| (device, upload(&cudas[device], &pattern(len, 3)))).into();
+    let mut buffers: Vec<(usize, Buffer)> = [(0, 50_000), (1, 20_001), (0, 700)]
+        .map(|(device, len)| (device, upload(&cudas[device], &pattern(len, 3))))
+        .into();
     let names: Vec<String> = ["kv", "q", "scale"].map(str::to_owned).into();
     let options = || SealOptions { group: GroupSize::at_most(4096), ..SealOptions::default() };
     let mut seal = Seal::take(&devices, &regions(&buffers, &names), options()).unwrap();

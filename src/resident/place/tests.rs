@@ -21,16 +21,8 @@ fn bytes(dtype: Dtype, shape: &[u64], strides: Strides, at: u64, size: u64) -> R
     let (memory, elements) = (Memory(size), shape.iter().product());
     let len = dtype.bytes_of(elements).unwrap();
     let signed = Tensor { name: "t".to_owned(), dtype, shape: shape.to_vec(), range: 100..100 + len };
-    let tensor = ResidentTensor {
-        name: "t",
-        file: None,
-        device: 0,
-        buffer: &memory,
-        at,
-        dtype,
-        shape: shape.to_vec(),
-        strides,
-    };
+    let tensor =
+        ResidentTensor { name: "t", file: None, device: 0, buffer: &memory, at, dtype, shape: shape.to_vec(), strides };
     let mut places = Vec::new();
     for extent in tensor.extents(&signed)? {
         match extent {

@@ -17,7 +17,9 @@ impl Rig {
     fn new(devices: usize) -> Self {
         let cpus: Vec<Cpu> = (0..devices).map(|_| Cpu::open(Settings::default()).unwrap()).collect();
         let bytes: Vec<Vec<u8>> = (0..devices as u32)
-            .map(|device| (0..MEMORY as u32).map(|i| ((i ^ device << 17).wrapping_mul(0x9E37_79B9) >> 13) as u8).collect())
+            .map(|device| {
+                (0..MEMORY as u32).map(|i| ((i ^ device << 17).wrapping_mul(0x9E37_79B9) >> 13) as u8).collect()
+            })
             .collect();
         let memories = cpus.iter().zip(&bytes).map(|(cpu, bytes)| {
             let mut memory = cpu.alloc(MEMORY as u64).unwrap();
@@ -80,9 +82,8 @@ fn expected(string: &[u8]) -> Digest {
 #[test]
 fn seams_at_every_byte_around_chunks_and_groups() {
     let rig = Rig::new(3);
-    let range = |device: usize, at: u64, len: u64| {
-        (Some(device), Extent::Range { buffer: &rig.memories[device], at, len })
-    };
+    let range =
+        |device: usize, at: u64, len: u64| (Some(device), Extent::Range { buffer: &rig.memories[device], at, len });
     let of = |device: usize, at: u64, len: u64| rig.bytes[device][at as usize..(at + len) as usize].to_vec();
     let group = CHUNK_LEN << GROUP;
     for seam in [1, 512, 1023, 1024, 1025, 2047, 2048, 2049, 5 * 1024, group - 1, group, group + 1, group + 1024] {
@@ -155,7 +156,7 @@ proptest! {
     ) {
         static RIGS: std::sync::OnceLock<Vec<Rig>> = std::sync::OnceLock::new();
         let rig = &RIGS.get_or_init(|| (1..4).map(Rig::new).collect())[devices - 1];
-        let host: Vec<u8> = (0..4000_u32).map(|i| (i * 31 >> 3) as u8).collect();
+        let host: Vec<u8> = (0..4000_u32).map(|i| ((i * 31) >> 3) as u8).collect();
         let (spread, string) = rig.scatter(&host, &lens, seed);
         prop_assert_eq!(spread.len(), string.len() as u64);
         let half = spread.part(string.len() as u64 / 3..string.len() as u64).unwrap();

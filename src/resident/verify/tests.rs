@@ -49,11 +49,14 @@ impl Rig {
         let folder = tempfile::tempdir().unwrap();
         let model = folder.path().join("m");
         fs::create_dir(&model).unwrap();
-        let bytes: Vec<Vec<u8>> =
-            SIZES.iter().zip(1..).map(|((_, len, _, _), seed)| pattern(*len, seed)).collect();
+        let bytes: Vec<Vec<u8>> = SIZES.iter().zip(1..).map(|((_, len, _, _), seed)| pattern(*len, seed)).collect();
         let shapes: Vec<Vec<u64>> = SIZES.iter().map(|(_, len, _, _)| vec![*len as u64]).collect();
-        let listed: Vec<(&str, &[u64], &[u8])> =
-            SIZES.iter().zip(&shapes).zip(&bytes).map(|(((name, ..), shape), bytes)| (*name, &**shape, &**bytes)).collect();
+        let listed: Vec<(&str, &[u64], &[u8])> = SIZES
+            .iter()
+            .zip(&shapes)
+            .zip(&bytes)
+            .map(|(((name, ..), shape), bytes)| (*name, &**shape, &**bytes))
+            .collect();
         let (head, data) = safetensors(&listed);
         fs::write(model.join("w.safetensors"), [&*head, &*data].concat()).unwrap();
         fs::write(model.join("config.json"), b"{}").unwrap();
@@ -127,7 +130,9 @@ fn tensors_on_two_devices_are_the_signed_file() {
         assert_eq!(file.digests[0].1.as_bytes(), oracle.as_bytes());
         assert_eq!(measured.not_measured, [ResourceName::parse("config.json").unwrap()]);
         let said = measured.to_string();
-        for words in ["measured in the memory of cpu", "as signed by key", "caller's word", "1 signed resources were not"] {
+        for words in
+            ["measured in the memory of cpu", "as signed by key", "caller's word", "1 signed resources were not"]
+        {
             assert!(said.contains(words), "{said}");
         }
         assert!(!said.contains("verified"), "{said}");
