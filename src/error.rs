@@ -7,6 +7,7 @@ use crate::device::DeviceError;
 use crate::digest::{Algorithm, Digest};
 use crate::format::{HeaderFault, IndexFault};
 use crate::key::KeyError;
+use crate::loader::ReadMode;
 use crate::manifest::Differences;
 use crate::policy::{PolicyError, Refusal};
 use crate::report::Report;
@@ -129,6 +130,24 @@ pub enum Error {
         what: &'static str,
         /// The Cargo feature that it takes.
         feature: &'static str,
+    },
+    /// A file cannot be read in the way that was asked for.
+    #[error("{path:?} cannot be read by {mode}: {why}. There is no other way in its place: ask for ReadMode::Buffered")]
+    ReadMode {
+        /// The file.
+        path: PathBuf,
+        /// The way.
+        mode: ReadMode,
+        /// Why not.
+        why: String,
+    },
+    /// This machine has not the way of reading that was asked for.
+    #[error("files cannot be read by {mode}: {why}. There is no other way in its place: ask for ReadMode::Buffered")]
+    NoReadMode {
+        /// The way.
+        mode: ReadMode,
+        /// What is missing.
+        why: String,
     },
     /// A file of tensors has a header that cannot be used.
     #[error(

@@ -322,7 +322,8 @@ impl Differences {
     /// How many there are of each kind: `1 changed, 2 missing, 1 not signed`, and after loading `1 not copied as read`.
     #[must_use]
     pub fn counts(&self) -> String {
-        let mut counts = [(0, "changed"), (0, "missing"), (0, "not signed"), (0, "not copied as read"), (0, "not measured")];
+        let mut counts =
+            [(0, "changed"), (0, "missing"), (0, "not signed"), (0, "not copied as read"), (0, "not measured")];
         for (_, difference) in &self.0 {
             let kind = match difference {
                 Difference::Changed { .. } | Difference::Resized { .. } => 0,

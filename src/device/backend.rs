@@ -1,5 +1,6 @@
 //! What a device can do, the same few verbs for each.
 
+use std::fs::File;
 use std::ops::Range;
 
 use blake3::hazmat::HasherExt;
@@ -176,6 +177,16 @@ pub trait Backend {
     /// [`DeviceError`] if the range is not in the buffer, or the device has failed.
     fn download(&self, from: &Self::Buffer, range: Range<u64>) -> Result<Vec<u8>, DeviceError>;
 
+    /// A file as this device reads it by itself, without a staging block. It was opened past the page cache
+    /// (`O_DIRECT`).
+    ///
+    /// # Errors
+    /// [`StorageError`], with what is missing. Nothing else reads it in this device's place.
+    fn storage(&self, file: File) -> Result<Box<dyn Storage<Self::Buffer> + '_>, StorageError> {
+        let _ = file;
+        Err(StorageError::Missing("it reads no files by itself: CUDA devices do, through cuFile".to_owned()))
+    }
+
     /// Submits and waits.
     ///
     /// # Errors
@@ -183,4 +194,41 @@ pub trait Backend {
     fn hash(&self, jobs: &[Job<'_, Self::Buffer>]) -> Result<Vec<Hashed>, DeviceError> {
         self.wait(self.submit(jobs, None)?)
     }
+}
+
+/// A file that a device reads by itself, into its own memory.
+pub trait Storage<B> {
+    /// Reads `len` bytes from byte `at` of the file to byte `to_at` of `to`, behind everything that was queued there, and
+    /// waits until they are there. Returns how many came: fewer only where the file ends.
+    ///
+    /// # Errors
+    /// [`DeviceError`] if the bytes do not fit there, or a read fails. What is in `to` then is not specified.
+    fn read(&self, at: u64, len: u64, to: &mut B, to_at: u64) -> Result<u64, DeviceError>;
+
+    /// Which way the bytes take.
+    fn path(&self) -> StoragePath;
+}
+
+/// Which way bytes take from a file into a device's memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StoragePath {
+    /// Straight there.
+    Device,
+    /// Through memory of the host: there is no other way on this machine, and the library of the storage takes this one.
+    Host,
+    /// Straight or through memory of the host, as the library of the storage decides for each file. It does not say.
+    Unknown,
+}
+
+/// Why a device does not read a file by itself.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StorageError {
+    /// It cannot.
+    #[error("{0}")]
+    Missing(String),
+    /// It failed.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
 }

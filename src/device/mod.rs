@@ -15,7 +15,7 @@ pub mod wgpu;
 use std::fmt;
 use std::str::FromStr;
 
-pub use backend::{Backend, Hashed, Job, Pages, Want};
+pub use backend::{Backend, Hashed, Job, Pages, Storage, StorageError, StoragePath, Want};
 pub use cpu::Cpu;
 #[cfg(feature = "cuda")]
 pub use cuda::Cuda;

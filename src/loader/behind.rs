@@ -71,13 +71,7 @@ impl<'a, B: Backend> Behind<'a, B> {
     }
 
     /// Bytes of a string have been uploaded, from byte `at` of it on. No byte comes twice.
-    pub(super) fn arrived(
-        &mut self,
-        buffers: &[B::Buffer],
-        text: usize,
-        at: u64,
-        len: u64,
-    ) -> Result<(), DeviceError> {
+    pub(super) fn arrived(&mut self, buffers: &[B::Buffer], text: usize, at: u64, len: u64) -> Result<(), DeviceError> {
         let range = &self.texts[text].range;
         let total = range.end - range.start;
         let line = &mut self.lines[text];

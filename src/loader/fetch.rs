@@ -1,5 +1,11 @@
 //! How bytes get out of files: one reader for each thread.
 
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+
+use super::direct::Direct;
 use crate::device::file::OpenFile;
 use crate::error::Error;
 
@@ -10,6 +16,30 @@ pub enum ReadMode {
     /// `pread` through the page cache, by several threads.
     #[default]
     Buffered,
+    /// `pread` past the page cache (`O_DIRECT`). For models that are not in it, where it is for others to use. Not every
+    /// file system has it, and memory (tmpfs) has none.
+    Direct,
+    /// io_uring through the page cache: several reads in flight for each thread. Feature `io-uring`; containers often
+    /// forbid it.
+    Uring,
+    /// io_uring past the page cache.
+    DirectUring,
+    /// The device reads files of tensors by itself (cuFile: GPUDirect Storage), and takes their digests where they then
+    /// lie. For CUDA devices, and where BLAKE3 alone is compared: host memory sees no byte of them. What is not loaded
+    /// into the device's memory is read as by `Buffered`.
+    CuFile,
+}
+
+impl fmt::Display for ReadMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Buffered => "pread",
+            Self::Direct => "direct reads",
+            Self::Uring => "io_uring",
+            Self::DirectUring => "direct reads through io_uring",
+            Self::CuFile => "cuFile",
+        })
+    }
 }
 
 impl ReadMode {
@@ -17,11 +47,26 @@ impl ReadMode {
     ///
     /// # Errors
     /// Why this machine has no such way of reading. There is no other in its place.
-    #[allow(clippy::unnecessary_wraps, reason = "the other ways can be missing")]
     pub(crate) fn reader(self) -> Result<Box<dyn Fetch>, Error> {
         match self {
-            Self::Buffered => Ok(Box::new(Buffered)),
+            // For companions, which no device reads.
+            Self::Buffered | Self::CuFile => Ok(Box::new(Buffered)),
+            Self::Direct => Ok(Box::new(Direct::new())),
+            #[cfg(feature = "io-uring")]
+            Self::Uring | Self::DirectUring => match super::uring::Uring::new(self) {
+                Ok(uring) => Ok(Box::new(uring)),
+                Err(why) => Err(Error::NoReadMode { mode: self, why }),
+            },
+            #[cfg(not(feature = "io-uring"))]
+            Self::Uring | Self::DirectUring => {
+                Err(Error::NoFeature { what: "read files through io_uring", feature: "io-uring" })
+            }
         }
+    }
+
+    /// Whether it goes past the page cache.
+    pub(super) const fn is_direct(self) -> bool {
+        matches!(self, Self::Direct | Self::DirectUring)
     }
 }
 
@@ -40,18 +85,16 @@ pub(crate) trait Fetch {
     fn read(&mut self, file: &OpenFile, at: u64, to: &mut [u8], each: &mut dyn FnMut(&[u8])) -> Result<(), Error>;
 }
 
+/// Bytes that are read before they are hashed: they are still in the core's own cache then.
+pub(super) const CACHED: usize = 512 << 10;
+
 /// `pread` through the page cache.
 struct Buffered;
-
-impl Buffered {
-    /// Bytes that are read before they are hashed: they are still in the core's own cache then.
-    const PIECE: usize = 512 << 10;
-}
 
 impl Fetch for Buffered {
     fn read(&mut self, file: &OpenFile, at: u64, to: &mut [u8], each: &mut dyn FnMut(&[u8])) -> Result<(), Error> {
         let mut at = at;
-        for piece in to.chunks_mut(Self::PIECE) {
+        for piece in to.chunks_mut(CACHED) {
             file.read_at(piece, at)?;
             each(piece);
             at += piece.len() as u64;

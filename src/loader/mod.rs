@@ -1,26 +1,34 @@
 //! From files into the memory of a device, where they stay locked until they are found to be what was signed.
 //!
 //! [`load_verified`] reads each byte from disk once, straight into the memory that it will be used from, and takes digests of
-//! that memory. Nothing is handed out before all of it is found to be what was signed; [docs/loading.md] says what that
-//! proves and what not.
+//! that memory. Nothing is handed out before all of it is found to be what was signed. docs/loading.md says what that proves
+//! and what not.
 //!
-//! [docs/loading.md]: https://github.com/tensorseal/tensorseal/blob/main/docs/loading.md
+//! One byte's path: `mod.rs` lists what there is to load, `place.rs` reads it to where it stays in memory of the host,
+//! or `staged.rs` reads it into blocks and uploads them, `turns.rs` has the host's digests of blocks, `behind.rs` the
+//! device's of what arrived, `locked.rs` keeps both until `src/verify/admit.rs` has compared them, and `model.rs` is what comes
+//! out.
 
+mod alignment;
 mod behind;
+mod direct;
 mod fetch;
 mod locked;
 mod model;
 mod place;
 mod staged;
+mod stored;
 #[cfg(test)]
 mod tests;
 mod turns;
+#[cfg(feature = "io-uring")]
+mod uring;
 
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 pub use fetch::ReadMode;
@@ -30,13 +38,18 @@ pub use model::{LoadReport, LoadedModel, View};
 
 use crate::bundle::Bundle;
 use crate::device::cpu::{Algorithms, Cpu, Io, Progress, Settings};
-use crate::device::{Backend, Device, DeviceError, DeviceKind, Pages};
+use crate::device::{Backend, Device, DeviceError, DeviceKind, Pages, StoragePath};
 use crate::digest::Algorithm;
 use crate::error::Error;
-use crate::format::Format;
+use crate::format::{Format, Index, IndexFault};
 use crate::manifest::ResourceName;
 use crate::source::{IgnoreSet, Model};
 use crate::verify::{Admission, Asked, DigestChoice, ToRead, Verified, Verifier, VerifyOptions};
+
+/// Runs the page's example.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/loading.md")]
+struct Page;
 
 /// How to load.
 #[derive(Debug, Clone)]
@@ -51,7 +64,7 @@ pub struct LoadOptions {
     /// What the memory is made of, on the CPU device. Another device has no huge pages and refuses.
     pub pages: Pages,
     /// Files that hold no tensors are kept up to so many bytes each, and 4 times that in all, the shortest first. The
-    /// others are verified, and not held: the report names them.
+    /// others are verified, and not held: the report names them. An index of shards is always kept.
     pub keep: u64,
     /// To end it before it is done.
     pub cancel: Cancel,
@@ -104,6 +117,8 @@ struct Run<'a> {
     read: ReadMode,
     cancel: &'a Cancel,
     progress: &'a dyn Progress,
+    /// Which way bytes took that a device read by itself.
+    storage: OnceLock<StoragePath>,
 }
 
 impl<'a> Run<'a> {
@@ -114,7 +129,7 @@ impl<'a> Run<'a> {
         options: &'a LoadOptions,
         progress: &'a dyn Progress,
     ) -> Self {
-        Self { model, shard, threads, read: options.read, cancel: &options.cancel, progress }
+        Self { model, shard, threads, read: options.read, cancel: &options.cancel, progress, storage: OnceLock::new() }
     }
 
     /// Whether to go on.
@@ -173,7 +188,7 @@ pub fn load_verified<B: Backend>(
         progress: &quiet,
         begun,
     })?;
-    let sorted = Sorted::new(admission.files(), options.keep);
+    let sorted = Sorted::new(admission.files(), options.keep)?;
     progress.begin(admission.files().len(), Some(admission.files().iter().map(|file| file.len).sum()));
     let run = Run::new(model, signed.serialization().method.shard_size(), cpu.threads(), options, progress);
     run.check()?;
@@ -193,7 +208,11 @@ pub fn load_verified<B: Backend>(
     let not_held: Vec<String> = sorted.others;
     let locked = load(backend, &tensors, &companions, admission.algorithms(), &run, options.pages)?;
     let admitted = admission.admit(locked, others)?;
-    admitted.derive(|(report, held)| LoadedModel::new(backend, model, titles, held, report, not_held, options))
+    let storage = run.storage.get().copied();
+    admitted.derive(|(report, held)| {
+        let loaded = LoadedModel::new(backend, model, titles, held, report, not_held, options)?;
+        Ok(loaded.read_by(storage))
+    })
 }
 
 /// Reads the files of tensors of a model into the memory of `backend`, and gives none of it out: there is nothing yet to
@@ -250,21 +269,27 @@ struct Sorted<'a> {
 }
 
 impl<'a> Sorted<'a> {
-    fn new(files: &'a [ToRead], keep: u64) -> Self {
+    fn new(files: &'a [ToRead], keep: u64) -> Result<Self, Error> {
         let (tensors, mut rest): (Vec<_>, Vec<_>) =
             files.iter().partition(|file| Format::of_name(&file.title).is_some());
         rest.sort_by_key(|file| file.len);
         let (mut companions, mut others, mut left) = (Vec::new(), Vec::new(), keep.saturating_mul(4));
         for file in rest {
-            if file.len <= keep.min(left) {
-                left -= file.len;
+            // An index is looked at in any case.
+            let index = Index::is_name(&file.title);
+            if index && file.len > Index::MAX_BYTES {
+                let source = IndexFault::TooLong { len: file.len, limit: Index::MAX_BYTES };
+                return Err(Error::Index { path: file.path.clone(), source });
+            }
+            if index || file.len <= keep.min(left) {
+                left = left.saturating_sub(file.len);
                 companions.push(file);
             } else {
                 others.push(file.name.clone());
             }
         }
         others.sort();
-        Self { tensors, companions, others }
+        Ok(Self { tensors, companions, others })
     }
 }
 
@@ -277,6 +302,9 @@ fn load<B: Backend>(
     run: &Run<'_>,
     pages: Pages,
 ) -> Result<Locked<B>, Error> {
+    if run.read == ReadMode::CuFile {
+        stored::refuse(algorithms)?;
+    }
     let mut buffers: Vec<B::Buffer> = Vec::with_capacity(tensors.len());
     for item in tensors {
         buffers.push(backend.alloc_on(item.len, pages)?);
@@ -285,6 +313,9 @@ fn load<B: Backend>(
     let mut places: Vec<(&Item, &mut [u8])> = Vec::new();
     places.extend(companions.iter().zip(texts.iter_mut().map(Vec::as_mut_slice)));
     let in_place = buffers.first_mut().is_some_and(|buffer| backend.on_host(buffer).is_some());
+    if in_place && run.read == ReadMode::CuFile {
+        return Err(stored::refuse_host(&backend.kind()));
+    }
     if in_place {
         for (item, buffer) in tensors.iter().zip(&mut buffers) {
             // A buffer of another length would be hashed as another file.
@@ -296,7 +327,11 @@ fn load<B: Backend>(
     let mut found = of_companions.split_off(companions.len());
     if !in_place {
         let items: Vec<&Item> = tensors.iter().collect();
-        found = staged::fill(backend, &items, &mut buffers, algorithms, run, behind::Sizes::default())?;
+        let (buffers, sizes) = (&mut buffers, behind::Sizes::default());
+        found = match run.read {
+            ReadMode::CuFile => stored::fill(backend, &items, buffers, algorithms, run, sizes)?,
+            _ => staged::fill(backend, &items, buffers, algorithms, run, sizes)?,
+        };
     }
     let locked = |item: &Item, buffer, device, found| {
         (item.name.clone(), Loaded { buffer, device, found, len: item.len, shards: run.shard.is_some() })

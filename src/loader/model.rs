@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::{Held, LoadOptions, ReadMode};
 use crate::device::cpu::Memory;
-use crate::device::{Backend, DeviceError, Pages};
+use crate::device::{Backend, DeviceError, Job, Pages, StoragePath, Want};
 use crate::error::Error;
 use crate::format::{Dtype, Format, Header, HeaderFault, Index, Tensor};
 use crate::layout::{Buffer, Extent, Layout, LayoutError};
@@ -29,6 +29,8 @@ pub struct LoadReport {
     pub not_held: Vec<String>,
     /// How files were read.
     pub read: ReadMode,
+    /// Which way bytes took that the device read by itself, with [`ReadMode::CuFile`].
+    pub storage: Option<StoragePath>,
     /// What memory was asked for.
     pub pages: Pages,
 }
@@ -180,7 +182,7 @@ impl<B: Backend> LoadedModel<B> {
                 }
             }
         }
-        let indexed = check_indices(model, &companions, &tensor_files, &not_held)?;
+        let indexed = check_indices(model, &companions, &tensor_files)?;
         let names = by_name(&tensor_files, &indexed);
         let report = LoadReport {
             verified,
@@ -189,9 +191,16 @@ impl<B: Backend> LoadedModel<B> {
             host_bytes,
             not_held,
             read: options.read,
+            storage: None,
             pages: options.pages,
         };
         Ok(Self { tensor_files, companions, names, report })
+    }
+
+    /// The same, with the way said that bytes took to the device.
+    pub(super) const fn read_by(mut self, storage: Option<StoragePath>) -> Self {
+        self.report.storage = storage;
+        self
     }
 
     /// All tensors, file by file, in the order of their bytes.
@@ -241,11 +250,20 @@ impl<B: Backend> LoadedModel<B> {
 fn header<B: Backend>(backend: &B, model: &Path, name: &str, buffer: &B::Buffer) -> Result<Header, Error> {
     // Only such files were sorted to tensors.
     let format = Format::of_name(name).unwrap_or(Format::Safetensors);
-    let mut read = |range: Range<u64>| backend.download(buffer, range).map_err(Unread::Device);
+    let mut read = |range: Range<u64>| read_back(backend, buffer, range).map_err(Unread::Device);
     Header::read(format, buffer.size(), &mut read).map_err(|unread| match unread {
         Unread::Header(source) => Error::Header { path: path_of(model, name), source },
         Unread::Device(error) => error.into(),
     })
+}
+
+/// Bytes of admitted memory. The copy back can go wrong as any other, and a header that is not the signed one would put
+/// tensors elsewhere: the device's own digest of these bytes, where they lie, has to be that of the copy.
+fn read_back<B: Backend>(backend: &B, buffer: &B::Buffer, range: Range<u64>) -> Result<Vec<u8>, DeviceError> {
+    let bytes = backend.download(buffer, range.clone())?;
+    let extent = Extent::Range { buffer, at: range.start, len: range.end - range.start };
+    let found = backend.hash(&[Job { layout: Layout::new(vec![extent])?, want: Want::Root }])?;
+    if found == [Want::Root.of(&bytes)] { Ok(bytes) } else { Err(DeviceError::NoResult { device: backend.kind() }) }
 }
 
 /// Where a file of the model is on disk, for messages.
@@ -262,20 +280,19 @@ fn check_indices<Buf>(
     model: &Path,
     companions: &BTreeMap<String, Vec<u8>>,
     files: &[TensorFile<Buf>],
-    not_held: &[String],
 ) -> Result<HashMap<String, Vec<String>>, Error> {
     let mut indexed: HashMap<String, Vec<String>> = HashMap::new();
-    if let Some(name) = not_held.iter().find(|name| Index::is_name(name)) {
-        let source = crate::format::IndexFault::TooLong { len: u64::MAX, limit: Index::MAX_BYTES };
-        return Err(Error::Index { path: path_of(model, name), source });
-    }
     for (name, text) in companions.iter().filter(|(name, _)| Index::is_name(name)) {
         let fault = |source| Error::Index { path: path_of(model, name), source };
         let index = Index::parse(text).map_err(fault)?;
         let folder = name.rsplit_once('/').map_or("", |(folder, _)| folder);
         let beside = |file: &'_ str| -> Option<usize> {
             // How much of a name is that of the folder.
-            if folder.is_empty() { Some(0) } else { file.strip_prefix(folder)?.starts_with('/').then_some(folder.len() + 1) }
+            if folder.is_empty() {
+                Some(0)
+            } else {
+                file.strip_prefix(folder)?.starts_with('/').then_some(folder.len() + 1)
+            }
         };
         let headers: BTreeMap<&str, &Header> =
             files.iter().filter_map(|file| Some((&file.name[beside(&file.name)?..], &file.header))).collect();

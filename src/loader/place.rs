@@ -228,7 +228,10 @@ impl<'a, 'r> Work<'a, 'r> {
         if order.busy {
             return Ok(());
         }
-        while let Some(bytes) = { let next = order.next; order.waiting.remove(&next) } {
+        while let Some(bytes) = {
+            let next = order.next;
+            order.waiting.remove(&next)
+        } {
             let Some(mut state) = order.state.take() else { break };
             order.busy = true;
             drop(order);

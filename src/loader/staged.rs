@@ -86,7 +86,7 @@ pub(super) struct Text {
 }
 
 impl Text {
-    fn all(file: usize, item: &Item, run: &Run<'_>) -> impl Iterator<Item = Self> {
+    pub(super) fn all(file: usize, item: &Item, run: &Run<'_>) -> impl Iterator<Item = Self> {
         strings(item.len, run.shard).map(move |range| Self { file, range })
     }
 }

@@ -43,11 +43,7 @@ impl<Buf> Loaded<Buf> {
 }
 
 /// What was signed of a file of `len` bytes: each string, in order, by where it lies.
-fn strings_of<'m>(
-    signed: &'m Manifest,
-    name: &str,
-    len: u64,
-) -> Result<Vec<(Range<u64>, &'m Resource)>, Difference> {
+fn strings_of<'m>(signed: &'m Manifest, name: &str, len: u64) -> Result<Vec<(Range<u64>, &'m Resource)>, Difference> {
     if signed.serialization().method == Method::Files {
         let resource = signed.get(name).ok_or(Difference::Unsigned)?;
         return Ok(vec![(0..len, resource)]);
@@ -218,7 +214,10 @@ fn with_loaded<Buf>(mut found: Measurement, loaded: &[(ResourceName, Loaded<Buf>
             // Shards are strings that are named by where they lie; the whole of a file has its name.
             let shard = loaded.shards.then(|| of.range.clone());
             let mut digests = Digests::default();
-            Algorithm::ALL.into_iter().filter_map(|algorithm| of.digest(algorithm)).for_each(|digest| digests.set(digest));
+            Algorithm::ALL
+                .into_iter()
+                .filter_map(|algorithm| of.digest(algorithm))
+                .for_each(|digest| digests.set(digest));
             let (name, size) = (ResourceName::of_file(name.as_str(), shard), of.range.end - of.range.start);
             found.resources.push(Measured { name, size, digests, groups: Vec::new() });
         }

@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use super::{DigestChoice, GitFiles, UncoveredFiles, UnsignedFiles, Verified, VerifyOptions};
 use crate::bundle::{Bundle, VerificationMaterial};
-use crate::device::{Device, DeviceKind};
 use crate::device::cpu::{Algorithms, Progress, Wanted};
+use crate::device::{Device, DeviceKind};
 use crate::digest::Algorithm;
 use crate::error::{Error, FormatError, VerifyError};
 use crate::manifest::{Difference, Differences, Manifest, Method, Resource, ResourceName, SINGLE_FILE};
@@ -256,7 +256,8 @@ impl<'c> Check<'c> {
         match self.options.digests {
             DigestChoice::Oms => Ok(vec![oms]),
             DigestChoice::Fastest => {
-                let all = self.signed.resources().iter().all(|resource| resource.digest_by(Algorithm::Blake3).is_some());
+                let all =
+                    self.signed.resources().iter().all(|resource| resource.digest_by(Algorithm::Blake3).is_some());
                 Ok(vec![if all { Algorithm::Blake3 } else { oms }])
             }
             DigestChoice::Blake3 => {
@@ -316,7 +317,13 @@ impl<'c> Check<'c> {
         Ok(Differences(differences))
     }
 
-    pub(super) fn report(&self, listed: Listed, found: &Measurement, checked: Vec<Algorithm>, notes: Vec<Note>) -> Report {
+    pub(super) fn report(
+        &self,
+        listed: Listed,
+        found: &Measurement,
+        checked: Vec<Algorithm>,
+        notes: Vec<Note>,
+    ) -> Report {
         let Listed { scan, mut empty, unsigned } = listed;
         empty.extend(found.empty.iter().cloned());
         // Where they are not tolerated they are differences.

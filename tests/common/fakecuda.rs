@@ -41,6 +41,19 @@ fn build() -> PathBuf {
     dir
 }
 
+/// A folder where libcufile is found, too. Comes before `driver_dir` where it is wanted: as `LD_LIBRARY_PATH`.
+#[allow(dead_code, reason = "for those who read files so")]
+pub(crate) fn cufile_dir() -> PathBuf {
+    let driver = driver_dir();
+    let dir = driver.join("cufile");
+    fs::create_dir_all(&dir).unwrap();
+    let library = fs::read_link(driver.join("libcuda.so.1")).unwrap();
+    for name in ["libcuda.so", "libcuda.so.1", "libcufile.so.0"] {
+        link(&library, &dir.join(name));
+    }
+    dir
+}
+
 /// Makes `name` a link to `library`, also while other processes do.
 fn link(library: &Path, name: &Path) {
     if fs::read_link(name).is_ok_and(|to| to == library) {

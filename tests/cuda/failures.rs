@@ -14,13 +14,13 @@ use super::common::fakecuda::{child, finish, is_child, must_pass};
 use super::{here, parent, pattern, root, scattered, scattered_bytes, upload, whole};
 
 /// One line of the driver's log.
-struct Call {
-    name: String,
+pub(crate) struct Call {
+    pub(crate) name: String,
     /// What it made and took away: `+event=0x10`.
-    notes: Vec<String>,
+    pub(crate) notes: Vec<String>,
 }
 
-fn calls(log: &Path) -> Vec<Call> {
+pub(crate) fn calls(log: &Path) -> Vec<Call> {
     let line = |line: &str| {
         let mut words = line.split(' ').skip(1).map(str::to_owned);
         Call { name: words.next().unwrap(), notes: words.skip(1).collect() }
@@ -29,7 +29,7 @@ fn calls(log: &Path) -> Vec<Call> {
 }
 
 /// What was made and not taken away.
-fn leaks(calls: &[Call]) -> Vec<String> {
+pub(crate) fn leaks(calls: &[Call]) -> Vec<String> {
     let mut alive: BTreeMap<&str, i32> = BTreeMap::new();
     for note in calls.iter().flat_map(|call| &call.notes) {
         match note.split_at(1) {
@@ -100,7 +100,7 @@ fn failing(test: &str, room: &Path, number: usize, failure: &str) -> (Run, Vec<C
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Does `each` for all numbers, on as many threads as there are processors.
-fn for_each(numbers: impl Iterator<Item = usize>, each: impl Fn(usize) + Sync) {
+pub(crate) fn for_each(numbers: impl Iterator<Item = usize>, each: impl Fn(usize) + Sync) {
     let (numbers, next): (Vec<usize>, _) = (numbers.collect(), AtomicUsize::new(0));
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {

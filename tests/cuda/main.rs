@@ -8,8 +8,10 @@
 mod common;
 
 mod choice;
+mod cufile;
 mod devices;
 mod failures;
+mod load;
 mod memory;
 mod order;
 mod resident;

@@ -137,6 +137,24 @@ impl Engine {
         }
     }
 
+    /// Waits for what was queued that reads or writes these bytes: somebody who knows no streams writes there next.
+    pub(super) fn settle(&self, memory: &Memory, at: u64, len: u64) -> Result<Range<Address>, DeviceError> {
+        self.knows(memory)?;
+        let addresses = memory.addresses(at, len).ok_or(LayoutError { index: 0 })?;
+        let current = self.context.enter()?;
+        let finished = self.finished.load(Ordering::Acquire);
+        let line = self.line();
+        let touches = |read: &&Read| {
+            read.ticket > finished && read.addresses.start < addresses.end && addresses.start < read.addresses.end
+        };
+        let read = line.reads.iter().filter(touches).max_by_key(|read| read.ticket).map(|read| Arc::clone(&read.done));
+        drop(line);
+        for event in read.into_iter().chain(memory.uploaded()) {
+            event.synchronize(&current)?;
+        }
+        Ok(addresses)
+    }
+
     /// Queues jobs behind all uploads so far and behind the stream `after`.
     pub(super) fn submit(
         self: &Arc<Self>,

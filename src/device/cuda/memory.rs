@@ -199,6 +199,11 @@ impl Memory {
         Some(self.address + at..self.address + end)
     }
 
+    /// Behind the last upload into it.
+    pub(super) fn uploaded(&self) -> Option<Arc<Event>> {
+        self.uploaded.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Notes an upload into it, until whose end it is not freed.
     pub(super) fn note_upload(&self, event: &Arc<Event>) {
         *self.uploaded.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(event));

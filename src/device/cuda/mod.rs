@@ -6,6 +6,7 @@
 
 mod api;
 mod context;
+mod cufile;
 mod describe;
 mod engine;
 mod images;
@@ -17,12 +18,14 @@ mod staging;
 mod tune;
 
 use std::env;
+use std::fs::File;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::{Backend, DeviceError, DeviceKind, Hashed, Job, Listed};
+use super::{Backend, DeviceError, DeviceKind, Hashed, Job, Listed, Storage, StorageError};
 use context::{Context, Facts};
+use cufile::Stored;
 use describe::rules;
 use engine::Engine;
 pub use engine::Ticket;
@@ -257,5 +260,9 @@ impl Backend for Cuda {
 
     fn download(&self, from: &Buffer, range: Range<u64>) -> Result<Vec<u8>, DeviceError> {
         self.engine.download(&from.memory, range)
+    }
+
+    fn storage(&self, file: File) -> Result<Box<dyn Storage<Buffer> + '_>, StorageError> {
+        Ok(Box::new(Stored::open(&self.engine, file)?))
     }
 }

@@ -27,6 +27,36 @@ macro_rules! api {
 }
 pub(crate) use api;
 
+/// The same for the functions of `cufile.h`, which return no codes but what `$result` makes of one.
+macro_rules! cufile {
+    ($(fn $name:ident($($argument:ident: $kind:ty),* $(,)?) -> $result:ty = $work:expr;)*) => {
+        $(
+            #[allow(unsafe_code, missing_docs, non_snake_case, reason = "as cufile.h has it")]
+            // SAFETY: no other function of this library or of the crates below it has this name.
+            #[unsafe(no_mangle)]
+            pub extern "C" fn $name($($argument: $kind),*) -> $result {
+                let mut value = 0;
+                let code = $crate::abi::call(stringify!($name), |driver| {
+                    value = $work(driver)?;
+                    Ok(())
+                });
+                <$result as $crate::cufile::Returned>::of(code, value)
+            }
+        )*
+    };
+}
+pub(crate) use cufile;
+
+unsafe extern "C" {
+    fn __errno_location() -> *mut c_int;
+}
+
+/// Sets the error number of this thread, as functions do that return -1.
+pub(crate) fn set_errno(code: c_int) {
+    // SAFETY: the place of this thread's number, which nobody else writes.
+    unsafe { *__errno_location() = code };
+}
+
 thread_local! {
     /// The contexts of each thread, the current one last.
     static CONTEXTS: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };

@@ -4,6 +4,7 @@
 
 // From the C callers inwards.
 mod abi;
+pub mod cufile;
 pub mod exports;
 pub mod harness;
 

@@ -1,6 +1,7 @@
 //! What the environment asks for. README.md has the list.
 
-use crate::error::Code;
+use super::Files;
+use crate::error::{Code, DEVICE_UNAVAILABLE};
 use crate::exec::Order;
 use std::path::PathBuf;
 
@@ -19,6 +20,15 @@ pub(crate) struct Config {
     pub(crate) skipped: Vec<u64>,
     /// Copies to the host, counted from 1 in the order of the calls, that silently do nothing.
     pub(crate) lost: Vec<u64>,
+    /// Copies to the device, counted in the same way, that silently do nothing.
+    pub(crate) lost_in: Vec<u64>,
+    /// Copies to the device of which one bit arrives changed: which copy, and which bit of it.
+    pub(crate) flips: Vec<(u64, u64)>,
+    /// Reads of cuFile, counted from 1, that give no more than so many bytes.
+    pub(crate) short: Vec<(u64, u64)>,
+    pub(crate) files: Files,
+    /// From which call on the device that is current is gone, and with what code.
+    pub(crate) gone: Option<(u64, Code)>,
     pub(crate) log: Option<PathBuf>,
     pub(crate) kernels: Option<PathBuf>,
     /// PTX that is loaded in place of the program's.
@@ -56,6 +66,9 @@ impl Config {
             text.split(';').map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect()
         };
         let wrong = |name: &str, text: &str| format!("{name}={text} is not understood");
+        let numbers = |name: &str| -> Result<Vec<u64>, String> {
+            list(name).iter().map(|part| part.parse().map_err(|_| wrong(name, part))).collect()
+        };
         let devices = get("FAKECUDA_DEVICES").unwrap_or_else(|| "9.0".to_owned());
         let devices = devices
             .split(',')
@@ -87,14 +100,28 @@ impl Config {
                 .iter()
                 .map(|part| fault(part).ok_or_else(|| wrong("FAKECUDA_FAULT", part)))
                 .collect::<Result<_, _>>()?,
-            skipped: list("FAKECUDA_SKIP")
+            skipped: numbers("FAKECUDA_SKIP")?,
+            lost: numbers("FAKECUDA_LOSE")?,
+            lost_in: numbers("FAKECUDA_LOSE_IN")?,
+            flips: list("FAKECUDA_FLIP")
                 .iter()
-                .map(|part| part.parse().map_err(|_| wrong("FAKECUDA_SKIP", part)))
+                .map(|part| flip(part).ok_or_else(|| wrong("FAKECUDA_FLIP", part)))
                 .collect::<Result<_, _>>()?,
-            lost: list("FAKECUDA_LOSE")
+            short: list("FAKECUDA_SHORT")
                 .iter()
-                .map(|part| part.parse().map_err(|_| wrong("FAKECUDA_LOSE", part)))
+                .map(|part| short(part).ok_or_else(|| wrong("FAKECUDA_SHORT", part)))
                 .collect::<Result<_, _>>()?,
+            files: match get("FAKECUDA_CUFILE").unwrap_or_default().as_str() {
+                "" | "either" => Files::Either,
+                "strict" => Files::Strict,
+                "compatible" => Files::Compatible,
+                other => return Err(wrong("FAKECUDA_CUFILE", other)),
+            },
+            gone: match list("FAKECUDA_GONE").as_slice() {
+                [] => None,
+                [one] => Some(gone(one).ok_or_else(|| wrong("FAKECUDA_GONE", one))?),
+                [_, more, ..] => return Err(wrong("FAKECUDA_GONE", more)),
+            },
             log: get("FAKECUDA_LOG").filter(|path| !path.is_empty()).map(PathBuf::from),
             kernels: get("FAKECUDA_KERNELS").filter(|path| !path.is_empty()).map(PathBuf::from),
             ptx: get("FAKECUDA_PTX").filter(|path| !path.is_empty()).map(PathBuf::from),
@@ -127,6 +154,23 @@ fn failure(text: &str) -> Option<Failure> {
     let (call, code) = (parts.next()?.parse().ok()?, Code(parts.next()?.parse().ok()?));
     let function = if function == "*" { None } else { Some(function.to_owned()) };
     parts.next().is_none().then_some(Failure { function, call, code })
+}
+
+/// `2` or `2:4097`: the copy, and the bit, the first if it is not said.
+fn flip(text: &str) -> Option<(u64, u64)> {
+    let (copy, bit) = text.split_once(':').unwrap_or((text, "0"));
+    Some((copy.parse().ok()?, bit.parse().ok()?))
+}
+
+/// `2:100`: the read, and the bytes.
+fn short(text: &str) -> Option<(u64, u64)> {
+    let (read, bytes) = text.split_once(':')?;
+    Some((read.parse().ok()?, bytes.parse().ok()?))
+}
+
+/// `40` or `40:719`: the call, and what it and all after it return.
+fn gone(text: &str) -> Option<(u64, Code)> {
+    if text.contains(':') { fault(text) } else { Some((text.parse().ok()?, DEVICE_UNAVAILABLE)) }
 }
 
 /// `2:700`.

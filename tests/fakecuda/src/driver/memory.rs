@@ -116,7 +116,7 @@ impl Driver {
     }
 
     /// The allocation of the current device that holds these bytes.
-    fn holding(&self, device: usize, address: u64, bytes: u64) -> Result<Arc<Allocation>, Code> {
+    pub(super) fn holding(&self, device: usize, address: u64, bytes: u64) -> Result<Arc<Allocation>, Code> {
         let before = self.devices[device].allocations.range(..=address).next_back();
         let found = before.map(|(_, allocation)| allocation).filter(|allocation| allocation.holds(address, bytes));
         let found = found.ok_or(INVALID_VALUE)?;
@@ -148,8 +148,20 @@ impl Driver {
         // Pageable memory is taken at the call, as the driver stages it; pinned memory when the copy runs.
         let pinned = self.pinned(from.address(), bytes as u64).is_some();
         let from = if pinned && stream.is_some() { Source::Pinned(from) } else { Source::Taken(from.read()) };
-        self.enqueue(device, stream.unwrap_or(0), Task::CopyIn { to: allocation, at: to, from })?;
+        let (lost, flip) = self.fate_of_copy(bytes as u64);
+        if !lost {
+            self.enqueue(device, stream.unwrap_or(0), Task::CopyIn { to: allocation, at: to, from, flip })?;
+        }
         if stream.is_none() { self.finish_default_stream(device) } else { Ok(()) }
+    }
+
+    /// Counts a copy to the device: whether it is lost, and which bit of it changes.
+    pub(super) fn fate_of_copy(&mut self, bytes: u64) -> (bool, Option<u64>) {
+        self.copies_in += 1;
+        let number = self.copies_in;
+        self.report.note(format_args!("in={number}:{bytes}"));
+        let flip = self.config.flips.iter().find(|(copy, _)| *copy == number).map(|(_, bit)| *bit);
+        (self.config.lost_in.contains(&number), flip)
     }
 
     /// As [`Self::copy_in`]; into pageable memory every copy waits, as the driver does.
@@ -162,6 +174,7 @@ impl Driver {
         let allocation = self.holding(device, from, bytes as u64)?;
         let pinned = self.pinned(to.address(), bytes as u64).is_some();
         self.copies_out += 1;
+        self.report.note(format_args!("out={}:{bytes}", self.copies_out));
         if !self.config.lost.contains(&self.copies_out) {
             self.enqueue(device, stream.unwrap_or(0), Task::CopyOut { from: allocation, at: from, to })?;
         }

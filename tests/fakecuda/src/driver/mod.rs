@@ -4,6 +4,7 @@
 pub(crate) mod config;
 mod device;
 mod events;
+mod files;
 mod launch;
 mod memory;
 mod module;
@@ -11,6 +12,7 @@ mod report;
 mod streams;
 
 pub(crate) use device::Attribute;
+pub(crate) use files::Files;
 pub(crate) use launch::{HostKernels, Shape};
 pub(crate) use memory::{HostBytes, HostRange, PointerFact};
 pub(crate) use report::Kind;
@@ -40,8 +42,13 @@ pub(crate) struct Driver {
     pub(crate) stack: Vec<Handle>,
     next_handle: Handle,
     launches: u64,
-    /// Copies to the host, of those that passed their checks.
+    /// Copies to the host, and to the device, of those that passed their checks.
     copies_out: u64,
+    copies_in: u64,
+    /// Files that cuFile knows, and its reads.
+    files: BTreeMap<Handle, files::Registered>,
+    files_open: bool,
+    file_reads: u64,
     host_kernels: Option<HostKernels>,
     pub(crate) report: report::Report,
 }
@@ -74,6 +81,10 @@ impl Driver {
             next_handle: 0x5EA1_0000,
             launches: 0,
             copies_out: 0,
+            copies_in: 0,
+            files: BTreeMap::new(),
+            files_open: false,
+            file_reads: 0,
             host_kernels,
             report: report::Report::new(log),
         })
@@ -122,6 +133,17 @@ impl Driver {
     fn device_of(&self, context: Handle) -> Result<usize, Code> {
         let found = self.devices.iter().position(|device| device.context() == Some(context));
         found.ok_or(CONTEXT_IS_DESTROYED)
+    }
+
+    /// Breaks the device that is current, if the environment says that it goes at this call or went before.
+    fn lose_device(&mut self, call: u64) {
+        let Some((_, code)) = self.config.gone.filter(|(from, _)| *from <= call) else { return };
+        // Only one goes: where there are several, the others are what a program may turn to.
+        if let (false, Ok(device)) = (self.devices.iter().any(Device::is_broken), self.current_even_if_broken()) {
+            self.devices[device].fail(code);
+            self.devices[device].report_fault();
+            self.report.note(format_args!("gone"));
+        }
     }
 
     /// An injected error of the sticky kind breaks the device that is current, as if it had come from there.

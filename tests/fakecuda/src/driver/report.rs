@@ -27,6 +27,7 @@ pub(crate) enum Kind {
     Event,
     Module,
     Context,
+    File,
 }
 
 impl fmt::Display for Kind {
@@ -39,6 +40,7 @@ impl fmt::Display for Kind {
             Self::Event => "event",
             Self::Module => "module",
             Self::Context => "context",
+            Self::File => "file",
         })
     }
 }
@@ -72,6 +74,7 @@ impl Driver {
         let of_this_name = self.report.by_name.entry(name).or_default();
         *of_this_name += 1;
         let (total, of_this_name) = (self.report.calls, *of_this_name);
+        self.lose_device(total);
         let injected = self.config.failures.iter().find(|failure| match &failure.function {
             Some(function) => function == name && failure.call == of_this_name,
             None => failure.call == total,

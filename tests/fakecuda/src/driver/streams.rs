@@ -28,6 +28,8 @@ pub(super) enum Task {
         to: Arc<Allocation>,
         at: u64,
         from: Source,
+        /// The bit that arrives changed.
+        flip: Option<u64>,
     },
     CopyOut {
         from: Arc<Allocation>,
@@ -219,8 +221,14 @@ impl Driver {
             }
             Task::Free(address) => self.remove(device, address),
             _ if broken => {}
-            Task::CopyIn { to, at, from: Source::Taken(bytes) } => to.write(at, &bytes),
-            Task::CopyIn { to, at, from: Source::Pinned(range) } => to.write(at, &range.read()),
+            Task::CopyIn { to, at, from, flip } => {
+                let mut bytes = match from {
+                    Source::Taken(bytes) => bytes,
+                    Source::Pinned(range) => range.read(),
+                };
+                self::flip(&mut bytes, flip);
+                to.write(at, &bytes);
+            }
             Task::CopyOut { from, at, to } => {
                 let mut bytes = vec![0; to.length()];
                 from.read(at, &mut bytes);
@@ -236,5 +244,13 @@ impl Driver {
             }
             Task::Launch(work) => self.run_launch(device, &work),
         }
+    }
+}
+
+/// Changes a bit. One past the end is one from the start: every copy of a bit or more can be hit.
+pub(super) fn flip(bytes: &mut [u8], bit: Option<u64>) {
+    if let Some(bit) = bit {
+        let bit = bit % (8 * bytes.len() as u64);
+        bytes[(bit / 8) as usize] ^= 1 << (bit % 8);
     }
 }

@@ -3,7 +3,7 @@
 use super::HEADER;
 use crate::abi::Out;
 use crate::driver::config::{Config, DeviceKind, Failure};
-use crate::driver::{Driver, HostBytes, HostRange, Kind, PointerFact, Shape};
+use crate::driver::{Driver, Files, HostBytes, HostRange, Kind, PointerFact, Shape};
 use crate::error::*;
 use crate::exports::*;
 use crate::harness::Log;
@@ -106,6 +106,11 @@ fn the_environment() {
         ("FAKECUDA_FAULT", "2:700"),
         ("FAKECUDA_SKIP", "4;5"),
         ("FAKECUDA_LOSE", "6"),
+        ("FAKECUDA_LOSE_IN", "7;8"),
+        ("FAKECUDA_FLIP", "9;10:4097"),
+        ("FAKECUDA_GONE", "40:719"),
+        ("FAKECUDA_SHORT", "2:100"),
+        ("FAKECUDA_CUFILE", "strict"),
     ]);
     let device = |capability, memory| DeviceKind { capability, memory };
     assert_eq!(config.devices, [device((9, 0), 8 << 30), device((8, 0), 2 << 30), device((12, 0), 512 << 20)]);
@@ -113,7 +118,9 @@ fn the_environment() {
         |function: Option<&str>, call, code| Failure { function: function.map(str::to_owned), call, code: Code(code) };
     assert_eq!(config.failures, [failure(Some("cuInit"), 3, 719), failure(None, 17, 2)]);
     assert_eq!((config.faults, config.skipped, config.eager), (vec![(2, Code(700))], vec![4, 5], false));
-    assert_eq!(config.lost, [6]);
+    assert_eq!((config.lost, config.lost_in), (vec![6], vec![7, 8]));
+    assert_eq!((config.flips, config.gone), (vec![(9, 0), (10, 4097)], Some((40, Code(719)))));
+    assert_eq!((config.short, config.files), (vec![(2, 100)], Files::Strict));
     let wrong = [
         ("FAKECUDA_DEVICES", "9"),
         ("FAKECUDA_DEVICES", "9.0:2TB"),
@@ -124,6 +131,12 @@ fn the_environment() {
         ("FAKECUDA_FAULT", "x:700"),
         ("FAKECUDA_SKIP", "-1"),
         ("FAKECUDA_LOSE", "last"),
+        ("FAKECUDA_LOSE_IN", "first"),
+        ("FAKECUDA_FLIP", "1:x"),
+        ("FAKECUDA_SHORT", "2"),
+        ("FAKECUDA_CUFILE", "no"),
+        ("FAKECUDA_GONE", "40:"),
+        ("FAKECUDA_GONE", "40;41"),
         ("FAKECUDA_DRIVER", "new"),
     ];
     for (name, value) in wrong {
@@ -339,6 +352,88 @@ fn planned_copies_that_do_nothing() {
     for expected in [0x0707_0707, 0, 0x0707_0707] {
         assert_eq!(word(&mut driver, memory), Ok(expected));
     }
+}
+
+#[test]
+fn planned_copies_to_the_device_that_do_nothing_or_change_a_bit() {
+    for (streams, pinned) in [("lazy", false), ("eager", false), ("lazy", true)] {
+        let variables = [("FAKECUDA_STREAMS", streams), ("FAKECUDA_LOSE_IN", "2"), ("FAKECUDA_FLIP", "1;3:31;4:33")];
+        let mut driver = driver(&variables);
+        if pinned {
+            driver.add_host(0x1000, 4, Kind::Registered).unwrap();
+        }
+        let memory = driver.allocate(4).unwrap();
+        driver.fill(memory, &[7], 4, None).unwrap();
+        let stream = driver.create_stream(1).unwrap();
+        // A first bit, nothing, a last bit, one past the end, and none.
+        for (count, expected) in [0x0101_0100, 0x0101_0100, 0x8101_0101, 0x0101_0103, 0x0101_0101].iter().enumerate() {
+            driver.copy_in(memory, Buffer::new(0x1000, &[1; 4]).range(), (count > 1).then_some(stream)).unwrap();
+            driver.synchronize_stream(stream).unwrap();
+            assert_eq!(word(&mut driver, memory), Ok(*expected), "{streams} {count}");
+        }
+        // Copies of nothing do not count: this would be the sixth, or the first.
+        driver.copy_in(memory, Buffer::new(0x1000, &[]).range(), None).unwrap();
+    }
+}
+
+#[test]
+fn a_device_that_is_lost_midway_gives_things_back_and_no_more() {
+    let variables = [("FAKECUDA_DEVICES", "9.0,8.0"), ("FAKECUDA_GONE", "4")];
+    let mut driver = Driver::new(configured(&variables), None).unwrap();
+    driver.init().unwrap();
+    let (first, second) = (driver.retain(0).unwrap(), driver.retain(1).unwrap());
+    driver.set_current(first).unwrap();
+    let mut memory = 0;
+    let call = |driver: &mut Driver, work: &mut dyn FnMut(&mut Driver) -> Result<(), Code>| driver.call("f", work);
+    assert_eq!(call(&mut driver, &mut |d| d.allocate(64).map(|found| memory = found)), 0);
+    assert_eq!(call(&mut driver, &mut |d| d.create_stream(0).map(drop)), 0);
+    assert_eq!(call(&mut driver, &mut |d| d.push_current(first)), 0);
+    // The fourth.
+    assert_eq!(call(&mut driver, &mut |d| d.allocate(64).map(drop)), 46);
+    assert_eq!(call(&mut driver, &mut Driver::synchronize_context), 46);
+    assert_eq!(call(&mut driver, &mut |d| d.copy_in(memory, Buffer::new(16, &[1]).range(), None)), 46);
+    assert_eq!(call(&mut driver, &mut |d| d.pop_current().map(drop)), 0);
+    // Freed all the same: it is not there to be freed again.
+    assert_eq!(call(&mut driver, &mut |d| d.free(memory)), 46);
+    assert_eq!(call(&mut driver, &mut |d| d.free(memory)), 1);
+    // The other device goes on.
+    driver.set_current(second).unwrap();
+    assert_eq!(call(&mut driver, &mut |d| d.allocate(64).map(drop)), 0);
+}
+
+#[test]
+fn files_that_a_disk_writes_to_the_device() {
+    use std::os::fd::AsRawFd;
+    use std::os::unix::fs::OpenOptionsExt;
+    let path = std::env::current_exe().unwrap().with_extension(format!("cufile-{}", std::process::id()));
+    std::fs::write(&path, (1..=100).collect::<Vec<u8>>()).unwrap();
+    let direct = std::fs::File::options().read(true).custom_flags(0o40_000).open(&path);
+    let plain = std::fs::File::open(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let mut driver = driver(&[("FAKECUDA_SHORT", "2:10"), ("FAKECUDA_FLIP", "3"), ("FAKECUDA_LOSE_IN", "4")]);
+    let memory = driver.allocate(100).unwrap();
+    assert_eq!(driver.register_file(plain.as_raw_fd()), Err(Code(5001)));
+    assert_eq!((driver.open_files(), driver.open_files()), (Ok(0), Err(Code(5026))));
+    assert_eq!(driver.register_file(plain.as_raw_fd()), Err(Code(5019)));
+    // x86 alone has the flag that is written above, and not every file system takes it.
+    let (Ok(direct), "x86_64") = (direct, std::env::consts::ARCH) else { return };
+    let file = driver.register_file(direct.as_raw_fd()).unwrap();
+    assert_eq!(driver.register_file(direct.as_raw_fd()), Err(Code(5028)));
+    // At once, before what is queued.
+    let stream = driver.create_stream(1).unwrap();
+    driver.fill(memory, &[7], 4, Some(stream)).unwrap();
+    assert_eq!(driver.read_file(file, memory, 100, 1), Ok(99));
+    assert_eq!(word(&mut driver, memory), Ok(0x0504_0302));
+    driver.synchronize_stream(stream).unwrap();
+    assert_eq!(word(&mut driver, memory), Ok(0x0707_0707));
+    for (count, expected) in [(10, 0x0403_0201), (100, 0x0403_0200), (100, 0x0403_0200), (0, 0x0403_0200)] {
+        let at = if count == 0 { 100 } else { 0 };
+        assert_eq!(driver.read_file(file, memory, 100, at), Ok(count));
+        assert_eq!(word(&mut driver, memory), Ok(expected));
+    }
+    assert_eq!(driver.read_file(file, memory + 1, 100, 0), Err(Code(5012)));
+    assert_eq!((driver.deregister_file(file), driver.deregister_file(file)), (Ok(0), Err(Code(5027))));
+    assert_eq!(driver.read_file(file, memory, 100, 0), Err(Code(5027)));
 }
 
 #[test]

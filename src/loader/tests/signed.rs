@@ -1,285 +1,16 @@
-use std::cell::{Cell, RefCell};
-use std::convert::Infallible;
-use std::fs;
-use std::ops::Range;
-use std::rc::Rc;
-use std::sync::atomic::AtomicU64;
+//! Signed models, and what goes wrong while they are loaded.
 
-use super::behind::Sizes;
+use std::fs;
+
+use super::engine::SMALL;
 use super::*;
-use crate::device::cpu::{Memory, Silent, Ticket};
-use crate::device::{Hashed, Job};
-use crate::digest::Digest;
+use crate::device::cpu::Silent;
 use crate::error::VerifyError;
 use crate::key::{Curve, PrivateKey};
-use crate::layout::{Buffer, Extent, Layout};
 use crate::manifest::Difference;
 use crate::sign::{Annotations, KeySigner};
-use crate::tree::GroupSize;
 use crate::verify::KeyVerifier;
 use crate::{SignOptions, sign};
-
-/// Calls that a device gets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verb {
-    Staging,
-    Alloc,
-    Upload,
-    Submit,
-    Wait,
-    Download,
-}
-
-const VERBS: [Verb; 6] = [Verb::Staging, Verb::Alloc, Verb::Upload, Verb::Submit, Verb::Wait, Verb::Download];
-
-/// The CPU in the part of a device with memory of its own: small blocks full of rubbish, a call that fails, a copy that
-/// reports success and changes one bit.
-struct Planted {
-    cpu: Cpu,
-    block: usize,
-    blocks: usize,
-    fail: Option<(Verb, usize)>,
-    /// The upload that changes a bit.
-    flip: Option<usize>,
-    counts: RefCell<[usize; 6]>,
-    /// Buffers that exist.
-    alive: Rc<Cell<usize>>,
-    uploaded: Cell<u64>,
-}
-
-/// Memory that is counted.
-struct Counted(Memory, Rc<Cell<usize>>);
-
-impl Buffer for Counted {
-    fn size(&self) -> u64 {
-        self.0.size()
-    }
-
-    fn place(&self) -> u64 {
-        self.0.place()
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.1.set(self.1.get() - 1);
-    }
-}
-
-impl Planted {
-    fn new(block: usize) -> Self {
-        Self {
-            cpu: cpu(),
-            block,
-            blocks: 3,
-            fail: None,
-            flip: None,
-            counts: RefCell::default(),
-            alive: Rc::default(),
-            uploaded: Cell::new(0),
-        }
-    }
-
-    fn called(&self, verb: Verb) -> Result<(), DeviceError> {
-        let count = &mut self.counts.borrow_mut()[verb as usize];
-        *count += 1;
-        if self.fail == Some((verb, *count)) { Err(planted()) } else { Ok(()) }
-    }
-
-    fn count(&self, verb: Verb) -> usize {
-        self.counts.borrow()[verb as usize]
-    }
-}
-
-fn planted() -> DeviceError {
-    DeviceError::Driver { device: DeviceKind::Cuda(7), call: "planted", why: "planted".to_owned() }
-}
-
-impl Backend for Planted {
-    type Staging = Vec<u8>;
-    type Buffer = Counted;
-    type Stream = Infallible;
-    type Ticket = Ticket;
-
-    fn kind(&self) -> DeviceKind {
-        DeviceKind::Cuda(7)
-    }
-
-    fn staging(&self) -> Result<Vec<u8>, DeviceError> {
-        self.called(Verb::Staging)?;
-        Ok(vec![0xAA; self.block])
-    }
-
-    fn blocks(&self) -> usize {
-        self.blocks
-    }
-
-    fn alloc(&self, len: u64) -> Result<Counted, DeviceError> {
-        self.called(Verb::Alloc)?;
-        self.alive.set(self.alive.get() + 1);
-        Ok(Counted(self.cpu.alloc(len)?, Rc::clone(&self.alive)))
-    }
-
-    fn upload(&self, mut block: Vec<u8>, len: usize, to: &mut Counted, at: u64) -> Result<(), DeviceError> {
-        self.called(Verb::Upload)?;
-        self.uploaded.set(self.uploaded.get() + len as u64);
-        if self.flip == Some(self.count(Verb::Upload)) {
-            block[len / 2] ^= 1;
-        }
-        self.cpu.upload(block, len, &mut to.0, at)
-    }
-
-    fn submit(&self, jobs: &[Job<'_, Counted>], _after: Option<&Infallible>) -> Result<Ticket, DeviceError> {
-        self.called(Verb::Submit)?;
-        let mut plain = Vec::new();
-        for job in jobs {
-            let [Extent::Range { buffer, at, len }] = *job.layout.extents() else { panic!("one range") };
-            let layout = Layout::new(vec![Extent::Range { buffer: &buffer.0, at, len }]).unwrap();
-            plain.push(Job { layout, want: job.want });
-        }
-        self.cpu.submit(&plain, None)
-    }
-
-    fn wait(&self, ticket: Ticket) -> Result<Vec<Hashed>, DeviceError> {
-        self.called(Verb::Wait)?;
-        self.cpu.wait(ticket)
-    }
-
-    fn download(&self, from: &Counted, range: Range<u64>) -> Result<Vec<u8>, DeviceError> {
-        self.called(Verb::Download)?;
-        self.cpu.download(&from.0, range)
-    }
-}
-
-fn cpu() -> Cpu {
-    Cpu::open(Settings { threads: NonZeroUsize::new(3), io: Io::Auto }).unwrap()
-}
-
-fn pattern(len: usize, seed: usize) -> Vec<u8> {
-    (0..len).map(|i| ((i * 31) ^ (i >> 9) ^ (seed * 7 + len)) as u8).collect()
-}
-
-/// Files of these lengths, to read as they are.
-struct Files {
-    _folder: tempfile::TempDir,
-    items: Vec<Item>,
-    texts: Vec<Vec<u8>>,
-}
-
-impl Files {
-    fn new(lengths: &[usize]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let (mut items, mut texts) = (Vec::new(), Vec::new());
-        for (index, &len) in lengths.iter().enumerate() {
-            let (text, path) = (pattern(len, index), folder.path().join(index.to_string()));
-            fs::write(&path, &text).unwrap();
-            items.push(Item { name: ResourceName::of_file(&index.to_string(), None), path, len: len as u64 });
-            texts.push(text);
-        }
-        Self { _folder: folder, items, texts }
-    }
-
-    /// Every string was found, with the digests that the crates give.
-    fn check(&self, found: &[Vec<Found>], shard: Option<u64>, wanted: Algorithms, staged: bool) {
-        use sha2::Digest as _;
-        assert_eq!(found.len(), self.texts.len());
-        for (found, text) in found.iter().zip(&self.texts) {
-            let strings: Vec<&[u8]> = match shard {
-                None => vec![text],
-                Some(shard) => text.chunks(shard as usize).collect(),
-            };
-            assert_eq!(found.len(), strings.len());
-            let mut start = 0;
-            for (found, bytes) in found.iter().zip(strings) {
-                assert_eq!(found.range, start..start + bytes.len() as u64);
-                start = found.range.end;
-                for algorithm in Algorithm::ALL {
-                    let digest = match algorithm {
-                        Algorithm::Sha256 => Digest::new(algorithm, &sha2::Sha256::digest(bytes)),
-                        Algorithm::Blake2b => Digest::new(algorithm, &blake2::Blake2b512::digest(bytes)),
-                        Algorithm::Blake3 => Digest::new(algorithm, blake3::hash(bytes).as_bytes()),
-                    };
-                    let blake3 = algorithm == Algorithm::Blake3;
-                    let memory = if staged { blake3 && wanted != Algorithms::default() } else { wanted.has(algorithm) };
-                    let read = staged && wanted.sequential() && (blake3 || wanted.has(algorithm));
-                    assert_eq!(found.memory.get(algorithm), digest.filter(|_| memory), "{algorithm} {:?}", found.range);
-                    assert_eq!(found.read.get(algorithm), digest.filter(|_| read), "{algorithm} {:?}", found.range);
-                }
-            }
-        }
-    }
-}
-
-const SMALL: Sizes = Sizes { whole: 4096, group: GroupSize::at_most(2048), batch: 8192, jobs: 5, in_flight: 2 };
-
-fn sets() -> [Algorithms; 4] {
-    let only = Algorithms::only;
-    [Algorithms::default(), only(Algorithm::Blake3), only(Algorithm::Sha256), Algorithm::ALL.into_iter().collect()]
-}
-
-#[derive(Default)]
-struct Count(AtomicU64, AtomicU64);
-
-impl Progress for Count {
-    fn advance(&self, bytes: u64, files: usize) {
-        self.0.fetch_add(bytes, Ordering::Relaxed);
-        self.1.fetch_add(files as u64, Ordering::Relaxed);
-    }
-}
-
-fn run<'a>(shard: Option<u64>, threads: usize, cancel: &'a Cancel, progress: &'a dyn Progress) -> Run<'a> {
-    let shard = shard.and_then(NonZeroU64::new);
-    Run { model: Path::new("m"), shard, threads, read: ReadMode::Buffered, cancel, progress }
-}
-
-#[test]
-fn every_byte_arrives_and_every_digest_is_the_crates_around_all_edges() {
-    let mut lengths = vec![0, 1, 3, 1023, 1024, 1025, 0, 2047, 2048, 2049, 4095, 4096, 4097, 8191, 8193, 100_001];
-    lengths.extend([50_000, 7, 65_536, 12_345]);
-    let files = Files::new(&lengths);
-    let total: u64 = lengths.iter().map(|&len| len as u64).sum();
-    let items: Vec<&Item> = files.items.iter().collect();
-    for shard in [None, Some(1000), Some(2048), Some(30_000)] {
-        for wanted in sets() {
-            for (block, blocks, threads) in [(1000, 1, 1), (4096, 3, 2), (1 << 20, 2, 4)] {
-                let (device, count, cancel) = (Planted { blocks, ..Planted::new(block) }, Count::default(), Cancel::default());
-                let mut buffers: Vec<_> = lengths.iter().map(|&len| device.alloc(len as u64).unwrap()).collect();
-                let run = run(shard, threads, &cancel, &count);
-                let found = staged::fill(&device, &items, &mut buffers, wanted, &run, SMALL).unwrap();
-                files.check(&found, shard, wanted, true);
-                for (buffer, text) in buffers.iter().zip(&files.texts) {
-                    assert_eq!(buffer.0.bytes(), text);
-                }
-                assert_eq!(device.uploaded.get(), total, "each byte goes up once");
-                assert_eq!((count.0.into_inner(), count.1.into_inner()), (total, lengths.len() as u64));
-                assert_eq!(device.count(Verb::Submit), device.count(Verb::Wait));
-            }
-        }
-    }
-}
-
-#[test]
-fn in_place_every_byte_arrives_and_every_digest_is_the_crates() {
-    const MIB: usize = 1 << 20;
-    let mut lengths = vec![0, 1, 1024, 1025, 512 << 10, MIB - 1, MIB, MIB + 1, 2 * MIB + 77, 4 * MIB, 9 * MIB + 5];
-    lengths.extend((0..100).map(|i| i * 37));
-    let files = Files::new(&lengths);
-    for shard in [None, Some(1000), Some(65_536), Some(MIB as u64 + 1), Some(3 << 20)] {
-        for wanted in sets() {
-            for threads in [1, 4] {
-                let (count, cancel) = (Count::default(), Cancel::default());
-                let mut memory: Vec<_> = lengths.iter().map(|&len| cpu().alloc(len as u64).unwrap()).collect();
-                let places = files.items.iter().zip(memory.iter_mut().map(Memory::bytes_mut)).collect();
-                let found = place::fill(places, wanted, &run(shard, threads, &cancel, &count)).unwrap();
-                files.check(&found, shard, wanted, false);
-                for (memory, text) in memory.iter().zip(&files.texts) {
-                    assert_eq!(memory.bytes(), text);
-                }
-                assert_eq!(count.1.into_inner(), lengths.len() as u64);
-            }
-        }
-    }
-}
 
 /// A folder with a signed model: two shards of tensors, an index, a configuration.
 struct Signed {
@@ -292,7 +23,12 @@ fn safetensors(tensors: &[(&str, &[u8])]) -> Vec<u8> {
     let (mut entries, mut data) = (Vec::new(), Vec::new());
     for (name, bytes) in tensors {
         let range = (data.len(), data.len() + bytes.len());
-        entries.push(format!(r#""{name}":{{"dtype":"U8","shape":[{}],"data_offsets":[{},{}]}}"#, bytes.len(), range.0, range.1));
+        entries.push(format!(
+            r#""{name}":{{"dtype":"U8","shape":[{}],"data_offsets":[{},{}]}}"#,
+            bytes.len(),
+            range.0,
+            range.1
+        ));
         data.extend_from_slice(bytes);
     }
     let header = format!("{{{}}}", entries.join(","));
@@ -352,11 +88,17 @@ fn a_signed_model_is_handed_out_with_its_tensors_and_companions() {
             let loaded = signed.load(&device, &options).unwrap();
             assert_eq!(loaded.tensors().map(|view| view.name()).collect::<Vec<_>>(), ["a", "b", "c"]);
             let view = loaded.tensor("b").unwrap();
-            assert_eq!((view.shape(), view.dtype().name(), view.range().end - view.range().start), (&[7000][..], "U8", 7000));
+            assert_eq!(
+                (view.shape(), view.dtype().name(), view.range().end - view.range().start),
+                (&[7000][..], "U8", 7000)
+            );
             let bytes = &view.buffer().0.bytes()[view.range().start as usize..view.range().end as usize];
             assert_eq!(bytes, pattern(7000, 2));
             assert_eq!(loaded.file("config.json"), Some(&b"{}"[..]));
-            assert_eq!((loaded.file("sub/long.bin"), &loaded.report().not_held[..]), (None, &["sub/long.bin".to_owned()][..]));
+            assert_eq!(
+                (loaded.file("sub/long.bin"), &loaded.report().not_held[..]),
+                (None, &["sub/long.bin".to_owned()][..])
+            );
             let blake3 = sign.annotations != Annotations::None && digests != DigestChoice::Oms;
             assert_eq!(loaded.report().verified.checked.contains(&Algorithm::Blake3), blake3);
             let sha = sign.annotations == Annotations::None || digests != DigestChoice::Fastest;
@@ -421,6 +163,26 @@ fn a_copy_that_changes_one_bit_is_refused_and_named() {
     }
 }
 
+#[test]
+fn what_the_list_of_files_shows_is_refused_before_any_memory_is_asked_for() {
+    let acts: [fn(&Path); 4] = [
+        |m| fs::remove_file(m.join("config.json")).unwrap(),
+        |m| fs::remove_file(m.join("w-00001-of-00002.safetensors")).unwrap(),
+        |m| fs::write(m.join("more.safetensors"), safetensors(&[("x", b"x")])).unwrap(),
+        |m| fs::write(m.join("config.json"), "{ }").unwrap(),
+    ];
+    for act in acts {
+        let signed = Signed::new(&SignOptions::default());
+        act(&signed.model());
+        let (device, count) = (Planted::new(1000), Count::default());
+        let signature = signed.folder.path().join("s.sig");
+        let options = LoadOptions::default();
+        let error = load_verified(&signed.model(), &signature, &signed.trusted, &options, &device, &count).unwrap_err();
+        assert!(matches!(error.refusal(), Some(VerifyError::Differs { .. })), "{error}");
+        assert_eq!((*device.counts.borrow(), count.0.into_inner()), ([0; 6], 0));
+    }
+}
+
 /// Does something when so many bytes are through.
 struct At<F: Fn() + Sync>(AtomicU64, u64, F);
 
@@ -440,15 +202,21 @@ fn both(signed: &Signed) -> [Loading<'_>; 2] {
     let sig = signed.folder.path().join("s.sig");
     let (model, sig2) = (signed.model(), sig.clone());
     [
-        ("staged", Box::new(move |progress, options| {
-            let device = Planted::new(1000);
-            let error = load_verified(&model, &sig, &signed.trusted, options, &device, progress).err();
-            assert!(error.is_none() || device.alive.get() == 0);
-            error
-        })),
-        ("in place", Box::new(move |progress, options| {
-            load_verified(&signed.model(), &sig2, &signed.trusted, options, &cpu(), progress).err()
-        })),
+        (
+            "staged",
+            Box::new(move |progress, options| {
+                let device = Planted::new(1000);
+                let error = load_verified(&model, &sig, &signed.trusted, options, &device, progress).err();
+                assert!(error.is_none() || device.alive.get() == 0);
+                error
+            }),
+        ),
+        (
+            "in place",
+            Box::new(move |progress, options| {
+                load_verified(&signed.model(), &sig2, &signed.trusted, options, &cpu(), progress).err()
+            }),
+        ),
     ]
 }
 
