@@ -53,6 +53,54 @@ pub enum HeaderFault {
         /// What the parser said, with line and column in the header's text, fit to be shown.
         why: String,
     },
+    /// Not the first four bytes of GGUF.
+    #[error("the file does not begin with \"GGUF\": it is no GGUF file")]
+    NoGguf,
+    /// GGUF for machines that store the other end of a number first.
+    #[error("this GGUF file is big-endian, which is not read; get the little-endian one")]
+    BigEndian,
+    /// A version of GGUF that is not known.
+    #[error("the file is of GGUF version {version}; versions 2 and 3 are read")]
+    Version {
+        /// The version.
+        version: u32,
+    },
+    /// A key of GGUF that stands twice, is none, or has a value that is none.
+    #[error("the key {key:?} {why}")]
+    Key {
+        /// The key, cut if it is long.
+        key: String,
+        /// What is wrong.
+        why: &'static str,
+    },
+    /// A value of GGUF whose type is not known, so that nobody can say where the next one begins.
+    #[error("the key {key:?} has a value of the unknown type {kind}")]
+    ValueType {
+        /// The key, cut if it is long.
+        key: String,
+        /// The number of the type.
+        kind: u32,
+    },
+    /// More dimensions than ggml has.
+    #[error("the tensor {} has {found} dimensions; at most {limit} are accepted", quoted(tensor))]
+    Dimensions {
+        /// The tensor.
+        tensor: String,
+        /// Its dimensions.
+        found: u32,
+        /// Those accepted.
+        limit: u32,
+    },
+    /// A tensor of GGUF that is not aligned as the file says all are.
+    #[error("the tensor {} is at offset {offset}, which is no multiple of {alignment}", quoted(tensor))]
+    Unaligned {
+        /// The tensor.
+        tensor: String,
+        /// Where it begins, from the beginning of the data.
+        offset: u64,
+        /// The file's alignment.
+        alignment: u64,
+    },
     /// Two tensors of one name.
     #[error("the tensor {} is listed twice", quoted(name))]
     DoubleName {
@@ -60,7 +108,7 @@ pub enum HeaderFault {
         name: String,
     },
     /// A type that is not known, so that nobody can say how many bytes the tensor has.
-    #[error("the tensor {} has the unknown type {}", quoted(tensor), quoted(dtype))]
+    #[error("the tensor {} has the type {}, which is not known", quoted(tensor), quoted(dtype))]
     Dtype {
         /// The tensor.
         tensor: String,

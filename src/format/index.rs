@@ -1,13 +1,14 @@
 //! Models in several files: which tensor lies in which, and whether it does.
 //!
 //! For safetensors that is `model.safetensors.index.json`, as transformers and huggingface_hub write it: the member
-//! `weight_map` maps each tensor to its file, beside the index. Parts of GGUF number themselves in their metadata.
+//! `weight_map` maps each tensor to its file, beside the index.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
 use super::Header;
+use super::parts::part_of;
 use crate::error::{quoted, tame};
 use crate::json::{Object, Texts};
 
@@ -84,6 +85,44 @@ pub enum IndexFault {
     ExtraFile {
         /// The file.
         file: String,
+    },
+    /// Not all parts of a model are there.
+    #[error("{} is one of {count} parts, of which {found} are here", quoted(file))]
+    Parts {
+        /// The first of those that are there.
+        file: String,
+        /// How many there should be.
+        count: u32,
+        /// How many there are.
+        found: u32,
+    },
+    /// A part whose name says another number than its header.
+    #[error("the file {} is, by its header, {says}", quoted(file))]
+    Numbered {
+        /// The file.
+        file: String,
+        /// What the header says.
+        says: String,
+    },
+    /// Parts that hold another number of tensors than they say.
+    #[error("{} and its other parts hold {found} tensors, and its header says {}", quoted(file), quoted(says))]
+    TensorCount {
+        /// The part.
+        file: String,
+        /// What its header says.
+        says: String,
+        /// How many there are.
+        found: u64,
+    },
+    /// A tensor in two parts.
+    #[error("the tensor {} is in {} and in {}", quoted(tensor), quoted(file), quoted(other))]
+    TwoPlaces {
+        /// The tensor.
+        tensor: String,
+        /// A part that holds it.
+        file: String,
+        /// Another one.
+        other: String,
     },
 }
 
@@ -171,35 +210,4 @@ impl Index {
         }
         faults
     }
-}
-
-/// The name of a file that is one of several, `model-00002-of-00005.safetensors`, taken apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Part<'a> {
-    /// What stands before the numbers, folders included.
-    stem: &'a str,
-    /// Which one it is, counted from 1.
-    number: u32,
-    /// How many there are.
-    count: u32,
-    /// What stands behind.
-    extension: &'a str,
-}
-
-impl<'a> Part<'a> {
-    /// What all files of one set have in common.
-    const fn set(self) -> (&'a str, u32, &'a str) {
-        (self.stem, self.count, self.extension)
-    }
-}
-
-/// Numbers of five digits, as transformers and llama.cpp write them.
-pub(super) fn part_of(name: &str) -> Option<Part<'_>> {
-    let (rest, extension) = name.rsplit_once('.')?;
-    let (rest, count) = rest.rsplit_once("-of-")?;
-    let (stem, number) = rest.rsplit_once('-')?;
-    let digits = |text: &str| -> Option<u32> {
-        (text.len() == 5 && text.bytes().all(|byte| byte.is_ascii_digit())).then(|| text.parse().ok())?
-    };
-    Some(Part { stem, number: digits(number)?, count: digits(count)?, extension })
 }

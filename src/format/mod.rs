@@ -10,7 +10,9 @@ use std::ops::Range;
 
 mod dtype;
 mod fault;
+mod gguf;
 mod index;
+mod parts;
 mod safetensors;
 #[cfg(test)]
 mod tests;
@@ -18,6 +20,7 @@ mod tests;
 pub use dtype::Dtype;
 pub use fault::HeaderFault;
 pub use index::{Index, IndexFault};
+pub use parts::check_parts;
 
 /// A tensor in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,7 +110,7 @@ impl Header {
     pub fn of_bytes(format: Format, head: &[u8], file_len: u64) -> Result<Self, HeaderFault> {
         match format {
             Format::Safetensors => safetensors::read(head, file_len),
-            Format::Gguf => Err(HeaderFault::Short { needed: file_len }),
+            Format::Gguf => gguf::read(head, file_len),
         }
     }
 

@@ -1,3 +1,5 @@
+mod build;
+mod gguf;
 mod index;
 mod safetensors;
 

@@ -1,24 +1,9 @@
+use super::build::{json as of, safetensors as file};
 use super::*;
 use HeaderFault as Fault;
 
-/// A file of this header and so many bytes of data.
-fn file(header: &str, data: usize) -> Vec<u8> {
-    let mut file = (header.len() as u64).to_le_bytes().to_vec();
-    file.extend(header.as_bytes());
-    file.resize(file.len() + data, 7);
-    file
-}
-
 fn header(text: &str, data: usize) -> Result<Header, Fault> {
     read(Format::Safetensors, &file(text, data))
-}
-
-/// A header of tensors, each as its name, type, shape and place.
-fn of(tensors: &[(&str, &str, &str, u64, u64)]) -> String {
-    let one = |&(name, dtype, shape, begin, end): &(&str, &str, &str, u64, u64)| {
-        format!(r#""{name}":{{"dtype":"{dtype}","shape":[{shape}],"data_offsets":[{begin},{end}]}}"#)
-    };
-    format!("{{{}}}", tensors.iter().map(one).collect::<Vec<_>>().join(","))
 }
 
 #[test]
