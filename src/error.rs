@@ -8,6 +8,7 @@ use crate::digest::{Algorithm, Digest};
 use crate::key::KeyError;
 use crate::manifest::Differences;
 use crate::policy::{PolicyError, Refusal};
+use crate::receipt::ReceiptError;
 use crate::report::Report;
 use crate::sign::SignError;
 use crate::source::SourceError;
@@ -71,6 +72,20 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// A receipt would replace a file that is none.
+    #[error(
+        "{path:?} is there and is not a receipt, so it is not replaced. Write the receipt to another path, or remove that file first"
+    )]
+    NotAReceipt {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A receipt would lie in the model, of which it is no part.
+    #[error("the receipt {path:?} would lie in the model, where nothing may lie that is not signed; write it elsewhere")]
+    ReceiptInModel {
+        /// The file.
+        path: PathBuf,
+    },
     /// The model cannot be described by a statement that verifiers would accept.
     #[error("cannot sign: {0}")]
     Statement(FormatError),
@@ -88,6 +103,9 @@ pub enum Error {
     /// A policy cannot be used.
     #[error(transparent)]
     Policy(Box<PolicyError>),
+    /// A receipt that was to stand in for hashing does not hold.
+    #[error(transparent)]
+    Receipt(Box<ReceiptError>),
     /// A file of certificates could not be used.
     #[error("certificates {path:?}: {source}")]
     Certificate {
@@ -157,6 +175,12 @@ impl Error {
 impl From<PolicyError> for Error {
     fn from(fault: PolicyError) -> Self {
         Self::Policy(Box::new(fault))
+    }
+}
+
+impl From<ReceiptError> for Error {
+    fn from(fault: ReceiptError) -> Self {
+        Self::Receipt(Box::new(fault))
     }
 }
 

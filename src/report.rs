@@ -9,6 +9,7 @@ use crate::digest::{Algorithm, Digest};
 use crate::error::quoted;
 use crate::manifest::Serialization;
 use crate::policy::{Applied, PolicyWarning};
+use crate::receipt::Unhashed;
 use crate::source::{FollowedLink, IgnoredFile};
 use crate::statement::StatementVersion;
 use crate::time::UnixTime;
@@ -178,6 +179,8 @@ pub struct Report {
     pub followed: Vec<FollowedLink>,
     /// How the policy was satisfied, if there was one.
     pub policy: Option<Applied>,
+    /// Why this is a yes although no file was hashed, if it is one: `checked` is empty then.
+    pub unhashed: Option<Box<Unhashed>>,
     /// Whatever else should be known.
     pub notes: Vec<Note>,
 }

@@ -13,6 +13,8 @@ mod keygen;
 mod man;
 mod password;
 mod progress;
+mod receipt;
+mod run;
 mod say;
 #[cfg(feature = "sigstore-sign")]
 mod secret;
@@ -52,6 +54,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Verify(VerifyMethod::Certificate(args)) => verify::certificate(args),
         Command::Verify(VerifyMethod::Sigstore(args)) => verify::sigstore(args),
         Command::Verify(VerifyMethod::Policy(args)) => verify::policy(args),
+        Command::Run(args) => run::run(args),
         Command::Trust(TrustCommand::Update(args)) => trust::update(args),
         Command::Trust(TrustCommand::Show(args)) => trust::show(args),
         Command::Digest(args) => digest::run(args),
@@ -115,11 +118,34 @@ fn failed_with(asked: &Asked<'_>, exit: Exit, fields: serde_json::Value) -> Exit
     if asked.json {
         let mut report = json::head(asked, exit);
         json::insert(&mut report, fields);
-        if printed(&json::text(&report)) == Exit::NoAnswer {
+        if asked.print(&report) == Exit::NoAnswer {
             return Exit::NoAnswer;
         }
     }
     exit
+}
+
+/// The command whose standard output is another program's.
+const RUN: &str = "run";
+
+impl Asked<'_> {
+    /// Prints the report in JSON: on standard output, or, where that is not ours, in one line on standard error.
+    fn print(&self, report: &serde_json::Map<String, serde_json::Value>) -> Exit {
+        if self.command == RUN {
+            say::report(&json::line(report));
+            return Exit::Yes;
+        }
+        printed(&json::text(report))
+    }
+
+    /// The one line of success that scripts look for, likewise.
+    fn succeeded(&self, text: &str) -> Exit {
+        if self.command == RUN {
+            say::done(text);
+            return Exit::Yes;
+        }
+        printed(&say::success(text))
+    }
 }
 
 impl ModelArgs {

@@ -4,8 +4,10 @@ mod certificate;
 mod key;
 mod model;
 mod policy;
+mod recorded;
 #[cfg(feature = "sigstore-verify")]
 mod sigstore;
+mod witness;
 
 use std::fmt;
 use std::num::NonZeroU64;
@@ -19,8 +21,11 @@ pub use certificate::{
 pub use key::KeyVerifier;
 pub(crate) use model::ignore_more;
 pub use policy::verify_with_policy;
+pub use recorded::{Checked, verify_recorded, verify_with_policy_recorded};
 #[cfg(feature = "sigstore-verify")]
 pub use sigstore::{NamePattern, NameRegex, PatternError, SigstoreError, SigstoreVerifier, unverified_subject};
+
+pub(crate) use witness::{Listing, Witness};
 
 use crate::bundle::{Bundle, DEFAULT_MAX_BUNDLE, VerificationMaterial};
 use crate::device::Device;
@@ -450,9 +455,25 @@ pub fn verify(
     device: &Device,
     progress: &dyn Progress,
 ) -> Result<Verified<Report>, Error> {
+    by_verifier(model, signature, verifier, options, device, progress, &mut witness::Nobody)
+}
+
+fn by_verifier(
+    model: &Path,
+    signature: &Path,
+    verifier: &dyn Verifier,
+    options: &VerifyOptions,
+    device: &Device,
+    progress: &dyn Progress,
+    witness: &mut dyn Witness,
+) -> Result<Verified<Report>, Error> {
     let begun = Instant::now();
-    let bundle = Bundle::read(signature, options.max_bundle.get())?;
+    let text = Bundle::read_bytes(signature, options.max_bundle.get())?;
+    witness.bundle(signature, &text);
+    let bundle = Bundle::parse(&text).map_err(VerifyError::Format)?;
+    drop(text);
     let signed = bundle.verify(verifier)?;
+    witness.decided(None)?;
     let check = model::Check {
         model,
         resolved: None,
@@ -464,7 +485,7 @@ pub fn verify(
         progress,
         begun,
     };
-    let value = model::run(&check, &[])?;
+    let value = model::run(&check, &[], witness)?;
     Ok(signed.vouches_for(value))
 }
 

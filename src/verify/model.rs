@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Instant;
 
+use super::witness::{Listing, Witness};
 use super::{DigestChoice, GitFiles, UncoveredFiles, UnsignedFiles, Verified, VerifyOptions};
 use crate::bundle::{Bundle, VerificationMaterial};
 use crate::device::Device;
@@ -13,6 +14,7 @@ use crate::digest::Algorithm;
 use crate::error::{Error, FormatError, VerifyError};
 use crate::manifest::{Difference, Differences, Manifest, Method, Resource, ResourceName, SINGLE_FILE};
 use crate::measure::{Measured, Measurement, measure};
+use crate::receipt::Unhashed;
 use crate::report::{Note, Report};
 use crate::source::{IgnoreSet, Model, ModelKind, Relative, Scan, SourceError, SourceFile, SymlinkPolicy};
 
@@ -55,17 +57,47 @@ struct Prepared<'a> {
 }
 
 /// Verifies signatures over the same resources with one reading of the files, which is compared with each statement
-/// apart. What any of them leaves open is in the report.
-pub(super) fn run(check: &Check<'_>, others: &[Check<'_>]) -> Result<Report, Error> {
+/// apart. What any of them leaves open is in the report. The witness may know of a reason to read none.
+pub(super) fn run(check: &Check<'_>, others: &[Check<'_>], witness: &mut dyn Witness) -> Result<Report, Error> {
     let first = check.prepare()?;
     let rest = others.iter().map(Check::prepare).collect::<Result<Vec<_>, _>>()?;
-    let algorithms = rest.iter().chain([&first]).flat_map(|of| of.algorithms.iter().copied());
-    let found = check.measure(&first, algorithms.collect())?;
-    let mut report = check.conclude(first, &found)?;
+    let algorithms = rest.iter().chain([&first]).flat_map(|of| of.algorithms.iter().copied()).collect();
+    let files = first.listed.scan.files.clone();
+    let listing = Listing { files: &files, single: first.single(), algorithms, root: check.signed.root() };
+    if witness.skips() {
+        // Names first: what is missing or new differs from what was signed, whatever a receipt says.
+        let names: BTreeSet<String> = files.iter().map(|file| listing.name_of(file).to_owned()).collect();
+        for (check, prepared) in others.iter().zip(&rest).chain([(check, &first)]) {
+            check.compare_names(prepared, &names)?;
+        }
+    }
+    let single = first.single().map(str::to_owned);
+    let unhashed = witness.listed(&listing)?;
+    let found = match &unhashed {
+        None => check.measure(&first, algorithms)?,
+        Some(of) => Measurement { files: files.len(), bytes: of.bytes, ..Measurement::default() },
+    };
+    let conclude = |check: &Check<'_>, prepared| match &unhashed {
+        None => check.conclude(prepared, &found),
+        Some(of) => check.conclude_unhashed(prepared, &found, of),
+    };
+    let mut report = conclude(check, first)?;
     for (check, prepared) in others.iter().zip(rest) {
-        report = report.and(check.conclude(prepared, &found)?);
+        report = report.and(conclude(check, prepared)?);
+    }
+    if unhashed.is_none() {
+        let listing = Listing { files: &files, single: single.as_deref(), algorithms, root: check.signed.root() };
+        witness.hashed(&listing, &found.stamps)?;
     }
     Ok(report)
+}
+
+impl Prepared<'_> {
+    /// The signed name of a model that is a single file: `.` by Python, its own name by the specification.
+    fn single(&self) -> Option<&str> {
+        let name = if self.signed_paths.contains_key(SINGLE_FILE) { SINGLE_FILE } else { self.model.name() };
+        (self.model.kind() == ModelKind::File).then_some(name)
+    }
 }
 
 impl<'c> Check<'c> {
@@ -86,13 +118,10 @@ impl<'c> Check<'c> {
     }
 
     fn measure(&self, of: &Prepared<'_>, chosen: Algorithms) -> Result<Measurement, Error> {
-        // A single file is signed as `.` by Python and under its own name by the specification.
-        let name = if of.signed_paths.contains_key(SINGLE_FILE) { SINGLE_FILE } else { of.model.name() };
-        let single = (of.model.kind() == ModelKind::File).then_some(name);
         let shard = self.signed.serialization().method.shard_size();
         let wanted = Wanted { algorithms: chosen, shard, groups: None, tap: None };
         let expected = |name: &str| of.signed_paths.get(name).copied().flatten();
-        measure(self.device, &of.listed.scan.files, single, &wanted, &expected, self.progress)
+        measure(self.device, &of.listed.scan.files, of.single(), &wanted, &expected, self.progress)
     }
 
     fn conclude(&self, prepared: Prepared<'_>, found: &Measurement) -> Result<Report, Error> {
@@ -104,6 +133,34 @@ impl<'c> Check<'c> {
         }
         self.strict(&model, &report)?;
         Ok(report)
+    }
+
+    /// Where no file was hashed: no digest was checked, and the report says why there is a yes all the same.
+    fn conclude_unhashed(&self, prepared: Prepared<'_>, found: &Measurement, why: &Unhashed) -> Result<Report, Error> {
+        let Prepared { notes, model, listed, .. } = prepared;
+        let mut report = self.report(listed, found, Vec::new(), notes);
+        report.unhashed = Some(Box::new(why.clone()));
+        self.strict(&model, &report)?;
+        Ok(report)
+    }
+
+    /// Refuses a model in which a signed file is missing, or that has one which is not signed.
+    fn compare_names(&self, prepared: &Prepared<'_>, found: &BTreeSet<String>) -> Result<(), Error> {
+        let signed = &prepared.signed_paths;
+        let missing = signed.keys().filter(|name| !found.contains(**name)).map(|name| (*name, Difference::Missing));
+        let tolerated = self.options.unsigned == UnsignedFiles::Tolerate;
+        let beside = prepared.listed.unsigned.iter().map(String::as_str).filter(|_| !tolerated);
+        let others = found.iter().map(String::as_str).filter(|name| !signed.contains_key(name));
+        let unsigned = beside.chain(others).map(|name| (name, Difference::Unsigned));
+        let named = |(name, difference)| (ResourceName::of_file(name, None), difference);
+        let mut differences: Vec<_> = missing.chain(unsigned).map(named).collect();
+        differences.sort_by(|(a, _), (b, _)| a.cmp(b));
+        if differences.is_empty() {
+            return Ok(());
+        }
+        let listed = Listed::default();
+        let report = self.report(listed, &Measurement::default(), Vec::new(), prepared.notes.clone());
+        Err(VerifyError::Differs { differences: Differences(differences), report: Box::new(report) }.into())
     }
 
     fn notes(&self) -> Vec<Note> {
@@ -315,6 +372,7 @@ impl<'c> Check<'c> {
             unsigned,
             followed: scan.followed,
             policy: None,
+            unhashed: None,
             notes,
         }
     }

@@ -1,0 +1,1 @@
+//! Receipts that hold, and those that do not.
