@@ -34,7 +34,7 @@ pub(super) fn fs_verity(file: &File) -> io::Result<Option<(u16, Vec<u8>)>> {
     let error = io::Error::last_os_error();
     match error.raw_os_error() {
         // No digest; an ioctl that the file system does not know; one that the kernel was built without.
-        Some(libc::ENODATA | libc::ENOTTY | libc::EOPNOTSUPP | libc::EINVAL) => Ok(None),
+        Some(libc::ENODATA | libc::ENOTTY | libc::EOPNOTSUPP | libc::ENOSYS | libc::EINVAL) => Ok(None),
         _ => Err(error),
     }
 }

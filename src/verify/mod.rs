@@ -25,6 +25,7 @@ pub use recorded::{Checked, verify_recorded, verify_with_policy_recorded};
 #[cfg(feature = "sigstore-verify")]
 pub use sigstore::{NamePattern, NameRegex, PatternError, SigstoreError, SigstoreVerifier, unverified_subject};
 
+pub(crate) use policy::by_policy;
 pub(crate) use witness::{Listing, Witness};
 
 use crate::bundle::{Bundle, DEFAULT_MAX_BUNDLE, VerificationMaterial};
@@ -458,6 +459,7 @@ pub fn verify(
     by_verifier(model, signature, verifier, options, device, progress, &mut witness::Nobody)
 }
 
+/// The same, before a witness.
 fn by_verifier(
     model: &Path,
     signature: &Path,

@@ -36,7 +36,8 @@ pub fn verify_with_policy(
     by_policy(model, signatures, policy, options, device, progress, &mut Nobody)
 }
 
-pub(super) fn by_policy(
+/// The same, before a witness.
+pub(crate) fn by_policy(
     model: &Path,
     signatures: &[&Path],
     policy: &Policy,

@@ -2,8 +2,7 @@
 
 use std::path::Path;
 
-use super::policy::by_policy;
-use super::{Verified, Verifier, VerifyOptions, by_verifier};
+use super::{Verified, Verifier, VerifyOptions, by_policy, by_verifier};
 use crate::device::Device;
 use crate::device::cpu::Progress;
 use crate::error::Error;

@@ -9,7 +9,7 @@ use tensorseal::receipt::{Acceptance, Purpose};
 use self::exec::{Fault, Inherited};
 use super::args::RunArgs;
 use super::exit::Exit;
-use super::{Asked, failed_with, json, say, verify};
+use super::{Asked, failed_with, say, verify};
 
 /// Where the command finds the path of the receipt, if one was written.
 const RECEIPT_VARIABLE: &str = "TENSORSEAL_RECEIPT";
