@@ -81,7 +81,9 @@ pub enum Error {
         path: PathBuf,
     },
     /// A receipt would lie in the model, of which it is no part.
-    #[error("the receipt {path:?} would lie in the model, where nothing may lie that is not signed; write it elsewhere")]
+    #[error(
+        "the receipt {path:?} would lie in the model, where nothing may lie that is not signed; write it elsewhere"
+    )]
     ReceiptInModel {
         /// The file.
         path: PathBuf,

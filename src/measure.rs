@@ -85,7 +85,12 @@ pub(crate) fn measure(
         for part in hashed.parts {
             let shard = wanted.shard.map(|_| part.start..part.end);
             let name = ResourceName::of_file(name, shard);
-            measurement.resources.push(Measured { name, size: part.end - part.start, digests: part.digests, groups: part.groups });
+            measurement.resources.push(Measured {
+                name,
+                size: part.end - part.start,
+                digests: part.digests,
+                groups: part.groups,
+            });
         }
     }
     if !measurement.resources.is_sorted_by(|a, b| a.name <= b.name) {

@@ -272,7 +272,10 @@ fn a_report_for_machines_stays_off_the_commands_output() {
     let lines: Vec<&str> = stderr.lines().filter(|line| line.starts_with('{')).collect();
     let report: Value = serde_json::from_str(lines[0]).unwrap();
     assert_eq!(lines.len(), 1, "{stderr}");
-    assert_eq!((&report["command"], &report["verdict"], &report["hashed"]), (&json!("run"), &json!("yes"), &json!(true)));
+    assert_eq!(
+        (&report["command"], &report["verdict"], &report["hashed"]),
+        (&json!("run"), &json!("yes"), &json!(true))
+    );
     assert_eq!(report["receipt"], "r");
     for (line, code, kind) in [
         (format!("{RUN} --json -- ./none"), 127, "command"),
@@ -316,9 +319,16 @@ fn a_receipt_says_what_was_checked_and_the_command_finds_it() {
     assert_eq!(stat.stdout.trim(), ours);
     assert!(receipt["file_systems"][0]["type"].is_string() && receipt["file_systems"][0]["changeable"].is_string());
     // Every method leaves one.
-    place.seal("verify key m --public-key team.pub --signature m.sig --receipt k").expect(0, "not signed: a log", "key");
+    place.seal("verify key m --public-key team.pub --signature m.sig --receipt k").expect(
+        0,
+        "not signed: a log",
+        "key",
+    );
     let of_key: Value = serde_json::from_slice(&fs::read(place.path("k")).unwrap()).unwrap();
-    assert!(of_key["policy"].is_null() && of_key["verdict"].as_str().unwrap().starts_with("checked on disk: "), "{of_key}");
+    assert!(
+        of_key["policy"].is_null() && of_key["verdict"].as_str().unwrap().starts_with("checked on disk: "),
+        "{of_key}"
+    );
     // An older receipt is replaced, signed or not.
     place.receipt("k", "gate");
     place.receipt("k", "gate");
@@ -340,6 +350,7 @@ fn a_signed_receipt_spares_the_hashing_if_file_identity_is_trusted_in_so_many_wo
     let before = fs::metadata(place.path("m/b")).unwrap().modified().unwrap();
     place.accepts(&format!("{BY_FILE} --receipt s --receipt-key gate.pem"), "not hashed");
     assert_eq!(fs::metadata(place.path("m/b")).unwrap().modified().unwrap(), before);
+    place.refuses(&format!("{BY_FILE} --receipt ./r"), 2, "would replace the receipt");
     // A receipt that rests on a receipt says so, and is none to rest on.
     let second = place.payload("s");
     assert_eq!((&second["hashed"], &second["accepted"]["file_identity"]), (&json!(false), &json!(3)));
@@ -356,7 +367,8 @@ fn a_receipt_holds_only_for_what_it_is_of() {
     place.refuses(&format!("{BY_FILE} --digest blake3"), 3, "the blake3 digests have to be checked");
     // Another signature, of the same model by the same signer.
     fs::rename(place.path("m.sig"), place.path("first.sig")).unwrap();
-    place.sign("team", "m");
+    let line = "sign key m --private-key team.pem --signature m.sig --no-annotations";
+    place.seal(line).expect(0, "Signing succeeded", line);
     place.refuses(BY_FILE, 3, "signatures' SHA-256");
     place.refuses(&format!("{BY_FILE} --signature first.sig"), 3, "signatures' SHA-256");
     fs::rename(place.path("first.sig"), place.path("m.sig")).unwrap();
@@ -453,7 +465,11 @@ fn only_a_key_that_the_policy_names_makes_a_receipt_that_counts() {
     place.receipt("t", "team");
     place.refuses("--accept-receipt t --trust-file-identity", 3, "of no key that the policy names");
     // Unsigned: a log.
-    place.seal("verify --policy policy.toml --signature m.sig m --receipt u").expect(0, "not signed: a log", "unsigned");
+    place.seal("verify --policy policy.toml --signature m.sig m --receipt u").expect(
+        0,
+        "not signed: a log",
+        "unsigned",
+    );
     place.refuses("--accept-receipt u --trust-file-identity", 3, "an unsigned receipt is a log");
     // The payload alone, in an envelope without a signature, or with somebody else's under the name of the key.
     let payload = place.payload("r").to_string();
@@ -593,7 +609,8 @@ fn a_signature_of_a_model_is_no_receipt_and_a_receipt_is_no_signature() {
 fn a_receipt_ends_when_it_says() {
     let place = Place::new();
     std::thread::sleep(Duration::from_millis(2100));
-    let line = "verify --policy policy.toml --signature m.sig m --receipt r --receipt-key gate.pem --receipt-expires 2s";
+    let line =
+        "verify --policy policy.toml --signature m.sig m --receipt r --receipt-key gate.pem --receipt-expires 2s";
     place.seal(line).expect(0, "", line);
     std::thread::sleep(Duration::from_millis(2100));
     place.refuses(BY_FILE, 3, "it expired at");

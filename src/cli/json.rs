@@ -72,7 +72,7 @@ pub(super) fn checked(report: &Report) -> Value {
         "files": report.files,
         "bytes": report.bytes,
         "seconds": report.elapsed.as_secs_f64(),
-        "hashed": report.unhashed.is_none(),
+        "hashed": !report.checked.is_empty(),
         "ignored": report.ignored.iter().map(ignored).collect::<Vec<_>>(),
         "not_covered": report.empty,
         "unsigned": report.unsigned,

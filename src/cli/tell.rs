@@ -47,6 +47,7 @@ pub(super) fn report(report: &Report) {
         None => format!("{} of {}", report.files, amount(report.resources, "signed file", "signed files")),
     };
     match &report.unhashed {
+        None if report.checked.is_empty() => detail("not hashed", "no file: their names differ already"),
         None => detail("checked", work(&files, report.bytes, &report.checked, &report.device, report.elapsed)),
         Some(of) => unhashed(of, &files, report.bytes),
     }
@@ -70,7 +71,7 @@ fn unhashed(of: &Unhashed, files: &str, count: u64) {
     detail("not hashed", format_args!("{files}, {}: a receipt says that they were, at {}", bytes(count), of.hashed_at));
     detail("", format_args!("by {}, and it is good until {}", listed(&of.checked), of.until));
     detail("unchanged", of.basis());
-    detail("receipt", format_args!("{}, signed by key {}", say::path(&of.receipt), of.key));
+    detail("by receipt", format_args!("{}, signed by key {}", say::path(&of.receipt), of.key));
 }
 
 /// Who signed. What a certificate says stands in lines of its own: it is long.

@@ -72,11 +72,8 @@ impl Accepted {
         if now > too_old {
             return Err(ReceiptFault::TooOld { at, max_age: receipts.max_age, now });
         }
-        let none = || ReceiptFault::Other {
-            what: "policy",
-            expected: applied.sha256.clone(),
-            found: "none".to_owned(),
-        };
+        let none =
+            || ReceiptFault::Other { what: "policy", expected: applied.sha256.clone(), found: "none".to_owned() };
         let of = payload.policy.as_ref().ok_or_else(none)?;
         same("policy's SHA-256", &applied.sha256, &of.sha256)?;
         same("list of rules", &format!("{:?}", applied.rules), &format!("{:?}", of.rules))?;

@@ -19,8 +19,10 @@ use crate::time::UnixTime;
 pub(crate) trait System {
     /// The file's fs-verity digest as the kernel, or whoever plays a file system, has it: algorithm and bytes.
     fn fs_verity(&self, file: &File) -> io::Result<Option<(u16, Vec<u8>)>>;
-    /// The mount that the file was opened through, if it is one of ours.
-    fn mount(&self, file: &File) -> io::Result<Option<Mount>>;
+    /// The number of the mount that the file was opened through.
+    fn mount_id(&self, file: &File) -> io::Result<u64>;
+    /// The mount of this number, if this process can see it.
+    fn mount(&self, id: u64) -> io::Result<Option<Mount>>;
     /// The block device of this number.
     fn block(&self, device: u64) -> io::Result<Block>;
     /// The answer of the device mapper about this device.
@@ -39,11 +41,16 @@ impl System for ThisMachine {
         kernel::fs_verity(file)
     }
 
-    fn mount(&self, file: &File) -> io::Result<Option<Mount>> {
+    fn mount_id(&self, file: &File) -> io::Result<u64> {
         let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", file.as_raw_fd()))?;
-        let Some(id) = info.lines().find_map(|line| line.strip_prefix("mnt_id:")) else { return Ok(None) };
-        let mounts = fs::read_to_string("/proc/self/mountinfo")?;
-        Ok(mounts.lines().find_map(|line| Mount::of_line(line, id.trim())))
+        let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse().ok());
+        id.ok_or_else(|| io::Error::other("/proc/self/fdinfo does not say through which mount it was opened"))
+    }
+
+    fn mount(&self, id: u64) -> io::Result<Option<Mount>> {
+        // Somebody else's mount point need not be UTF-8.
+        let mounts = fs::read("/proc/self/mountinfo")?;
+        Ok(String::from_utf8_lossy(&mounts).lines().find_map(|line| Mount::of_line(line, &id.to_string())))
     }
 
     fn block(&self, device: u64) -> io::Result<Block> {
@@ -165,13 +172,14 @@ pub(crate) struct Facts {
 /// Looks at files, and remembers their file systems.
 pub(crate) struct Observer<'s> {
     system: &'s dyn System,
-    by_device: BTreeMap<u64, usize>,
+    /// By device and mount: a layered file system may give its files the device of another one.
+    known: BTreeMap<(u64, u64), usize>,
     pub(crate) file_systems: Vec<FileSystem>,
 }
 
 impl<'s> Observer<'s> {
     pub(crate) const fn new(system: &'s dyn System) -> Self {
-        Self { system, by_device: BTreeMap::new(), file_systems: Vec::new() }
+        Self { system, known: BTreeMap::new(), file_systems: Vec::new() }
     }
 
     /// Looks at the file at `path`, which is opened as it is for hashing: no link in the last component, no waiting.
@@ -183,11 +191,12 @@ impl<'s> Observer<'s> {
             return Err(io::Error::other("it is not a regular file"));
         }
         let stamp = Stamp::of(&meta);
-        let file_system = match self.by_device.get(&stamp.device) {
+        let place = (stamp.device, self.system.mount_id(&file)?);
+        let file_system = match self.known.get(&place) {
             Some(&at) => at,
             None => {
-                self.file_systems.push(self.file_system(&file, stamp.device)?);
-                self.by_device.insert(stamp.device, self.file_systems.len() - 1);
+                self.file_systems.push(self.file_system(place.1, stamp.device)?);
+                self.known.insert(place, self.file_systems.len() - 1);
                 self.file_systems.len() - 1
             }
         };
@@ -199,7 +208,7 @@ impl<'s> Observer<'s> {
         Ok(Facts { stamp, fs_verity, file_system })
     }
 
-    fn file_system(&self, file: &File, device: u64) -> io::Result<FileSystem> {
+    fn file_system(&self, mount: u64, device: u64) -> io::Result<FileSystem> {
         let name = format!("{}:{}", libc::major(device), libc::minor(device));
         let unknown = || Mount {
             kind: "unknown".to_owned(),
@@ -208,7 +217,7 @@ impl<'s> Observer<'s> {
             options: String::new(),
             super_options: String::new(),
         };
-        let mount = self.system.mount(file)?.unwrap_or_else(unknown);
+        let mount = self.system.mount(mount)?.unwrap_or_else(unknown);
         let mut system = FileSystem {
             device: name,
             kind: mount.kind.clone(),
@@ -234,7 +243,9 @@ impl<'s> Observer<'s> {
         let kind = mount.kind.as_str();
         // Of these, all that a file consists of comes from the one device that `st_dev` names.
         if !matches!(kind, "ext4" | "squashfs" | "erofs") {
-            return Err(format!("the file system is {kind}, not erofs, squashfs or ext4 on a device that cannot change"));
+            return Err(format!(
+                "the file system is {kind}, not erofs, squashfs or ext4 on a device that cannot change"
+            ));
         }
         if mount.more_devices() {
             return Err(format!("the {kind} lies on more devices than one"));
@@ -278,7 +289,9 @@ fn named(algorithm: u16, digest: &[u8]) -> io::Result<String> {
     match (algorithm, digest.len()) {
         (1, 32) => Ok(format!("sha256:{}", hex(digest))),
         (2, 64) => Ok(format!("sha512:{}", hex(digest))),
-        (_, len) => Err(io::Error::other(format!("its fs-verity digest is by algorithm {algorithm}, with {len} bytes"))),
+        (_, len) => {
+            Err(io::Error::other(format!("its fs-verity digest is by algorithm {algorithm}, with {len} bytes")))
+        }
     }
 }
 

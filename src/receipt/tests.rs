@@ -41,7 +41,11 @@ impl System for Fake {
         Ok(self.fs_verity.borrow().clone())
     }
 
-    fn mount(&self, _: &File) -> io::Result<Option<Mount>> {
+    fn mount_id(&self, _: &File) -> io::Result<u64> {
+        Ok(1)
+    }
+
+    fn mount(&self, _: u64) -> io::Result<Option<Mount>> {
         Ok(Some(Mount {
             kind: (*self.kind.borrow()).to_owned(),
             source: "/dev/x".to_owned(),
@@ -92,7 +96,8 @@ impl Place {
         gate.public_key().write(&path("gate.pub"), Existing::Keep).unwrap();
         let device = Device::Cpu(Cpu::open(Settings::default()).unwrap());
         let options = SignOptions::default();
-        let signed = crate::sign(&path("m"), &path("m.sig"), &KeySigner::new(team), &options, &device, &Silent).unwrap();
+        let signed =
+            crate::sign(&path("m"), &path("m.sig"), &KeySigner::new(team), &options, &device, &Silent).unwrap();
         signed.write(&path("m.sig")).unwrap();
         let root = dir.path().canonicalize().unwrap();
         let text = format!(

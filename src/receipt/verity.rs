@@ -49,8 +49,9 @@ impl DmVerity {
         /// Length of `struct dm_target_spec`: start and length (u64), status and next (32 bits), a name of 16 bytes.
         const SPEC: usize = 40;
         let number = |at: usize| -> Option<u32> { Some(u32::from_ne_bytes(answer.get(at..at + 4)?.try_into().ok()?)) };
-        let (size, start, targets, flags) =
-            (number(12).zip(number(16)).zip(number(20)).zip(number(28))).map(|(((a, b), c), d)| (a, b, c, d)).ok_or(TableFault::Answer)?;
+        let (size, start, targets, flags) = (number(12).zip(number(16)).zip(number(20)).zip(number(28)))
+            .map(|(((a, b), c), d)| (a, b, c, d))
+            .ok_or(TableFault::Answer)?;
         if flags & TRUNCATED != 0 || (start as usize) < DM_HEAD {
             return Err(TableFault::Answer);
         }
@@ -116,8 +117,12 @@ fn check_options(options: &[&str]) -> Result<(), TableFault> {
     while let Some(option) = options.next() {
         match *option {
             // What to do when a block is wrong; how to compute; blocks of zeros, which read as zeros.
-            "restart_on_corruption" | "panic_on_corruption" | "restart_on_error" | "panic_on_error"
-            | "try_verify_in_tasklet" | "ignore_zero_blocks" => {}
+            "restart_on_corruption"
+            | "panic_on_corruption"
+            | "restart_on_error"
+            | "panic_on_error"
+            | "try_verify_in_tasklet"
+            | "ignore_zero_blocks" => {}
             // Blocks are repaired, and checked afterwards. Each has a value.
             "use_fec_from_device" | "fec_roots" | "fec_blocks" | "fec_start" | "root_hash_sig_key_desc" => {
                 options.next();
@@ -145,7 +150,8 @@ pub(super) mod tests {
     pub(in crate::receipt) fn answer(kind: &str, line: &str, sectors: u64) -> Vec<u8> {
         let mut out = vec![0; 16 << 10];
         let end = 312 + 40 + line.len() + 1;
-        for (at, value) in [(0, 4), (12, end.next_multiple_of(8) as u32), (16, 312), (20, 1), (28, 1 | 1 << 4 | 1 << 5)] {
+        for (at, value) in [(0, 4), (12, end.next_multiple_of(8) as u32), (16, 312), (20, 1), (28, 1 | 1 << 4 | 1 << 5)]
+        {
             out[at..at + 4].copy_from_slice(&value.to_ne_bytes());
         }
         out[320..328].copy_from_slice(&sectors.to_ne_bytes());

@@ -13,7 +13,6 @@ use std::fmt;
 use std::num::NonZeroU64;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 pub use certificate::{
     CertificateError, CertificateIdentity, CertificateVerifier, EmptyName, JudgedAt, RequiredName, qualified_name,
@@ -456,39 +455,7 @@ pub fn verify(
     device: &Device,
     progress: &dyn Progress,
 ) -> Result<Verified<Report>, Error> {
-    by_verifier(model, signature, verifier, options, device, progress, &mut witness::Nobody)
-}
-
-/// The same, before a witness.
-fn by_verifier(
-    model: &Path,
-    signature: &Path,
-    verifier: &dyn Verifier,
-    options: &VerifyOptions,
-    device: &Device,
-    progress: &dyn Progress,
-    witness: &mut dyn Witness,
-) -> Result<Verified<Report>, Error> {
-    let begun = Instant::now();
-    let text = Bundle::read_bytes(signature, options.max_bundle.get())?;
-    witness.bundle(signature, &text);
-    let bundle = Bundle::parse(&text).map_err(VerifyError::Format)?;
-    drop(text);
-    let signed = bundle.verify(verifier)?;
-    witness.decided(None)?;
-    let check = model::Check {
-        model,
-        resolved: None,
-        signatures: &[signature],
-        bundle: &bundle,
-        signed: &signed,
-        options,
-        device,
-        progress,
-        begun,
-    };
-    let value = model::run(&check, &[], witness)?;
-    Ok(signed.vouches_for(value))
+    recorded::by_verifier(model, signature, verifier, options, device, progress, &mut witness::Nobody)
 }
 
 #[cfg(test)]

@@ -1,11 +1,13 @@
 //! Verification that leaves a receipt, or rests on one.
 
 use std::path::Path;
+use std::time::Instant;
 
-use super::{Verified, Verifier, VerifyOptions, by_policy, by_verifier};
+use super::{Verified, Verifier, VerifyOptions, Witness, by_policy, model};
+use crate::bundle::Bundle;
 use crate::device::Device;
 use crate::device::cpu::Progress;
-use crate::error::Error;
+use crate::error::{Error, VerifyError};
 use crate::policy::Policy;
 use crate::receipt::{Receipt, RecordOptions, Recorder, ThisMachine};
 use crate::report::Report;
@@ -59,4 +61,36 @@ pub fn verify_with_policy_recorded(
     let report = by_policy(model, signatures, policy, options, device, progress, &mut recorder)?;
     let receipt = recorder.receipt(&report);
     Ok(Checked { report, receipt })
+}
+
+/// Verifies one signature before a witness.
+pub(super) fn by_verifier(
+    model: &Path,
+    signature: &Path,
+    verifier: &dyn Verifier,
+    options: &VerifyOptions,
+    device: &Device,
+    progress: &dyn Progress,
+    witness: &mut dyn Witness,
+) -> Result<Verified<Report>, Error> {
+    let begun = Instant::now();
+    let text = Bundle::read_bytes(signature, options.max_bundle.get())?;
+    witness.bundle(signature, &text);
+    let bundle = Bundle::parse(&text).map_err(VerifyError::Format)?;
+    drop(text);
+    let signed = bundle.verify(verifier)?;
+    witness.decided(None)?;
+    let check = model::Check {
+        model,
+        resolved: None,
+        signatures: &[signature],
+        bundle: &bundle,
+        signed: &signed,
+        options,
+        device,
+        progress,
+        begun,
+    };
+    let value = model::run(&check, &[], witness)?;
+    Ok(signed.vouches_for(value))
 }

@@ -19,7 +19,8 @@ pub(super) use receipt::{ReceiptArgs, RunArgs};
 pub(super) use sign::{SignArgs, SignKeyArgs, SignMethod, SignSigstoreArgs, SingleFileArg};
 pub(super) use trust::{TrustCommand, TrustShowArgs, TrustUpdateArgs};
 pub(super) use verify::{
-    CheckArgs, DigestArg, VerifyArgs, VerifyByPolicyArgs, VerifyKeyArgs, VerifyMethod, VerifyPolicyArgs, VerifySigstoreArgs,
+    CheckArgs, DigestArg, VerifyArgs, VerifyByPolicyArgs, VerifyKeyArgs, VerifyMethod, VerifyPolicyArgs,
+    VerifySigstoreArgs,
 };
 
 use crate::EXIT_CODES;

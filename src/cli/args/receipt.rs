@@ -4,15 +4,15 @@ use std::ffi::OsString;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Arg, Args};
 
 use super::{PasswordArgs, RECEIPT, VerifyByPolicyArgs};
 
 #[derive(Args)]
 #[command(
-    mut_arg("password", |arg| arg.requires("receipt_key").help_heading(RECEIPT)),
-    mut_arg("password_file", |arg| arg.requires("receipt_key").help_heading(RECEIPT)),
-    mut_arg("password_env", |arg| arg.requires("receipt_key").help_heading(RECEIPT))
+    mut_arg("password", |arg| of_receipt(arg).help(PASSWORD)),
+    mut_arg("password_file", of_receipt),
+    mut_arg("password_env", of_receipt)
 )]
 pub(in crate::cli) struct ReceiptArgs {
     /// Where to write a receipt of what was checked, in JSON, if the answer is yes
@@ -31,17 +31,18 @@ pub(in crate::cli) struct ReceiptArgs {
 #[derive(Args)]
 #[command(
     after_help = "\
-The model is checked on disk before the command begins; what the command reads later is not. docs/run.md says what that
-proves and what helps. Everything that tensorseal says goes to standard error; with --json that is one line.
+The model is checked on disk before the command begins; what the command reads later is not.
+docs/run.md says what that proves and what helps. What tensorseal says goes to standard error.
 
 Exit codes: those of the command; and without having run it
-  1  the answer is no
-  2  the command line is wrong
-  3  no answer could be had, or a receipt does not hold
+  1         the answer is no
+  2         the command line is wrong
+  3         no answer could be had, or a receipt does not hold
   126, 127  the command cannot be run, or is not there (found out before the check)
 
 Example:
-  tensorseal run --policy policy.toml --signature ./model/model.sig ./model -- python serve.py --port 8000"
+  tensorseal run --policy policy.toml --signature ./model/model.sig ./model -- python serve.py",
+    mut_arg("json", |arg| arg.help("Print a report in JSON on standard error, in one line, in place of the text of success"))
 )]
 pub(in crate::cli) struct RunArgs {
     #[command(flatten)]
@@ -57,6 +58,13 @@ pub(in crate::cli) struct RunArgs {
     /// The command and its arguments, after --
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub(in crate::cli) command: Vec<OsString>,
+}
+
+const PASSWORD: &str =
+    "Password of that key; others can see it in the process list: prefer the options below, or the prompt";
+
+fn of_receipt(arg: Arg) -> Arg {
+    arg.requires("receipt_key").help_heading(RECEIPT)
 }
 
 fn span(text: &str) -> Result<NonZeroU64, &'static str> {

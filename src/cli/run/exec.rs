@@ -91,7 +91,12 @@ fn is_executable(file: &Path) -> bool {
 /// that failed.
 ///
 /// The standard library gives the command SIGPIPE as it is by default, which this program ignores, and no blocked signals.
-pub(super) fn become_command(file: &Path, words: &[OsString], receipt: Option<&Path>, inherited: &Inherited) -> io::Error {
+pub(super) fn become_command(
+    file: &Path,
+    words: &[OsString],
+    receipt: Option<&Path>,
+    inherited: &Inherited,
+) -> io::Error {
     let Some((name, arguments)) = words.split_first() else { return io::ErrorKind::InvalidInput.into() };
     if let Err(error) = inherited.keep_only() {
         return error;

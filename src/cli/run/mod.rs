@@ -25,7 +25,9 @@ pub(super) fn run(args: &RunArgs) -> Exit {
     // Before anything is opened, and long before hours of hashing.
     let inherited = match Inherited::now() {
         Ok(inherited) => inherited,
-        Err(error) => return cannot(&asked, Exit::NoAnswer, format!("cannot list open files in /proc/self/fd: {error}")),
+        Err(error) => {
+            return cannot(&asked, Exit::NoAnswer, format!("cannot list open files in /proc/self/fd: {error}"));
+        }
     };
     let name = args.command.first().map_or_else(Default::default, Clone::clone);
     let shown = say::path(Path::new(&name));
@@ -40,10 +42,16 @@ pub(super) fn run(args: &RunArgs) -> Exit {
             return cannot(&asked, Exit::NotExecutable, why);
         }
     };
-    let accept = args.accept_receipt.as_ref().map(|path| Acceptance {
-        path: path.clone(),
-        trust_file_identity: args.trust_file_identity,
-    });
+    let accept = args
+        .accept_receipt
+        .as_ref()
+        .map(|path| Acceptance { path: path.clone(), trust_file_identity: args.trust_file_identity });
+    if let (Some(accepted), Some(written)) = (&args.accept_receipt, &common.receipt.receipt)
+        && leads_to_one(accepted, written)
+    {
+        let why = "--receipt would replace the receipt of --accept-receipt by one that rests on it, and that no run accepts; write it to another path";
+        return cannot(&asked, Exit::Usage, why.to_owned());
+    }
     let exit = verify::by_policy(&asked, common, Purpose::Exec, accept);
     if exit != Exit::Yes {
         return exit;
@@ -63,7 +71,13 @@ fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
+fn leads_to_one(one: &Path, other: &Path) -> bool {
+    one == other
+        || std::fs::canonicalize(one).is_ok_and(|one| std::fs::canonicalize(other).is_ok_and(|other| one == other))
+}
+
 fn cannot(asked: &Asked<'_>, exit: Exit, why: String) -> Exit {
     say::failure("error:", &why);
-    failed_with(asked, exit, serde_json::json!({"error": {"kind": "command", "message": why}}))
+    let kind = if exit == Exit::Usage { "usage" } else { "command" };
+    failed_with(asked, exit, serde_json::json!({"error": {"kind": kind, "message": why}}))
 }
