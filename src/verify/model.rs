@@ -16,7 +16,6 @@ use crate::digest::Algorithm;
 use crate::error::{Error, FormatError, VerifyError};
 use crate::manifest::{Difference, Differences, Manifest, Method, Resource, ResourceName, SINGLE_FILE};
 use crate::measure::{Measured, Measurement, measure};
-use crate::receipt::Unhashed;
 use crate::report::{Note, Report};
 use crate::source::{IgnoreSet, Model, ModelKind, Relative, Scan, SourceError, SourceFile, SymlinkPolicy};
 

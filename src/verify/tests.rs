@@ -1,3 +1,5 @@
+use std::time::Instant;
+
 use super::*;
 use crate::bundle::Evidence;
 use crate::envelope::{Envelope, pae};
