@@ -32,8 +32,8 @@ pub(crate) struct Measurement {
     pub(crate) bytes: u64,
     /// Names of files that gave no resource: empty ones, under shards.
     pub(crate) empty: Vec<String>,
-    /// Which file each of them was, in the order in which they were given.
-    pub(crate) stamps: Vec<Stamp>,
+    /// Which file each of them was, by its name.
+    pub(crate) stamps: Vec<(String, Stamp)>,
     /// Files that were not read because they have another length than expected: name, length expected, length found.
     pub(crate) resized: Vec<(String, u64, u64)>,
 }
@@ -72,7 +72,7 @@ pub(crate) fn measure(
     measurement.resources.reserve(files.len());
     for ((file, job), hashed) in files.iter().zip(&jobs).zip(hashed) {
         let name = single.unwrap_or_else(|| file.name());
-        measurement.stamps.push(hashed.stamp);
+        measurement.stamps.push((name.to_owned(), hashed.stamp));
         if let Some(expected) = job.expected_len.filter(|&expected| expected != hashed.len) {
             measurement.resized.push((name.to_owned(), expected, hashed.len));
             measurement.files -= 1;

@@ -47,8 +47,8 @@ pub(crate) trait Witness {
         Ok(None)
     }
 
-    /// They were, those with these stamps, and are what was signed.
-    fn hashed(&mut self, _listing: &Listing<'_>, _stamps: &[Stamp]) -> Result<(), Error> {
+    /// They were, and are what was signed: those with these names and stamps.
+    fn hashed(&mut self, _listing: &Listing<'_>, _stamps: &[(String, Stamp)]) -> Result<(), Error> {
         Ok(())
     }
 }
