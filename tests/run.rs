@@ -351,6 +351,7 @@ fn a_signed_receipt_spares_the_hashing_if_file_identity_is_trusted_in_so_many_wo
     place.accepts(&format!("{BY_FILE} --receipt s --receipt-key gate.pem"), "not hashed");
     assert_eq!(fs::metadata(place.path("m/b")).unwrap().modified().unwrap(), before);
     place.refuses(&format!("{BY_FILE} --receipt ./r"), 2, "would replace the receipt");
+    place.refuses(&format!("{BY_FILE} --outboard none"), 3, "an outboard needs the bytes of the files");
     // A receipt that rests on a receipt says so, and is none to rest on.
     let second = place.payload("s");
     assert_eq!((&second["hashed"], &second["accepted"]["file_identity"]), (&json!(false), &json!(3)));

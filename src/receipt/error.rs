@@ -97,6 +97,9 @@ pub enum ReceiptFault {
         /// What the receipt has.
         found: String,
     },
+    /// Something was asked for that only bytes can tell.
+    #[error("{0} needs the bytes of the files, which a receipt stands in for")]
+    NeedsBytes(&'static str),
     /// A digest that has to be checked was not.
     #[error("the {0} digests have to be checked, and it says that they were not")]
     NotChecked(&'static str),

@@ -9,7 +9,7 @@ use crate::device::Device;
 use crate::device::cpu::Progress;
 use crate::error::{Error, VerifyError};
 use crate::policy::Policy;
-use crate::receipt::{Receipt, RecordOptions, Recorder, ThisMachine};
+use crate::receipt::{Receipt, ReceiptError, ReceiptFault, RecordOptions, Recorder, ThisMachine};
 use crate::report::Report;
 
 /// What was verified, and the receipt of it.
@@ -57,6 +57,12 @@ pub fn verify_with_policy_recorded(
     progress: &dyn Progress,
     record: &RecordOptions,
 ) -> Result<Checked, Error> {
+    if let Some(acceptance) = &record.accept {
+        let asked = [("a tensor manifest", &options.tensors), ("an outboard", &options.outboard)];
+        if let Some((what, _)) = asked.into_iter().find(|(_, path)| path.is_some()) {
+            return Err(ReceiptError { path: acceptance.path.clone(), fault: ReceiptFault::NeedsBytes(what) }.into());
+        }
+    }
     let mut recorder = Recorder::new(record, &ThisMachine);
     let report = by_policy(model, signatures, policy, options, device, progress, &mut recorder)?;
     let receipt = recorder.receipt(&report);

@@ -41,6 +41,7 @@ impl Check<'_> {
         }
         let listed = Listed::default();
         let report = self.report(listed, &Measurement::default(), Vec::new(), prepared.notes.clone());
-        Err(VerifyError::Differs { differences: Differences(differences), report: Box::new(report) }.into())
+        let (differences, located) = (Differences(differences), Vec::new());
+        Err(VerifyError::Differs { differences, located, report: Box::new(report) }.into())
     }
 }
