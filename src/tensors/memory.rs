@@ -66,6 +66,10 @@ impl<'a, B: Buffer> Place<'a, B> {
         } else {
             row += bytes;
         }
+        // Of the slice, not of the tile alone: two tiles may not share a byte either.
+        let slice_row = sizes.last().map_or(Some(bytes), |&last| dtype.bytes_of(last)).ok_or(PlaceFault::Count)?;
+        let repeated = |&(len, _): &(u64, u64)| len > 1;
+        apart(slice_row, sizes.iter().copied().zip(strides.iter().copied()).filter(repeated).collect())?;
         let mut dimensions = Vec::with_capacity(outer);
         for (index, &stride) in strides.iter().enumerate() {
             let skipped = (of[index].start - slice[index].start).checked_mul(stride);
@@ -74,7 +78,6 @@ impl<'a, B: Buffer> Place<'a, B> {
                 dimensions.push((lens[index], stride));
             }
         }
-        apart(row, &dimensions)?;
         self.extents(at, row, dimensions).and_then(|extents| Layout::new(extents).map_err(|_| PlaceFault::Outside))
     }
 
@@ -119,8 +122,7 @@ fn dense(dtype: Dtype, sizes: &[u64]) -> Option<Vec<u64>> {
 }
 
 /// No byte may be two elements: that is no memory of a tensor, and a digest of it would read one byte any number of times.
-fn apart(row: u64, dimensions: &[(u64, u64)]) -> Result<(), PlaceFault> {
-    let mut by_stride = dimensions.to_vec();
+fn apart(row: u64, mut by_stride: Vec<(u64, u64)>) -> Result<(), PlaceFault> {
     by_stride.sort_unstable_by_key(|&(_, stride)| stride);
     let mut extent = row;
     for (count, stride) in by_stride {
