@@ -187,14 +187,14 @@ impl<'a> Admission<'a> {
         if !miscopied.0.is_empty() {
             return Err(check.refuse(prepared, &found, miscopied));
         }
-        let report = check.conclude(prepared, &found)?;
+        let report = check.conclude(prepared, &found, None)?;
         let mut buffers = Vec::with_capacity(loaded.len());
         for (name, loaded) in loaded {
             match loaded.admit(check.signed, &name) {
                 Ok(admitted) => buffers.push(admitted.into_inner()),
                 Err(difference) => {
                     let (differences, report) = (Differences(vec![(name, difference)]), Box::new(report));
-                    return Err(VerifyError::Differs { differences, report }.into());
+                    return Err(VerifyError::Differs { differences, located: Vec::new(), report }.into());
                 }
             }
         }
@@ -251,6 +251,6 @@ impl Check<'_> {
     fn refuse(&self, prepared: Prepared<'_>, found: &Measurement, differences: Differences) -> Error {
         let Prepared { notes, listed, .. } = prepared;
         let report = Box::new(self.report(listed, found, Vec::new(), notes));
-        VerifyError::Differs { differences, report }.into()
+        VerifyError::Differs { differences, located: Vec::new(), report }.into()
     }
 }

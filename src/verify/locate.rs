@@ -42,7 +42,10 @@ impl Check<'_> {
             match difference {
                 Difference::Changed { .. } => changed.insert(file_of(name).0),
                 Difference::Resized { .. } => changed.insert(name.to_string()),
-                Difference::Missing | Difference::Unsigned => false,
+                // A bad copy of a file is not one of its places.
+                Difference::Missing | Difference::Unsigned | Difference::Miscopied { .. } | Difference::NotMeasured => {
+                    false
+                }
             };
         }
         if changed.is_empty() {
