@@ -122,8 +122,19 @@ fn run(asked: &Asked) -> Outcome<()> {
 /// What a round took.
 struct Round {
     seconds: f64,
+    /// Of all threads, in steps of 10 ms: it says more where a machine is busy with other things.
+    cpu: f64,
     /// Resident bytes at the peak, beyond those of the buffers.
     beyond: i64,
+}
+
+/// The processor's time that this process has used.
+fn cpu_seconds() -> Outcome<f64> {
+    let stat = fs::read_to_string("/proc/self/stat")?;
+    // Behind the name, which may hold anything: utime and stime are the 12th and 13th, in hundredths of a second.
+    let (_, fields) = stat.rsplit_once(')').ok_or("no stat")?;
+    let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<u64>);
+    Ok(ticks.sum::<Result<u64, _>>()? as f64 / 100.0)
 }
 
 struct Bench<'a> {
@@ -162,19 +173,19 @@ impl<'a> Bench<'a> {
 
     fn round<B: Backend>(&self, backend: &B) -> Outcome<Round> {
         let Asked { model, options, case, .. } = self.asked;
-        let begun = Instant::now();
-        let (seconds, allocated) = match case {
+        let (begun, worked) = (Instant::now(), cpu_seconds()?);
+        let (seconds, cpu, allocated) = match case {
             Case::Pread => {
                 let memory = self.pread()?;
-                (begun.elapsed(), memory.iter().map(Buffer::size).sum::<u64>())
+                (begun.elapsed(), cpu_seconds()?, memory.iter().map(Buffer::size).sum::<u64>())
             }
             Case::Unverified => {
                 let loaded = load_locked(model, None, options, backend, &Silent)?;
-                (begun.elapsed(), loaded.iter().map(|(_, loaded)| loaded.len()).sum())
+                (begun.elapsed(), cpu_seconds()?, loaded.iter().map(|(_, loaded)| loaded.len()).sum())
             }
             Case::Verified => {
                 let loaded = load_verified(model, &self.signature, &self.trusted, options, backend, &Silent)?;
-                let seconds = begun.elapsed();
+                let (seconds, cpu) = (begun.elapsed(), cpu_seconds()? - worked);
                 let beyond = self.beyond(loaded.report().device_bytes)?;
                 // What was timed was the work: the memory is what another implementation finds signed.
                 let manifest = Bundle::read(&self.signature, 1 << 30)?.verify(&self.trusted)?;
@@ -189,10 +200,10 @@ impl<'a> Bench<'a> {
                         return Err(format!("{name} was handed out and is not what was signed").into());
                     }
                 }
-                return Ok(Round { seconds: seconds.as_secs_f64(), beyond });
+                return Ok(Round { seconds: seconds.as_secs_f64(), cpu, beyond });
             }
         };
-        Ok(Round { seconds: seconds.as_secs_f64(), beyond: self.beyond(allocated)? })
+        Ok(Round { seconds: seconds.as_secs_f64(), cpu: cpu - worked, beyond: self.beyond(allocated)? })
     }
 
     /// The plainest way: threads take 4 MiB after 4 MiB, and read.
@@ -254,11 +265,12 @@ impl<'a> Bench<'a> {
         let mut seconds: Vec<f64> = rounds.iter().map(|round| round.seconds).collect();
         seconds.sort_by(f64::total_cmp);
         let (least, median) = (seconds[0], seconds[seconds.len() / 2]);
+        let cpu = rounds.iter().map(|round| round.cpu).fold(f64::INFINITY, f64::min);
         let beyond = rounds.iter().map(|round| round.beyond).max().unwrap_or_default();
         let case = format!("{:?}", self.asked.case).to_lowercase();
         if self.asked.json {
             println!(
-                "{{\"case\":{case:?},\"device\":{:?},\"bytes\":{},\"seconds\":{seconds:?},\"median\":{median},\"least\":{least},\"beyond_buffers\":{beyond}}}",
+                "{{\"case\":{case:?},\"device\":{:?},\"bytes\":{},\"seconds\":{seconds:?},\"median\":{median},\"least\":{least},\"cpu\":{cpu},\"beyond_buffers\":{beyond}}}",
                 self.asked.device.to_string(),
                 self.bytes,
             );
@@ -266,7 +278,7 @@ impl<'a> Bench<'a> {
         }
         let rate = self.bytes as f64 / median / 1e9;
         println!(
-            "{case} of {} bytes to {}: {median:.3} s (least {least:.3} of {}), {rate:.2} GB/s, {:.1} MiB resident beyond the buffers",
+            "{case} of {} bytes to {}: {median:.3} s (least {least:.3} of {}), {cpu:.2} s of processors, {rate:.2} GB/s, {:.1} MiB resident beyond the buffers",
             self.bytes,
             self.asked.device,
             seconds.len(),

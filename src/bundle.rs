@@ -195,6 +195,11 @@ impl Bundle {
     /// [`Error::Io`] if it is no regular file or cannot be read, [`VerifyError::BundleTooLarge`], and what
     /// [`Bundle::parse`] says.
     pub fn read(path: &Path, limit: u64) -> Result<Self, Error> {
+        Ok(Self::parse(&Self::read_bytes(path, limit)?).map_err(VerifyError::Format)?)
+    }
+
+    /// The bytes of a bundle file, of which nothing was looked at.
+    pub(crate) fn read_bytes(path: &Path, limit: u64) -> Result<Vec<u8>, Error> {
         // A FIFO in an untrusted model must not make us wait for a writer.
         let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
         let file = file.map_err(Error::io("read signature", path))?;
@@ -210,7 +215,7 @@ impl Bundle {
         if text.len() as u64 > limit {
             return Err(VerifyError::BundleTooLarge { len: len.max(text.len() as u64), limit }.into());
         }
-        Ok(Self::parse(&text).map_err(VerifyError::Format)?)
+        Ok(text)
     }
 
     /// Reads a bundle from its JSON text.

@@ -35,7 +35,12 @@ impl Envelope {
 /// The pre-authentication encoding of an OMS payload, DSSE v1: the bytes to sign.
 #[must_use]
 pub fn pae(payload: &[u8]) -> Vec<u8> {
-    let mut out = format!("DSSEv1 {} {PAYLOAD_TYPE} {} ", PAYLOAD_TYPE.len(), payload.len()).into_bytes();
+    pae_of(PAYLOAD_TYPE, payload)
+}
+
+/// The same of a payload of another type. The type is part of what is signed.
+pub(crate) fn pae_of(payload_type: &str, payload: &[u8]) -> Vec<u8> {
+    let mut out = format!("DSSEv1 {} {payload_type} {} ", payload_type.len(), payload.len()).into_bytes();
     out.extend_from_slice(payload);
     out
 }
@@ -67,9 +72,11 @@ mod tests {
 
     #[test]
     fn the_encoding_is_that_of_the_dsse_document() {
-        // The document's own example has another type, so the fixed part is spelled out here.
+        // The second is the document's own example.
         let envelope = Envelope { payload: b"hello world".to_vec(), signature: vec![] };
         assert_eq!(envelope.pae(), b"DSSEv1 28 application/vnd.in-toto+json 11 hello world");
+        let example = pae_of("http://example.com/HelloWorld", b"hello world");
+        assert_eq!(example, b"DSSEv1 29 http://example.com/HelloWorld 11 hello world");
     }
 
     #[test]

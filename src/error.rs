@@ -11,6 +11,7 @@ use crate::loader::ReadMode;
 use crate::manifest::Differences;
 use crate::outboard::{Located, OutboardFault};
 use crate::policy::{PolicyError, Refusal};
+use crate::receipt::ReceiptError;
 use crate::report::Report;
 use crate::resident::{Mismatch, PlacementError};
 use crate::seal::{Broken, SealError};
@@ -103,6 +104,22 @@ pub enum Error {
         /// Why.
         source: OutboardFault,
     },
+    /// A receipt would replace a file that is none.
+    #[error(
+        "{path:?} is there and is not a receipt, so it is not replaced. Write the receipt to another path, or remove that file first"
+    )]
+    NotAReceipt {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A receipt would lie in the model, of which it is no part.
+    #[error(
+        "the receipt {path:?} would lie in the model, where nothing may lie that is not signed; write it elsewhere"
+    )]
+    ReceiptInModel {
+        /// The file.
+        path: PathBuf,
+    },
     /// The model cannot be described by a statement that verifiers would accept.
     #[error("cannot sign: {0}")]
     Statement(FormatError),
@@ -120,6 +137,9 @@ pub enum Error {
     /// A policy cannot be used.
     #[error(transparent)]
     Policy(Box<PolicyError>),
+    /// A receipt that was to stand in for hashing does not hold.
+    #[error(transparent)]
+    Receipt(Box<ReceiptError>),
     /// A file of certificates could not be used.
     #[error("certificates {path:?}: {source}")]
     Certificate {
@@ -252,6 +272,12 @@ impl From<PolicyError> for Error {
 impl From<TensorManifestError> for Error {
     fn from(fault: TensorManifestError) -> Self {
         Self::TensorManifest(Box::new(fault))
+    }
+}
+
+impl From<ReceiptError> for Error {
+    fn from(fault: ReceiptError) -> Self {
+        Self::Receipt(Box::new(fault))
     }
 }
 

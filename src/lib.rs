@@ -51,6 +51,7 @@ pub mod receipt;
 pub mod selftest;
 
 pub mod error;
+mod input;
 mod output;
 
 pub use bundle::Bundle;

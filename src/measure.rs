@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::device::Device;
-use crate::device::cpu::{Digests, FileJob, Progress, Wanted};
+use crate::device::cpu::{Digests, FileJob, Progress, Stamp, Wanted};
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 use crate::device::files::hash_files;
 use crate::error::Error;
@@ -32,6 +32,8 @@ pub(crate) struct Measurement {
     pub(crate) bytes: u64,
     /// Names of files that gave no resource: empty ones, under shards.
     pub(crate) empty: Vec<String>,
+    /// Which file each of them was, by its name.
+    pub(crate) stamps: Vec<(String, Stamp)>,
     /// Files that were not read because they have another length than expected: name, length expected, length found.
     pub(crate) resized: Vec<(String, u64, u64)>,
 }
@@ -44,6 +46,7 @@ impl Measurement {
         self.files += other.files;
         self.bytes += other.bytes;
         self.empty.extend(other.empty);
+        self.stamps.extend(other.stamps);
         self.resized.extend(other.resized);
         self
     }
@@ -83,6 +86,7 @@ pub(crate) fn measure(
     measurement.resources.reserve(files.len());
     for ((file, job), hashed) in files.iter().zip(&jobs).zip(hashed) {
         let name = single.unwrap_or_else(|| file.name());
+        measurement.stamps.push((name.to_owned(), hashed.stamp));
         if let Some(expected) = job.expected_len.filter(|&expected| expected != hashed.len) {
             measurement.resized.push((name.to_owned(), expected, hashed.len));
             measurement.files -= 1;

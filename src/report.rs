@@ -10,6 +10,7 @@ use crate::error::quoted;
 use crate::format::pickled;
 use crate::manifest::Serialization;
 use crate::policy::{Applied, PolicyWarning};
+use crate::receipt::Unhashed;
 use crate::source::{FollowedLink, IgnoredFile, SourceFile};
 use crate::statement::StatementVersion;
 use crate::time::UnixTime;
@@ -231,6 +232,8 @@ pub struct Report {
     pub tensor_manifests: Vec<CheckedTensors>,
     /// How the policy was satisfied, if there was one.
     pub policy: Option<Applied>,
+    /// Why this is a yes although no file was hashed, if it is one: `checked` is empty then.
+    pub unhashed: Option<Box<Unhashed>>,
     /// Whatever else should be known.
     pub notes: Vec<Note>,
 }

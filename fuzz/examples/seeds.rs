@@ -18,7 +18,9 @@ use sha2::{Digest as _, Sha256};
 use tensorseal::device::cpu::Silent;
 use tensorseal::key::PrivateKey;
 use tensorseal::manifest::{Method, ShardNaming};
+use tensorseal::outboard::OutboardOptions;
 use tensorseal::sign::{Annotations, KeySigner, SingleFileName};
+use tensorseal::tree::GroupSize;
 use tensorseal::{Algorithm, Bundle, Device, DeviceKind, SignOptions, sign};
 
 /// Signs the seeds and nothing else: everybody has it.
@@ -33,7 +35,7 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 fn main() -> Result<()> {
     let seeds = Path::new("fuzz/seeds");
-    for target in ["bundle", "statement", "shard_name", "key_pem", "certificate", "pkcs11_uri"] {
+    for target in ["bundle", "statement", "shard_name", "key_pem", "certificate", "pkcs11_uri", "outboard"] {
         let _ = fs::remove_dir_all(seeds.join(target));
         fs::create_dir_all(seeds.join(target))?;
     }
@@ -43,11 +45,36 @@ fn main() -> Result<()> {
     names(seeds)?;
     uris(seeds)?;
     keys(seeds)?;
+    trees(seeds)?;
     certificates(seeds)
 }
 
 fn key() -> Result<PrivateKey> {
     Ok(PrivateKey::from_pem(KEY.as_bytes(), &mut || Err(tensorseal::key::PasswordError::NotGiven))?)
+}
+
+/// Trees of files as we write them: in groups of some sizes, with and without groups that are given by chunks.
+fn trees(seeds: &Path) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let model = folder.path().join("model");
+    fs::create_dir_all(&model)?;
+    let header = br#"{"t":{"dtype":"U8","shape":[9000],"data_offsets":[0,9000]}}"#;
+    let tensors = [&(header.len() as u64).to_le_bytes()[..], header, &[7; 9000]].concat();
+    for (name, bytes) in [("a", vec![1; 3]), ("b", vec![2; 5000]), ("w.safetensors", tensors), ("empty", vec![])] {
+        fs::write(model.join(name), bytes)?;
+    }
+    let device = Device::open(DeviceKind::Cpu)?;
+    for (name, group, shard) in [("chunks", 0, 0), ("pairs", 1, 0), ("fours", 2, 0), ("wide", 6, 0), ("shards", 1, 4096)] {
+        let group = GroupSize::from_chunk_log(group).ok_or("a size")?;
+        let options = SignOptions {
+            outboard: OutboardOptions::new(folder.path().join("trees")).with_group(group),
+            method: NonZeroU64::new(shard).map_or(Method::Files, |size| Method::Shards { size }),
+            ..SignOptions::default()
+        };
+        let hashed = tensorseal::hash(&model, None, &options, &device, &Silent)?;
+        fs::write(seeds.join("outboard").join(name), hashed.outboard.ok_or("an outboard")?.to_bytes())?;
+    }
+    Ok(())
 }
 
 /// Bundles and statements as we write them.

@@ -15,6 +15,10 @@ pub(super) enum Exit {
     Usage,
     /// No answer could be had.
     NoAnswer,
+    /// The command to run cannot be run.
+    NotExecutable,
+    /// There is no such command to run.
+    NotFound,
 }
 
 impl Exit {
@@ -24,6 +28,9 @@ impl Exit {
             Self::No => 1,
             Self::Usage => 2,
             Self::NoAnswer => 3,
+            // As env(1), nohup(1) and shells have them.
+            Self::NotExecutable => 126,
+            Self::NotFound => 127,
         }
     }
 
@@ -32,7 +39,7 @@ impl Exit {
         match self {
             Self::Yes => "yes",
             Self::No => "no",
-            Self::Usage | Self::NoAnswer => "none",
+            Self::Usage | Self::NoAnswer | Self::NotExecutable | Self::NotFound => "none",
         }
     }
 }

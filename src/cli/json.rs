@@ -30,10 +30,19 @@ pub(super) fn head(asked: &Asked<'_>, exit: Exit) -> Map<String, Value> {
     report
 }
 
-/// A report as it is printed. What a terminal would act on is escaped beyond what JSON asks for.
+/// A report as it is printed.
 pub(super) fn text(report: &Map<String, Value>) -> String {
     // A map of strings and numbers into a string: nothing can fail.
-    let text = serde_json::to_string_pretty(report).unwrap_or_default();
+    tamed(&serde_json::to_string_pretty(report).unwrap_or_default()) + "\n"
+}
+
+/// The same in one line, without its end.
+pub(super) fn line(report: &Map<String, Value>) -> String {
+    tamed(&serde_json::to_string(report).unwrap_or_default())
+}
+
+/// JSON in which what a terminal would act on is escaped beyond what JSON asks for.
+fn tamed(text: &str) -> String {
     let mut tame = String::with_capacity(text.len() + 1);
     for c in text.chars() {
         if c != '\n' && acts(c) {
@@ -43,7 +52,7 @@ pub(super) fn text(report: &Map<String, Value>) -> String {
             tame.push(c);
         }
     }
-    tame + "\n"
+    tame
 }
 
 pub(super) fn insert(report: &mut Map<String, Value>, fields: Value) {
@@ -66,6 +75,7 @@ pub(super) fn checked(report: &Report) -> Value {
         "files": report.files,
         "bytes": report.bytes,
         "seconds": report.elapsed.as_secs_f64(),
+        "hashed": !report.checked.is_empty(),
         "ignored": report.ignored.iter().map(ignored).collect::<Vec<_>>(),
         "not_covered": report.empty,
         "unsigned": report.unsigned,
@@ -82,6 +92,20 @@ pub(super) fn checked(report: &Report) -> Value {
     });
     if let Some(applied) = &report.policy {
         fields["policy"] = policy(applied);
+    }
+    if let Some(of) = &report.unhashed {
+        fields["unhashed"] = json!({
+            "receipt": of.receipt.to_string_lossy(),
+            "sha256": of.receipt_sha256,
+            "key": of.key,
+            "hashed_at": of.hashed_at.to_string(),
+            "until": of.until.to_string(),
+            "checked": of.checked.iter().map(|algorithm| algorithm.name()).collect::<Vec<_>>(),
+            "fs_verity": of.fs_verity,
+            "dm_verity": of.dm_verity,
+            "erofs": of.erofs,
+            "file_identity": of.file_identity,
+        });
     }
     fields
 }
@@ -169,6 +193,8 @@ fn kind(error: &Error) -> &'static str {
         Error::IgnoresEverything { .. } => "ignores-everything",
         Error::NotASignature { .. } => "not-a-signature",
         Error::NotAnOutboard { .. } | Error::OutboardInModel { .. } | Error::Outboard { .. } => "outboard",
+        Error::NotAReceipt { .. } => "not-a-receipt",
+        Error::Receipt(_) | Error::ReceiptInModel { .. } => "receipt",
         Error::Statement(_) => "statement",
         Error::Key { .. } => "key",
         Error::Certificate { .. } => "certificate",

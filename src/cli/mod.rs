@@ -14,6 +14,8 @@ mod locate;
 mod man;
 mod password;
 mod progress;
+mod receipt;
+mod run;
 mod say;
 #[cfg(feature = "sigstore-sign")]
 mod secret;
@@ -51,6 +53,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Sign(SignMethod::Sigstore(args)) => sign::sigstore(args),
         Command::Verify(method) => verify::by("verify", method),
         Command::Locate(method) => verify::by("locate", method),
+        Command::Run(args) => run::run(args),
         Command::Trust(TrustCommand::Update(args)) => trust::update(args),
         Command::Trust(TrustCommand::Show(args)) => trust::show(args),
         Command::Digest(args) => digest::run(args),
@@ -117,11 +120,34 @@ fn failed_with(asked: &Asked<'_>, exit: Exit, fields: serde_json::Value) -> Exit
     if asked.json {
         let mut report = json::head(asked, exit);
         json::insert(&mut report, fields);
-        if printed(&json::text(&report)) == Exit::NoAnswer {
+        if asked.print(&report) == Exit::NoAnswer {
             return Exit::NoAnswer;
         }
     }
     exit
+}
+
+/// The command whose standard output is another program's.
+const RUN: &str = "run";
+
+impl Asked<'_> {
+    /// Prints the report in JSON: on standard output, or, where that is not ours, in one line on standard error.
+    fn print(&self, report: &serde_json::Map<String, serde_json::Value>) -> Exit {
+        if self.command == RUN {
+            say::report(&json::line(report));
+            return Exit::Yes;
+        }
+        printed(&json::text(report))
+    }
+
+    /// The one line of success that scripts look for, likewise.
+    fn succeeded(&self, text: &str) -> Exit {
+        if self.command == RUN {
+            say::done(text);
+            return Exit::Yes;
+        }
+        printed(&say::success(text))
+    }
 }
 
 impl ModelArgs {

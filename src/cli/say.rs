@@ -68,6 +68,16 @@ pub(super) fn success(text: &str) -> String {
     format!("{YES}{text}{YES:#}\n")
 }
 
+/// The same in the story, where standard output is another program's.
+pub(super) fn done(text: &str) {
+    line(LogLevel::Info, format_args!("{YES}{text}{YES:#}"));
+}
+
+/// A report for machines on standard error, whatever the level: it was asked for.
+pub(super) fn report(line_of_json: &str) {
+    line(LogLevel::Critical, line_of_json);
+}
+
 /// A name that somebody else chose, on one line and without power over the terminal. Only what must be escaped is:
 /// `it's` stays as it is, a backslash is doubled so that an escape cannot be feigned.
 pub(super) fn name(name: &str) -> String {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tensorseal::key::{KeyError, PasswordError};
 use tensorseal::manifest::Differences;
+use tensorseal::receipt::Unhashed;
 use tensorseal::report::Report;
 use tensorseal::sign::Hashed;
 use tensorseal::source::FollowedLink;
@@ -45,9 +46,13 @@ pub(super) fn report(report: &Report) {
         None if report.files == report.resources => count(report.files),
         None => format!("{} of {}", report.files, amount(report.resources, "signed file", "signed files")),
     };
-    detail("checked", work(&files, report.bytes, &report.checked, &report.device, report.elapsed));
+    match &report.unhashed {
+        None if report.checked.is_empty() => detail("not hashed", "no file: their names differ already"),
+        None => detail("checked", work(&files, report.bytes, &report.checked, &report.device, report.elapsed)),
+        Some(of) => unhashed(of, &files, report.bytes),
+    }
     detail("signed root", report.root);
-    if !report.not_checked.is_empty() {
+    if !report.not_checked.is_empty() && report.unhashed.is_none() {
         detail(
             "not checked",
             format_args!("{}, signed as well (--all-digests checks all)", listed(&report.not_checked)),
@@ -64,6 +69,14 @@ pub(super) fn report(report: &Report) {
     let unsigned = report.unsigned.iter().map(|name| (name.as_str(), String::new()));
     names("not signed", unsigned, "tolerated as you asked (--ignore-unsigned-files)");
     followed(&report.followed);
+}
+
+/// Why no file was hashed, and what that rests on.
+fn unhashed(of: &Unhashed, files: &str, count: u64) {
+    detail("not hashed", format_args!("{files}, {}: a receipt says that they were, at {}", bytes(count), of.hashed_at));
+    detail("", format_args!("by {}, and it is good until {}", listed(&of.checked), of.until));
+    detail("unchanged", of.basis());
+    detail("by receipt", format_args!("{}, signed by key {}", say::path(&of.receipt), of.key));
 }
 
 /// Who signed. What a certificate says stands in lines of its own: it is long.

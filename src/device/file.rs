@@ -17,16 +17,22 @@ pub(crate) struct OpenFile {
 
 /// What must not change while a file is read. The change time is there because the modification time can be set back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
-    len: u64,
-    device: u64,
-    inode: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
+pub struct Stamp {
+    /// Bytes.
+    pub len: u64,
+    /// The file system, as `st_dev` has it.
+    pub device: u64,
+    /// The file in it.
+    pub inode: u64,
+    /// When its bytes were last written: seconds since 1970, and nanoseconds. Whoever owns it can set it.
+    pub modified: (i64, i64),
+    /// When anything of it last changed. Only the kernel sets it.
+    pub changed: (i64, i64),
 }
 
 impl Stamp {
-    fn of(meta: &Metadata) -> Self {
+    /// That of an open file.
+    pub(crate) fn of(meta: &Metadata) -> Self {
         Self {
             len: meta.len(),
             device: meta.dev(),
@@ -54,6 +60,11 @@ impl OpenFile {
             return Err(changed(path, "it was a regular file when listed and is none now"));
         }
         Ok(Self { file, path: path.to_owned(), before: Stamp::of(&meta) })
+    }
+
+    /// What it was when opened, and has to be after the last read.
+    pub(super) const fn stamp(&self) -> Stamp {
+        self.before
     }
 
     /// Length when opened.

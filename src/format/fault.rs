@@ -81,6 +81,12 @@ pub enum HeaderFault {
         /// The number of the type.
         kind: u32,
     },
+    /// A name of GGUF in which some readers see an end before its end.
+    #[error("the name of the tensor {} holds a byte 0, where some readers end it", quoted(tensor))]
+    Nul {
+        /// The tensor.
+        tensor: String,
+    },
     /// More dimensions than ggml has.
     #[error("the tensor {} has {found} dimensions; at most {limit} are accepted", quoted(tensor))]
     Dimensions {

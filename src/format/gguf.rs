@@ -90,11 +90,11 @@ impl<'a> Cursor<'a> {
     /// A count of things that take at least so many bytes each: what the file has no room for is not begun with.
     fn count(&mut self, least: u64) -> Result<u64, HeaderFault> {
         let count = self.u64()?;
-        let needed = count.saturating_mul(least).saturating_add(self.at as u64);
-        if needed > self.file_len {
-            return Err(HeaderFault::BeyondFile { needed, file_len: self.file_len });
+        let needed = count.checked_mul(least).and_then(|bytes| bytes.checked_add(self.at as u64));
+        match needed {
+            Some(needed) if needed <= self.file_len => Ok(count),
+            _ => Err(HeaderFault::BeyondFile { needed: needed.unwrap_or(u64::MAX), file_len: self.file_len }),
         }
-        Ok(count)
     }
 }
 
@@ -151,6 +151,9 @@ fn pairs(from: &mut Cursor<'_>, count: u64) -> Result<(BTreeMap<String, String>,
         let fault = |why| HeaderFault::Key { key: tame(key), why };
         if key.is_empty() {
             return Err(fault("is empty"));
+        }
+        if key.contains('\0') {
+            return Err(fault("holds a byte 0, where some readers end it"));
         }
         if key.len() > LONGEST_KEY {
             return Err(fault("is longer than 65535 bytes"));
@@ -217,9 +220,9 @@ fn skip_array(from: &mut Cursor<'_>, key: &str, deepest: u32) -> Result<(), Head
     match kind {
         STRING => (0..count).try_for_each(|_| from.bytes().map(drop)),
         ARRAY => (0..count).try_for_each(|_| skip_array(from, key, deepest - 1)),
-        // No overflow: the file has room for them.
         BOOL if from.take(count)?.iter().any(|&byte| byte > 1) => Err(not_a_truth(key)),
         BOOL => Ok(()),
+        // No overflow: the file has room for them.
         _ => from.take(count * least).map(drop),
     }
 }
@@ -227,6 +230,10 @@ fn skip_array(from: &mut Cursor<'_>, key: &str, deepest: u32) -> Result<(), Head
 /// A tensor, whose range is not one yet: it begins at its offset in the data and "ends" at its length.
 fn tensor(from: &mut Cursor<'_>) -> Result<Tensor, HeaderFault> {
     let name = from.text("tensor's name")?.to_owned();
+    // ggml reads names up to there, so that two of them could be one.
+    if name.contains('\0') {
+        return Err(HeaderFault::Nul { tensor: name });
+    }
     let dimensions = from.u32()?;
     if dimensions > MOST_DIMENSIONS {
         return Err(HeaderFault::Dimensions { tensor: name, found: dimensions, limit: MOST_DIMENSIONS });

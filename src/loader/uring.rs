@@ -87,7 +87,7 @@ impl Ring {
                     count if count > 0 => {
                         mine.start = mine.end.min(mine.start + count.unsigned_abs() as usize);
                         // A direct read that ends within a block has met the end of the file.
-                        if !mine.is_empty() && !mine.start.is_multiple_of(align) {
+                        if mine.start < mine.end && !mine.start.is_multiple_of(align) {
                             return Err(Fault::Ended(at + mine.start as u64));
                         }
                     }
@@ -96,7 +96,7 @@ impl Ring {
                     }
                     code => return Err(Fault::System(io::Error::from_raw_os_error(-code))),
                 }
-                if !mine.is_empty() {
+                if mine.start < mine.end {
                     let rest = mine.clone();
                     // SAFETY: as above.
                     unsafe { run.begin(file, at, index, rest) }?;

@@ -135,6 +135,9 @@ pub enum PolicyFault {
     /// A point in time that is none, or that depends on where one is.
     #[error("{} is no moment: write date, time and offset, such as 2026-01-01T00:00:00Z", quoted(.0))]
     Time(String),
+    /// A span of time that is none.
+    #[error("{} is no span of time: write a number and s, m, h or d, such as 24h, up to 366d", quoted(.0))]
+    Span(String),
     /// A value that is not among those known.
     #[error("{what} {} is not known; known are {known}", quoted(.found))]
     Unknown {

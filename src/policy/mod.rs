@@ -24,6 +24,7 @@ mod decide;
 mod error;
 mod pattern;
 mod read;
+mod receipts;
 mod signer;
 #[cfg(test)]
 mod tests;
@@ -46,14 +47,18 @@ use crate::time::UnixTime;
 use crate::verify::{DigestChoice, UncoveredFiles, UnsignedFiles, VerifyOptions};
 use pattern::Pattern;
 use read::Reader;
+pub(crate) use receipts::Receipts;
 use signer::Signer;
 
 /// Who may have signed which model. Two policies are equal if they were written alike.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
     path: Option<PathBuf>,
+    /// Hexadecimal SHA-256 of its text.
+    sha256: String,
     signers: Vec<Signer>,
     deny: Deny,
+    receipts: Option<Receipts>,
     rules: Vec<Rule>,
     warnings: Vec<PolicyWarning>,
 }
@@ -243,6 +248,23 @@ impl Policy {
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
         self.path.as_deref()
+    }
+
+    /// Hexadecimal SHA-256 of its text, as `sha256sum` prints it of the file. It does not cover the files that the policy
+    /// names.
+    #[must_use]
+    pub fn sha256(&self) -> &str {
+        &self.sha256
+    }
+
+    /// Whose receipts spare the hashing, if any do.
+    pub(crate) const fn receipts(&self) -> Option<&Receipts> {
+        self.receipts.as_ref()
+    }
+
+    /// Whether the policy denies the key with this fingerprint.
+    pub(crate) fn denies_key(&self, fingerprint: &str) -> bool {
+        self.deny.keys.iter().any(|denied| denied == fingerprint)
     }
 
     /// What its author should know.

@@ -1,12 +1,12 @@
 //! From the text of a policy to a [`Policy`], or to what is wrong with it and where.
 
 use std::collections::BTreeSet;
-use std::fs::{self, OpenOptions};
-use std::io::Read;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use sha2::{Digest as _, Sha256};
 use toml::Spanned;
 use toml::value::{Datetime, Offset};
 
@@ -15,10 +15,11 @@ use super::pattern::Pattern;
 use super::signer::{Checks, Kind, Signer, Stamped};
 use super::wire::{List, WireCertificate, WireDeny, WirePolicy, WireRequire, WireRule, WireSigner, WireSigstore};
 use super::{Deny, Policy, PolicyWarning, Require, RequiredDevice, RequiredDigests, Rule, Signers};
-use crate::digest::{Algorithm, Digest};
+use crate::digest::{Algorithm, Digest, hex};
 use crate::error::quoted;
+use crate::input::{open_regular, read_bounded};
 use crate::key::PublicKey;
-use crate::time::UnixTime;
+use crate::time::{UnixTime, days_from_civil};
 #[cfg(feature = "sigstore-verify")]
 use crate::timestamp::TimestampAuthorities;
 #[cfg(feature = "sigstore-verify")]
@@ -74,11 +75,13 @@ impl<'a> Reader<'a> {
         for (number, rule) in (1..).zip(&wire.rule) {
             rules.push(self.rule(number, rule, &signers)?);
         }
+        let receipts = wire.receipts.map(|receipts| self.receipts(&receipts)).transpose()?;
         let named: BTreeSet<usize> = rules.iter().flat_map(|rule: &Rule| rule.signers.list().iter().copied()).collect();
         for (_, signer) in signers.iter().enumerate().filter(|(i, _)| !named.contains(i)) {
             self.warnings.push(PolicyWarning::UnusedSigner { name: signer.name.clone(), line: signer.line });
         }
-        Ok(Policy { path: self.path.map(Path::to_owned), signers, deny, rules, warnings: self.warnings })
+        let (path, sha256) = (self.path.map(Path::to_owned), hex(&Sha256::digest(self.text)));
+        Ok(Policy { path, sha256, signers, deny, receipts, rules, warnings: self.warnings })
     }
 
     fn error_at(&self, at: Option<usize>, fault: PolicyFault) -> PolicyError {
@@ -118,15 +121,19 @@ impl<'a> Reader<'a> {
     }
 
     fn key(&mut self, key: &Spanned<String>) -> Result<(Kind, Arc<Checks>), PolicyError> {
+        let public = self.public_key(key)?;
+        Ok((Kind::Key(public.clone()), Arc::new(KeyVerifier::new(public))))
+    }
+
+    /// A public key: its PEM text, or its file.
+    pub(super) fn public_key(&mut self, key: &Spanned<String>) -> Result<PublicKey, PolicyError> {
         let text = key.get_ref();
         let (pem, path) = if text.contains("-----BEGIN") {
             (text.clone().into_bytes(), "in the policy".to_owned())
         } else {
             (self.file(key)?, format!("{text:?}"))
         };
-        let public = PublicKey::from_pem(&pem);
-        let public = public.map_err(|source| self.error(key, PolicyFault::Key { path, source }))?;
-        Ok((Kind::Key(public.clone()), Arc::new(KeyVerifier::new(public))))
+        PublicKey::from_pem(&pem).map_err(|source| self.error(key, PolicyFault::Key { path, source }))
     }
 
     fn certificate(&mut self, wire: &Spanned<WireCertificate>) -> Result<(Kind, Arc<Checks>), PolicyError> {
@@ -269,7 +276,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The elements of a list, which must have some, each once.
-    fn list<'l>(&self, list: &'l List, what: &'static str) -> Result<&'l [Spanned<String>], PolicyError> {
+    pub(super) fn list<'l>(&self, list: &'l List, what: &'static str) -> Result<&'l [Spanned<String>], PolicyError> {
         let all = list.get_ref();
         if all.is_empty() {
             return Err(
@@ -430,7 +437,7 @@ fn fingerprint(text: &str) -> Option<String> {
     Digest::from_hex(Algorithm::Sha256, &plain).map(|digest| digest.to_hex())
 }
 
-/// The calendar is that of [`UnixTime`]'s `Display`, the other way round. TOML's parser has checked that the day exists.
+/// TOML's parser has checked that the day exists.
 fn moment(at: &Datetime) -> Option<UnixTime> {
     let (date, time, offset) = (at.date?, at.time?, at.offset?);
     let second = time.second.unwrap_or(0);
@@ -442,24 +449,14 @@ fn moment(at: &Datetime) -> Option<UnixTime> {
         Offset::Z => 0,
         Offset::Custom { minutes } => i64::from(minutes),
     };
-    let (month, day) = (i64::from(date.month), i64::from(date.day));
-    let year = i64::from(date.year) - i64::from(month <= 2);
-    let from_march = if month > 2 { month - 3 } else { month + 9 };
-    let (era, of_era) = (year.div_euclid(400), year.rem_euclid(400));
-    let of_year = (153 * from_march + 2) / 5 + day - 1;
-    let days = era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468;
+    let days = days_from_civil(i64::from(date.year), i64::from(date.month), i64::from(date.day));
     let of_day = i64::from(time.hour) * 3600 + i64::from(time.minute) * 60 + i64::from(second);
     Some(UnixTime(days * 86_400 + of_day - minutes * 60))
 }
 
 /// Reads a file that decides whom to trust, and warns if others may write to it.
 pub(super) fn read_file(path: &Path, warnings: &mut Vec<PolicyWarning>) -> std::io::Result<Vec<u8>> {
-    // A FIFO must not make us wait for a writer.
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
-    let meta = file.metadata()?;
-    if !meta.is_file() {
-        return Err(std::io::Error::other("it is not a regular file"));
-    }
+    let (file, meta) = open_regular(path)?;
     let others_write = |mode: u32| mode & 0o002 != 0;
     const STICKY: u32 = 0o1000;
     let folder = fs::canonicalize(path).ok().and_then(|path| path.parent().map(PathBuf::from));
@@ -473,10 +470,5 @@ pub(super) fn read_file(path: &Path, warnings: &mut Vec<PolicyWarning>) -> std::
             warnings.push(warning);
         }
     }
-    let mut bytes = Vec::new();
-    file.take(LONGEST + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > LONGEST {
-        return Err(std::io::Error::other(format!("it has more than {LONGEST} bytes")));
-    }
-    Ok(bytes)
+    read_bounded(file, &meta, LONGEST)
 }

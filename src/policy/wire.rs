@@ -16,6 +16,7 @@ pub(super) struct WirePolicy {
     #[serde(default)]
     pub(super) signers: BTreeMap<Spanned<String>, WireSigner>,
     pub(super) deny: Option<Spanned<WireDeny>>,
+    pub(super) receipts: Option<Spanned<WireReceipts>>,
     #[serde(default)]
     pub(super) rule: Vec<Spanned<WireRule>>,
 }
@@ -60,6 +61,13 @@ pub(super) struct WireDeny {
     pub(super) certificates: Option<List>,
     pub(super) identities: Option<List>,
     pub(super) roots: Option<List>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WireReceipts {
+    pub(super) keys: List,
+    pub(super) max_age: Spanned<String>,
 }
 
 #[derive(Deserialize)]

@@ -51,6 +51,29 @@ impl<B: Backend> Clone for OnDevice<'_, B> {
 
 impl<B: Backend> Copy for OnDevice<'_, B> {}
 
+/// Has the jobs of each device done, on all devices at once, each behind its stream: one result a job, in order.
+///
+/// # Errors
+/// [`DeviceError`]; there is no result then, of any device.
+pub(crate) fn hash_on_all<B: Backend>(
+    devices: &[OnDevice<'_, B>],
+    jobs: &[Vec<Job<'_, B::Buffer>>],
+) -> Result<Vec<Vec<Hashed>>, DeviceError> {
+    let mut tickets = Vec::with_capacity(devices.len());
+    for (device, jobs) in devices.iter().zip(jobs) {
+        tickets.push(if jobs.is_empty() { None } else { Some(device.backend.submit(jobs, device.after)?) });
+    }
+    let mut results = Vec::with_capacity(devices.len());
+    for ((device, jobs), ticket) in devices.iter().zip(jobs).zip(tickets) {
+        let hashed = ticket.map_or(Ok(Vec::new()), |ticket| device.backend.wait(ticket))?;
+        if hashed.len() != jobs.len() {
+            return Err(DeviceError::NoResult { device: device.backend.kind() });
+        }
+        results.push(hashed);
+    }
+    Ok(results)
+}
+
 /// The digest of one string in a device's memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]

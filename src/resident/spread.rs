@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use super::OnDevice;
+use super::{OnDevice, hash_on_all};
 use crate::device::{Backend, DeviceError, DeviceKind, Hashed, Job, Want};
 use crate::digest::{Algorithm, Digest};
 use crate::layout::{Buffer, Extent, Layout, LayoutError};
@@ -25,6 +25,8 @@ const DEFECT: DeviceError = DeviceError::Worker(DeviceKind::Cpu);
 pub(super) struct Spread<'a, B> {
     /// Consecutive pieces of one device, with the device's index.
     segments: Vec<(usize, Layout<'a, B>)>,
+    /// Where each of them ends in the string.
+    ends: Vec<u64>,
     len: u64,
 }
 
@@ -47,8 +49,17 @@ impl<'a, B: Buffer> Spread<'a, B> {
             run.push(extent);
         }
         segments.push((device, Layout::new(run)?));
+        Ok(Self::of(segments, len))
+    }
+
+    fn of(mut segments: Vec<(usize, Layout<'a, B>)>, len: u64) -> Self {
         segments.retain(|(_, layout)| !layout.is_empty());
-        Ok(Self { segments, len })
+        let mut end = 0;
+        let ends = segments.iter().map(|(_, layout)| {
+            end += layout.len();
+            end
+        });
+        Self { ends: ends.collect(), segments, len }
     }
 
     /// The string that is bytes `range` of this one. `None` if it has no such bytes.
@@ -56,16 +67,17 @@ impl<'a, B: Buffer> Spread<'a, B> {
         if range.start > range.end || range.end > self.len {
             return None;
         }
-        let (mut segments, mut start) = (Vec::new(), 0);
-        for (device, layout) in &self.segments {
-            let end = start + layout.len();
+        let first = self.ends.partition_point(|&end| end <= range.start);
+        let mut segments = Vec::new();
+        for ((device, layout), &end) in self.segments.iter().zip(&self.ends).skip(first) {
+            let start = end - layout.len();
             let (from, to) = (range.start.max(start), range.end.min(end));
-            if from < to {
-                segments.push((*device, layout.part(from - start..to - start)?));
+            if from >= to {
+                break;
             }
-            start = end;
+            segments.push((*device, layout.part(from - start..to - start)?));
         }
-        Some(Self { segments, len: range.end - range.start })
+        Some(Self::of(segments, range.end - range.start))
     }
 
     pub(super) const fn len(&self) -> u64 {
@@ -205,16 +217,7 @@ impl<'a, B: Buffer> Plan<'a, B> {
                 self.jobs[device].push(Job { layout: pieces, want: Want::Root });
             }
         }
-        let submit = |(device, jobs): (&OnDevice<'_, D>, &Vec<Job<'_, B>>)| {
-            (!jobs.is_empty()).then(|| device.backend.submit(jobs, device.after)).transpose()
-        };
-        let tickets: Vec<_> = devices.iter().zip(&self.jobs).map(submit).collect::<Result<_, _>>()?;
-        let wait = |((device, jobs), ticket): ((&OnDevice<'_, D>, &Vec<Job<'_, B>>), Option<D::Ticket>)| {
-            let hashed = ticket.map_or(Ok(Vec::new()), |ticket| device.backend.wait(ticket))?;
-            let none = DeviceError::NoResult { device: device.backend.kind() };
-            if hashed.len() == jobs.len() { Ok(hashed) } else { Err(none) }
-        };
-        let hashed: Vec<_> = devices.iter().zip(&self.jobs).zip(tickets).map(wait).collect::<Result<_, _>>()?;
+        let hashed = hash_on_all(devices, &self.jobs)?;
         self.steps.iter().map(|steps| merge(steps, &hashed, devices)).collect()
     }
 

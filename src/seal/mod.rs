@@ -83,6 +83,15 @@ pub struct Seal {
     counters: Counters,
 }
 
+/// What is measured in one step.
+struct Turn {
+    /// Regions by their index, and groups of them.
+    wanted: Vec<(usize, Range<u64>)>,
+    /// The region, and the group in it, with which the next step begins.
+    next: (usize, u64),
+    bytes: u64,
+}
+
 /// What was measured again is what was sealed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -214,7 +223,7 @@ impl Seal {
         self.account.open(budget, self.options.clock.ticks());
         while bytes < total {
             let most = self.account.next(budget).min(total - bytes);
-            let (wanted, cursor, count) = self.next_groups(most, bytes == 0);
+            let Turn { wanted, next, bytes: count } = self.next_groups(most, bytes == 0);
             if wanted.is_empty() {
                 break;
             }
@@ -231,7 +240,7 @@ impl Seal {
             self.counters.bytes += count;
             self.hold(findings)?;
             self.account.spend(count, self.options.clock.ticks().saturating_sub(begun));
-            self.cursor = cursor;
+            self.cursor = next;
             bytes += count;
         }
         self.account.close(budget, bytes >= total);
@@ -251,9 +260,8 @@ impl Seal {
         Err(broken.into())
     }
 
-    /// Groups from the cursor on, of at most `most` bytes, or `some` of more if no less will do; where the next ones begin;
-    /// how many bytes they have.
-    fn next_groups(&self, most: u64, some: bool) -> (Vec<(usize, Range<u64>)>, (usize, u64), u64) {
+    /// Groups from the cursor on, of at most `most` bytes, or `some` of more if no less will do.
+    fn next_groups(&self, most: u64, some: bool) -> Turn {
         let (mut wanted, mut count): (Vec<(usize, Range<u64>)>, u64) = (Vec::new(), 0);
         let (mut index, mut first) = self.cursor;
         while let Some(region) = self.regions.get(index) {
@@ -279,7 +287,7 @@ impl Seal {
                 break;
             }
         }
-        (wanted, (index, first), count)
+        Turn { wanted, next: (index, first), bytes: count }
     }
 
     /// Takes the seal anew, over whatever is in these regions now: what was known of them before counts no more. For

@@ -8,7 +8,7 @@ use super::error::{Finding, SealError};
 use crate::device::{Backend, DeviceError, DeviceKind, Hashed, Job, Want};
 use crate::digest::Digest;
 use crate::layout::{Buffer, Extent, Layout};
-use crate::resident::OnDevice;
+use crate::resident::{OnDevice, hash_on_all};
 use crate::tree::{ChainingValue, GroupSize, Tree};
 
 /// Named memory of a device.
@@ -191,14 +191,7 @@ impl<'r, 'a, B: Buffer> Regions<'r, 'a, B> {
             places.push((region.device, jobs.len(), groups.end - groups.start));
             jobs.push(Job { layout, want });
         }
-        let submit = |(device, jobs): (&OnDevice<'_, D>, &Vec<Job<'a, B>>)| {
-            (!jobs.is_empty()).then(|| device.backend.submit(jobs, device.after)).transpose()
-        };
-        let tickets: Vec<_> = devices.iter().zip(&jobs).map(submit).collect::<Result<_, _>>()?;
-        let wait = |(device, ticket): (&OnDevice<'_, D>, Option<D::Ticket>)| {
-            ticket.map_or(Ok(Vec::new()), |ticket| device.backend.wait(ticket))
-        };
-        let mut hashed: Vec<Vec<Hashed>> = devices.iter().zip(tickets).map(wait).collect::<Result<_, _>>()?;
+        let mut hashed = hash_on_all(devices, &jobs)?;
         let value = |(device, job, count): (usize, usize, u64)| {
             let none = || devices.get(device).map_or(DEFECT, |on| DeviceError::NoResult { device: on.backend.kind() });
             match hashed.get_mut(device).and_then(|jobs| jobs.get_mut(job)) {

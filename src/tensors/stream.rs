@@ -12,8 +12,14 @@ use super::wire::UNCOUNTED;
 use super::{ManifestFault, SourceFile, TensorRecord, TileDigest, blake3_of};
 
 /// Bytes that a tile gathers at most before they are hashed: a power of two of chunks, so that BLAKE3 hashes whole
-/// subtrees, few enough that those of all tiles of a row stay in a core's cache.
-const BLOCK: usize = 32 << 10;
+/// subtrees.
+const BLOCK: usize = 64 << 10;
+
+/// All open tiles together gather no more than this while each has at least [`LEAST_BLOCK`], to stay in a core's cache.
+const GATHERED: usize = 512 << 10;
+
+/// Sixteen chunks: as many as BLAKE3 hashes at once on any processor.
+const LEAST_BLOCK: usize = 16 << 10;
 
 /// Why the tiles of a file cannot be had.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -83,7 +89,8 @@ impl FileTensors {
 /// Takes the bytes of a file, from the first on and in pieces of any size, and gives its tensors with the digests of
 /// their tiles.
 ///
-/// It holds the header, and some 34 KiB for each tile that is open: as many as a band of rows has, at most 8 for a matrix.
+/// It holds the header until that is whole, and at most 66 KiB for each tile that is open: as many as a band of rows has, 8 at
+/// most for a matrix.
 #[derive(Debug)]
 pub struct FileTiles {
     name: ResourceName,
@@ -203,7 +210,11 @@ impl Data {
         while self.open.is_none() {
             let Some((tensor, grid)) = self.left.pop() else { return };
             let open = Open::new(tensor, grid, &mut self.lanes);
-            if open.left == 0 { self.done.push(open.close(&mut self.lanes)) } else { self.open = Some(open) }
+            if open.left == 0 {
+                self.done.push(open.close(&mut self.lanes));
+            } else {
+                self.open = Some(open);
+            }
         }
     }
 
@@ -237,25 +248,27 @@ struct Lane {
     /// Room for a block, and how much of it is taken.
     gathered: Box<[u8]>,
     len: usize,
+    /// Bytes in a block.
+    block: usize,
 }
 
 impl Lane {
     fn new() -> Self {
-        Self { hasher: blake3::Hasher::new(), gathered: vec![0; BLOCK].into(), len: 0 }
+        Self { hasher: blake3::Hasher::new(), gathered: vec![0; BLOCK].into(), len: 0, block: BLOCK }
     }
 
     fn update(&mut self, mut bytes: &[u8]) {
-        if self.len > 0 || bytes.len() < BLOCK {
-            let (first, rest) = bytes.split_at(bytes.len().min(BLOCK - self.len));
+        if self.len > 0 || bytes.len() < self.block {
+            let (first, rest) = bytes.split_at(bytes.len().min(self.block - self.len));
             self.gather(first);
-            if self.len < BLOCK {
+            if self.len < self.block {
                 return;
             }
-            self.hasher.update(&self.gathered);
+            self.hasher.update(&self.gathered[..self.block]);
             self.len = 0;
             bytes = rest;
         }
-        let (blocks, rest) = bytes.split_at(bytes.len() / BLOCK * BLOCK);
+        let (blocks, rest) = bytes.split_at(bytes.len() / self.block * self.block);
         self.hasher.update(blocks);
         self.gather(rest);
     }
@@ -342,6 +355,9 @@ impl Open {
         while lanes.len() < in_band {
             lanes.push(Lane::new());
         }
+        // A power of two, since the number of tiles is.
+        let block = (GATHERED / in_band).clamp(LEAST_BLOCK, BLOCK);
+        lanes.iter_mut().for_each(|lane| lane.block = block);
         Self {
             name,
             dtype,

@@ -127,6 +127,20 @@ proptest! {
         }
     }
 
+    /// Three and more dimensions, each of which could have eight parts, in tensors that have just become large.
+    #[test]
+    fn no_large_tensor_has_more_tiles_than_its_bytes_allow(
+        outer in prop::collection::vec(prop_oneof![Just(8_u64), Just(16), Just(24), Just(32)], 2..=4),
+        bytes in (15_u64 << 20)..(40 << 20),
+    ) {
+        let row = bytes / outer.iter().product::<u64>() / 8 * 8;
+        let shape = [&outer[..], &[row]].concat();
+        let bytes = bytes_of(dtype("U8"), &shape).unwrap();
+        let tiles = Grid::of(dtype("U8"), &shape).unwrap().tiles() as u64;
+        prop_assert!(tiles <= MAX_TILES && tiles >= 256, "{tiles} tiles of {bytes} bytes");
+        prop_assert!(bytes <= 16 << 20 || tiles * 32 * 2000 <= bytes, "{tiles} tiles of {bytes} bytes");
+    }
+
     #[test]
     fn tiles_of_a_file_are_those_of_the_oracle(
         tensors in prop::collection::vec(any_tensor(), 1..6),

@@ -2,8 +2,7 @@
 //! no older than what was seen before, not expired.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,6 +14,7 @@ use sigstore_tuf::{Error as TufError, HttpRepository, MetadataStore, Updater};
 
 use super::{Fetched, Instance, TrustError, TrustRoot, cache_path, store};
 use crate::error::{quoted, tame};
+use crate::input::read_small;
 use crate::net::{Net, NetError, address};
 use crate::output::{Existing, write_whole};
 use crate::time::UnixTime;
@@ -167,9 +167,7 @@ impl Repository {
     /// [`UpdateError::Root`] if it cannot be read.
     pub fn private(url: &str, root: &Path, out: &Path) -> Result<Self, UpdateError> {
         let fault = |why: String| UpdateError::Root { path: root.to_owned(), why };
-        let mut text = Vec::new();
-        let file = File::open(root).map_err(|error| fault(error.to_string()))?;
-        file.take(LONGEST).read_to_end(&mut text).map_err(|error| fault(error.to_string()))?;
+        let text = read_small(root, LONGEST).map_err(|error| fault(error.to_string()))?;
         let repository = Self { url: url.to_owned(), root: text, kept: Some(beside(out)) };
         Updater::new(Silent, &repository.root).map_err(|error| fault(told(&error)))?;
         Ok(repository)
@@ -332,13 +330,11 @@ impl Kept {
     fn read(path: Option<&Path>) -> Result<Self, UpdateError> {
         let Some(path) = path else { return Ok(Self(Mutex::default())) };
         let fault = |why: String| UpdateError::Kept { path: path.to_owned(), why };
-        let file = match File::open(path) {
-            Ok(file) => file,
+        let text = match read_small(path, LONGEST) {
+            Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self(Mutex::default())),
             Err(error) => return Err(fault(error.to_string())),
         };
-        let mut text = Vec::new();
-        file.take(LONGEST).read_to_end(&mut text).map_err(|error| fault(error.to_string()))?;
         let wire: Wire = serde_json::from_slice(&text).map_err(|error| fault(error.to_string()))?;
         if wire.schema != SCHEMA {
             return Err(fault(format!("its schema is {}", quoted(&wire.schema))));

@@ -6,16 +6,17 @@ mod key;
 mod locate;
 mod model;
 mod policy;
+mod recorded;
 #[cfg(feature = "sigstore-verify")]
 mod sigstore;
 mod tensors;
 mod tiles;
+mod witness;
 
 use std::fmt;
 use std::num::NonZeroU64;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 pub(crate) use admit::{Admission, Asked, ToRead};
 pub use certificate::{
@@ -24,8 +25,12 @@ pub use certificate::{
 pub use key::KeyVerifier;
 pub(crate) use model::ignore_more;
 pub use policy::verify_with_policy;
+pub use recorded::{Checked, verify_recorded, verify_with_policy_recorded};
 #[cfg(feature = "sigstore-verify")]
 pub use sigstore::{NamePattern, NameRegex, PatternError, SigstoreError, SigstoreVerifier, unverified_subject};
+
+pub(crate) use policy::by_policy;
+pub(crate) use witness::{Listing, Witness};
 
 use crate::bundle::{Bundle, DEFAULT_MAX_BUNDLE, VerificationMaterial};
 use crate::device::Device;
@@ -470,23 +475,7 @@ pub fn verify(
     device: &Device,
     progress: &dyn Progress,
 ) -> Result<Verified<Report>, Error> {
-    let begun = Instant::now();
-    let bundle = Bundle::read(signature, options.max_bundle.get())?;
-    let signed = bundle.verify(verifier)?;
-    let check = model::Check {
-        model,
-        resolved: None,
-        signatures: &[signature],
-        bundle: &bundle,
-        signed: &signed,
-        options,
-        device,
-        kind: device.kind(),
-        progress,
-        begun,
-    };
-    let value = model::run(&check, &[])?;
-    Ok(signed.vouches_for(value))
+    recorded::by_verifier(model, signature, verifier, options, device, progress, &mut witness::Nobody)
 }
 
 #[cfg(test)]

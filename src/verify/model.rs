@@ -1,11 +1,14 @@
 //! Compares the model on disk with a verified manifest.
 
+mod unhashed;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::time::Instant;
 
 use super::locate::trees;
+use super::witness::{Listing, Witness};
 use super::{DigestChoice, GitFiles, UncoveredFiles, UnsignedFiles, Verified, VerifyOptions, tiles};
 use crate::bundle::{Bundle, VerificationMaterial};
 use crate::device::cpu::{Progress, Wanted};
@@ -77,19 +80,40 @@ impl Prepared<'_> {
 }
 
 /// Verifies signatures over the same resources with one reading of the files, which is compared with each statement
-/// apart. What any of them leaves open is in the report.
-pub(super) fn run(check: &Check<'_>, others: &[Check<'_>]) -> Result<Report, Error> {
+/// apart. What any of them leaves open is in the report. The witness may know of a reason to read none.
+pub(super) fn run(check: &Check<'_>, others: &[Check<'_>], witness: &mut dyn Witness) -> Result<Report, Error> {
     let first = check.prepare()?;
     let rest = others.iter().map(Check::prepare).collect::<Result<Vec<_>, _>>()?;
     let trees = trees(check, others)?;
-    let algorithms = rest.iter().chain([&first]).flat_map(|of| of.algorithms.iter().copied());
-    let (found, tensors) = tiles::measure(check, others, &first, algorithms.collect(), trees.as_ref())?;
-    let mut report = check.conclude(first, &found, trees.as_ref())?;
+    let trees = trees.as_ref();
+    let algorithms = rest.iter().chain([&first]).flat_map(|of| of.algorithms.iter().copied()).collect();
+    let files = first.files().to_vec();
+    let listing = Listing { files: &files, single: first.single(), algorithms, root: check.signed.root() };
+    if witness.skips() {
+        // Names first: what is missing or new differs from what was signed, whatever a receipt says.
+        let names: BTreeSet<String> = files.iter().map(|file| listing.name_of(file).to_owned()).collect();
+        for (check, prepared) in others.iter().zip(&rest).chain([(check, &first)]) {
+            check.compare_names(prepared, &names)?;
+        }
+    }
+    let single = first.single().map(str::to_owned);
+    if let Some(unhashed) = witness.listed(&listing)? {
+        let found = Measurement { files: files.len(), bytes: unhashed.bytes, ..Measurement::default() };
+        let mut report = check.conclude_unhashed(first, &found, &unhashed)?;
+        for (check, prepared) in others.iter().zip(rest) {
+            report = report.and(check.conclude_unhashed(prepared, &found, &unhashed)?);
+        }
+        return Ok(report);
+    }
+    let (found, tensors) = tiles::measure(check, others, &first, algorithms, trees)?;
+    let mut report = check.conclude(first, &found, trees)?;
     for (check, prepared) in others.iter().zip(rest) {
-        report = report.and(check.conclude(prepared, &found, trees.as_ref())?);
+        report = report.and(check.conclude(prepared, &found, trees)?);
     }
     // Headers and tiles count only now that the files that they are from are known to be the signed ones.
     tensors.conclude(&mut report)?;
+    let listing = Listing { files: &files, single: single.as_deref(), algorithms, root: check.signed.root() };
+    witness.hashed(&listing, &found.stamps)?;
     Ok(report)
 }
 
@@ -371,6 +395,7 @@ impl<'c> Check<'c> {
             followed: scan.followed,
             tensor_manifests: Vec::new(),
             policy: None,
+            unhashed: None,
             notes,
         }
     }

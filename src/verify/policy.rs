@@ -3,11 +3,12 @@
 use std::path::Path;
 use std::time::Instant;
 
+use super::witness::{Nobody, Witness};
 use super::{Identity, Verified, VerifyOptions, model};
 use crate::bundle::Bundle;
 use crate::device::Device;
 use crate::device::cpu::Progress;
-use crate::error::Error;
+use crate::error::{Error, VerifyError};
 use crate::policy::{AcceptedSignature, Policy, Refusal};
 use crate::report::{Note, Report};
 
@@ -32,6 +33,19 @@ pub fn verify_with_policy(
     device: &Device,
     progress: &dyn Progress,
 ) -> Result<Verified<Report>, Error> {
+    by_policy(model, signatures, policy, options, device, progress, &mut Nobody)
+}
+
+/// The same, before a witness.
+pub(crate) fn by_policy(
+    model: &Path,
+    signatures: &[&Path],
+    policy: &Policy,
+    options: &VerifyOptions,
+    device: &Device,
+    progress: &dyn Progress,
+    witness: &mut dyn Witness,
+) -> Result<Verified<Report>, Error> {
     let begun = Instant::now();
     let requirements = policy.for_model(model)?;
     if signatures.len() > MOST_SIGNATURES {
@@ -41,11 +55,15 @@ pub fn verify_with_policy(
     let mut accepted = Vec::new();
     let mut bundles = Vec::new();
     for path in signatures {
-        let bundle = Bundle::read(path, options.max_bundle.get())?;
+        let text = Bundle::read_bytes(path, options.max_bundle.get())?;
+        witness.bundle(path, &text);
+        let bundle = Bundle::parse(&text).map_err(VerifyError::Format)?;
+        drop(text);
         accepted.push(requirements.accept(path, &bundle)?);
         bundles.push(bundle);
     }
     let applied = requirements.decide(&accepted)?;
+    witness.decided(Some((policy, &applied)))?;
     let mut checks = Vec::new();
     for (signature, bundle) in accepted.iter().zip(&bundles) {
         checks.push(model::Check {
@@ -64,7 +82,7 @@ pub fn verify_with_policy(
     let Some((first, others)) = checks.split_first() else {
         return Err(Refusal::Count { count: 0, limit: MOST_SIGNATURES }.into());
     };
-    let mut report = model::run(first, others)?;
+    let mut report = model::run(first, others, witness)?;
     report.notes.extend(policy.warnings().iter().cloned().map(Note::Policy));
     let of_certificate = |signature: &AcceptedSignature| matches!(signature.identity, Identity::Certificate(_));
     if requirements.signed_after() && applied.signatures.iter().any(of_certificate) {

@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use crate::room::{Room, weights};
 
 /// Every command that can be asked for help.
-const COMMANDS: [&str; 22] = [
+const COMMANDS: [&str; 23] = [
     "",
     "sign",
     "sign key",
@@ -19,6 +19,7 @@ const COMMANDS: [&str; 22] = [
     "verify certificate",
     "verify sigstore",
     "verify policy",
+    "run",
     "trust",
     "trust update",
     "trust show",

@@ -5,7 +5,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use tensorseal::device::cuda::{Buffer, Cuda};
-use tensorseal::device::{Backend, DeviceError, Storage, StorageError, StoragePath};
+use tensorseal::device::{Backend, DeviceError, StorageError, StoragePath};
 
 use super::common::fakecuda::{cufile_dir, is_child, must_pass};
 use super::failures::{calls, leaks};

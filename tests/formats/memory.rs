@@ -77,6 +77,7 @@ fn the_shortest_ways_to_say_the_most_take_a_small_multiple() {
         ("a huge count of tensors", Gguf { tensor_count: Some(u64::MAX), ..Gguf::default() }),
         ("a huge count of pairs", Gguf { pair_count: Some(u64::MAX / 20), ..Gguf::default() }),
         ("a huge array", huge(0)),
+        ("an array beyond all files", huge(12)),
         ("a huge array of strings", huge(8)),
         ("a huge array of arrays", huge(9)),
         ("a huge string", Gguf::default().pair("a", 8, (1_u64 << 40).to_le_bytes())),

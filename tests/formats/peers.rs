@@ -167,9 +167,10 @@ fn where_the_readers_differ() {
         ("an overlap", plain().tensor("a", &[64], i8, 0).tensor("b", &[64], i8, 32).data(96).bytes(), false, true),
         ("a hole", plain().tensor("a", &[1], i8, 0).tensor("b", &[1], i8, 64).data(65).bytes(), false, true),
         ("not aligned", plain().tensor("a", &[4], i8, 0).tensor("b", &[1], i8, 4).data(5).bytes(), false, true),
-        ("a truth of 2", plain().pair("b", 7, [2]).tensor("a", &[1], i8, 0).data(1).bytes(), false, true),
         ("five dimensions", plain().tensor("a", &[1; 5], i8, 0).data(1).bytes(), false, true),
-        // ggml's reader takes it, too.
+        // ggml's reader takes these, too.
+        ("a name with a byte 0", plain().tensor("a\0", &[1], i8, 0).data(1).bytes(), false, true),
+        ("a truth of 2", plain().pair("b", 7, [2]).tensor("a", &[1], i8, 0).data(1).bytes(), false, true),
         ("something behind", plain().tensor("a", &[1], i8, 0).data(100).bytes(), false, true),
     ];
     let files: Vec<_> = all.iter().map(|(_, file, ..)| (Format::Gguf, file.clone())).collect();

@@ -3,7 +3,7 @@
   tensor_manifest.py make MODEL OUT         writes the manifest of the model's files of tensors
   tensor_manifest.py check MANIFEST MODEL   reads a manifest strictly and compares it with the model; exits 1 if it is refused
   tensor_manifest.py sizes                  prints how large manifests of known models are
-  tensor_manifest.py vectors FOLDER         writes tests/data/tensors anew
+  tensor_manifest.py vectors FOLDER SEEDS   writes tests/data/tensors and fuzz/seeds/tensor_manifest anew
 
 It is slow: tiles are cut byte by byte, as the page says it, so that there is little to be wrong.
 """
@@ -434,7 +434,7 @@ def gguf_file(tensors, seed):
     return out + b"\0" * (-len(out) % 32) + data
 
 
-def vectors(folder):
+def vectors(folder, seeds):
     first = {
         "model.embed.weight": ("BF16", [48, 16]),
         "layers.0.q_proj.weight": ("F8_E4M3", [64, 48]),
@@ -540,6 +540,12 @@ def vectors(folder):
             else:
                 raise AssertionError((fault, case))
     parse(good)
+    seeds.mkdir(parents=True, exist_ok=True)
+    (seeds / "two").write_bytes(good)
+    for model in models:
+        (seeds / model).write_bytes((folder / f"{model}.tensors").read_bytes())
+    for fault in ("NoTensors", "Double", "Order", "Overlap", "Grid", "Outside", "Shape"):
+        (seeds / f"no-{fault}").write_bytes(refused[fault][0])
     roots = []
     for model in models:
         files, tensors = parse((folder / f"{model}.tensors").read_bytes())
@@ -563,8 +569,8 @@ def main(arguments):
                 check(Path(path), Path(model))
             case ["sizes"]:
                 sizes()
-            case ["vectors", folder]:
-                vectors(Path(folder))
+            case ["vectors", folder, seeds]:
+                vectors(Path(folder), Path(seeds))
             case _:
                 sys.exit(__doc__)
     except Refused as fault:

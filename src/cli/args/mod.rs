@@ -2,6 +2,7 @@
 
 mod certificate;
 mod pkcs11;
+mod receipt;
 mod sign;
 mod trust;
 mod verify;
@@ -16,10 +17,12 @@ use tensorseal::tree::GroupSize;
 
 pub(super) use certificate::{SignCertificateArgs, SigningCertificateArgs, TimestampArgs, VerifyCertificateArgs};
 pub(super) use pkcs11::{SignPkcs11CertificateArgs, SignPkcs11KeyArgs, TokenArgs};
+pub(super) use receipt::{ReceiptArgs, RunArgs};
 pub(super) use sign::{SignArgs, SignKeyArgs, SignMethod, SignSigstoreArgs, SingleFileArg};
 pub(super) use trust::{TrustCommand, TrustShowArgs, TrustUpdateArgs};
 pub(super) use verify::{
-    CheckArgs, DigestArg, VerifyArgs, VerifyKeyArgs, VerifyMethod, VerifyPolicyArgs, VerifySigstoreArgs,
+    CheckArgs, DigestArg, VerifyArgs, VerifyByPolicyArgs, VerifyKeyArgs, VerifyMethod, VerifyPolicyArgs,
+    VerifySigstoreArgs,
 };
 
 use crate::EXIT_CODES;
@@ -32,6 +35,7 @@ const SIGNED: &str = "What is signed";
 const TRUSTED: &str = "Who is trusted";
 const CHECKED: &str = "What is checked";
 const ENGINE: &str = "How digests are computed";
+const RECEIPT: &str = "Receipt";
 const OUTPUT: &str = "Output";
 
 #[derive(Parser)]
@@ -97,6 +101,8 @@ pub(in crate::cli) enum Command {
             .after_help("Example: tensorseal locate key ./model --public-key key.pub --signature model.sig --outboard model.trees"))
     )]
     Locate(VerifyMethod),
+    /// Verify a model by a policy, then become a command; or do not run it
+    Run(RunArgs),
     /// Fetch and show the trust roots of Sigstore
     #[command(subcommand, after_help = "Example: tensorseal trust update")]
     Trust(TrustCommand),

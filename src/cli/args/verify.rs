@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 
-use super::{CHECKED, EngineArgs, ModelArgs, TRUSTED, VerifyCertificateArgs, size};
+use super::{CHECKED, EngineArgs, ModelArgs, ReceiptArgs, TRUSTED, VerifyCertificateArgs, size};
 
 #[derive(Subcommand)]
 pub(in crate::cli) enum VerifyMethod {
@@ -29,6 +29,8 @@ pub(in crate::cli) struct VerifyArgs {
     pub(in crate::cli) model: ModelArgs,
     #[command(flatten)]
     pub(in crate::cli) check: CheckArgs,
+    #[command(flatten)]
+    pub(in crate::cli) receipt: ReceiptArgs,
     #[command(flatten)]
     pub(in crate::cli) engine: EngineArgs,
 }
@@ -79,6 +81,13 @@ pub(in crate::cli) struct VerifySigstoreArgs {
     after_help = "Example: tensorseal verify ./model --policy policy.toml --signature ./model/model.sig --signature security.sig"
 )]
 pub(in crate::cli) struct VerifyPolicyArgs {
+    #[command(flatten)]
+    pub(in crate::cli) common: VerifyByPolicyArgs,
+}
+
+/// What verification by a policy takes.
+#[derive(Args)]
+pub(in crate::cli) struct VerifyByPolicyArgs {
     /// The policy, in TOML: docs/policy.md describes it
     #[arg(long, value_name = "FILE", help_heading = TRUSTED)]
     pub(in crate::cli) policy: PathBuf,
@@ -89,6 +98,8 @@ pub(in crate::cli) struct VerifyPolicyArgs {
     pub(in crate::cli) model: ModelArgs,
     #[command(flatten)]
     pub(in crate::cli) check: CheckArgs,
+    #[command(flatten)]
+    pub(in crate::cli) receipt: ReceiptArgs,
     #[command(flatten)]
     pub(in crate::cli) engine: EngineArgs,
 }

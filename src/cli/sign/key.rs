@@ -20,7 +20,7 @@ pub(in crate::cli) fn key(args: &SignKeyArgs) -> Exit {
 }
 
 /// Reads a private key, asking for its password if it has one.
-pub(super) fn private_key(path: &Path, given: &PasswordArgs) -> Result<PrivateKey, Error> {
+pub(in crate::cli) fn private_key(path: &Path, given: &PasswordArgs) -> Result<PrivateKey, Error> {
     let pem = read_key(path)?;
     password::protest(given);
     let mut password_used = false;

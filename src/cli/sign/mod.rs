@@ -17,7 +17,7 @@ use tensorseal::tensors::FILE_NAME;
 use tensorseal::{Algorithm, Error, sign};
 
 pub(super) use certificate::certificate;
-pub(super) use key::key;
+pub(super) use key::{key, private_key};
 pub(super) use pkcs11::{pkcs11_certificate, pkcs11_key};
 #[cfg(feature = "sigstore-sign")]
 pub(super) use sigstore::sigstore;

@@ -5,14 +5,18 @@ mod key;
 mod policy;
 mod sigstore;
 
+use tensorseal::receipt::{Purpose, verify_recorded};
 use tensorseal::verify::{DigestChoice, UncoveredFiles, UnsignedFiles, Verifier};
 use tensorseal::{Error, Report, Verified, VerifyError, VerifyOptions, verify};
 
-use super::args::{CheckArgs, DigestArg, ModelArgs, VerifyArgs, VerifyMethod};
+pub(super) use policy::by_policy;
+
+use super::args::{CheckArgs, DigestArg, ModelArgs, ReceiptArgs, VerifyArgs, VerifyMethod};
 use super::device::{self, Work};
 use super::exit::Exit;
 use super::progress::Bar;
-use super::{Asked, failed, json, printed, say, tell};
+use super::receipt::{self, Keeping};
+use super::{Asked, failed, json, say, tell};
 
 /// `verify` or `locate`, by a method.
 pub(super) fn by(command: &'static str, method: &VerifyMethod) -> Exit {
@@ -39,22 +43,42 @@ fn run(
         let verifier = verifier()?;
         let options = options(&args.model, &args.check);
         let bar = Bar::new(!args.engine.json);
-        verify(&args.model.model, &args.signature, &*verifier, &options, &device, &bar)
+        let (model, signature) = (&args.model.model, &args.signature);
+        let (record, keeping) = receipt::wanted(&args.receipt, model, Purpose::Verdict, None)?;
+        match record {
+            None => verify(model, signature, &*verifier, &options, &device, &bar),
+            Some(record) => {
+                let checked = verify_recorded(model, signature, &*verifier, &options, &device, &bar, &record)?;
+                drop(bar);
+                Keeping::keep(keeping, checked)
+            }
+        }
     };
-    told(&asked, verified(), trusted, &args.check)
+    told(&asked, verified(), trusted, &args.check, &args.receipt)
 }
 
 /// Tells what came of it.
-fn told(asked: &Asked<'_>, verified: Result<Verified<Report>, Error>, trusted: &str, check: &CheckArgs) -> Exit {
+fn told(
+    asked: &Asked<'_>,
+    verified: Result<Verified<Report>, Error>,
+    trusted: &str,
+    check: &CheckArgs,
+    receipt: &ReceiptArgs,
+) -> Exit {
     match verified {
         Ok(report) => {
             let exit = if asked.json {
                 let mut out = json::head(asked, Exit::Yes);
                 json::insert(&mut out, json::checked(&report));
-                printed(&json::text(&out))
+                out.extend(receipt.receipt.as_ref().map(|path| ("receipt".into(), path.to_string_lossy().into())));
+                asked.print(&out)
             } else {
-                let exit = printed(&say::success("Verification succeeded"));
+                let exit = asked.succeeded("Verification succeeded");
                 tell::report(&report);
+                if let Some(path) = &receipt.receipt {
+                    let signed = if receipt.receipt_key.is_some() { "signed" } else { "not signed: a log" };
+                    say::detail("receipt", format_args!("{}, {signed}", say::path(path)));
+                }
                 exit
             };
             report.notes.iter().for_each(say::warning);

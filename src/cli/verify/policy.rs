@@ -3,26 +3,43 @@
 use std::path::Path;
 
 use tensorseal::policy::{Policy, RequiredDigests, verify_with_policy};
+use tensorseal::receipt::{Acceptance, Purpose, verify_with_policy_recorded};
 use tensorseal::{Error, Report, Verified};
 
 use super::{options, told, work};
-use crate::cli::args::VerifyPolicyArgs;
+use crate::cli::args::{VerifyByPolicyArgs, VerifyPolicyArgs};
 use crate::cli::device::{self, Work};
 use crate::cli::exit::Exit;
 use crate::cli::progress::Bar;
+use crate::cli::receipt::{self, Keeping};
 use crate::cli::{Asked, say};
 
 pub(super) fn policy(command: &'static str, args: &VerifyPolicyArgs) -> Exit {
+    let common = &args.common;
     let asked = Asked {
         command,
-        model: Some(&args.model.model),
-        signature: args.signature.first().map(|path| &**path),
-        json: args.engine.json,
+        model: Some(&common.model.model),
+        signature: common.signature.first().map(|path| &**path),
+        json: common.engine.json,
     };
-    told(&asked, verified(args), &say::path(&args.policy), &args.check)
+    by_policy(&asked, common, Purpose::Verdict, None)
 }
 
-fn verified(args: &VerifyPolicyArgs) -> Result<Verified<Report>, Error> {
+/// Verifies by a policy, for `verify` and for `run`, and tells what came of it.
+pub(in crate::cli) fn by_policy(
+    asked: &Asked<'_>,
+    args: &VerifyByPolicyArgs,
+    purpose: Purpose,
+    accept: Option<Acceptance>,
+) -> Exit {
+    told(asked, verified(args, purpose, accept), &say::path(&args.policy), &args.check, &args.receipt)
+}
+
+fn verified(
+    args: &VerifyByPolicyArgs,
+    purpose: Purpose,
+    accept: Option<Acceptance>,
+) -> Result<Verified<Report>, Error> {
     let policy = Policy::read(&args.policy)?;
     let model = &args.model.model;
     let asked = policy.for_model(model).and_then(|requirements| {
@@ -35,7 +52,14 @@ fn verified(args: &VerifyPolicyArgs) -> Result<Verified<Report>, Error> {
         let device = device::open(&args.engine, work)?;
         let signatures: Vec<&Path> = args.signature.iter().map(|path| &**path).collect();
         let options = options(&args.model, &args.check);
-        verify_with_policy(model, &signatures, &policy, &options, &device, &Bar::new(!args.engine.json))
+        let bar = Bar::new(!args.engine.json);
+        let (record, keeping) = receipt::wanted(&args.receipt, model, purpose, accept)?;
+        let Some(record) = record else {
+            return verify_with_policy(model, &signatures, &policy, &options, &device, &bar);
+        };
+        let checked = verify_with_policy_recorded(model, &signatures, &policy, &options, &device, &bar, &record)?;
+        drop(bar);
+        Keeping::keep(keeping, checked)
     });
     if asked.is_err() {
         // A report has them among its notes.

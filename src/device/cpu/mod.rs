@@ -23,6 +23,7 @@ pub use self::resident::Ticket;
 use self::sequential::Sequential;
 pub(crate) use self::tap::Tap;
 pub(super) use self::tap::Tapped;
+pub use super::file::Stamp;
 use super::{DeviceError, DeviceKind};
 use crate::digest::{Algorithm, Digest};
 use crate::error::Error;
@@ -165,6 +166,8 @@ pub struct Part {
 pub struct HashedFile {
     /// Length in bytes, the same before and after.
     pub len: u64,
+    /// Which file it was that was read, in which state.
+    pub stamp: Stamp,
     /// One part, or one a shard in order; no shard at all for an empty file, and nothing for a file of another length
     /// than expected.
     pub parts: Vec<Part>,

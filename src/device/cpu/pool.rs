@@ -233,7 +233,7 @@ impl<'a> Pool<'a> {
             let file = OpenFile::open(&job.path)?;
             let len = file.len();
             if job.expected_len.is_some_and(|expected| expected != len) {
-                hashed.push((index, HashedFile { len, parts: Vec::new() }));
+                hashed.push((index, HashedFile { len, stamp: file.stamp(), parts: Vec::new() }));
                 self.progress.advance(job.size_hint.unwrap_or(0), 1);
                 continue;
             }
@@ -246,7 +246,7 @@ impl<'a> Pool<'a> {
                 }
                 let mut parts = Vec::with_capacity(1);
                 self.parts_of(bytes, 0, self.shard.map_or(len, NonZeroU64::get), &mut parts);
-                hashed.push((index, HashedFile { len, parts }));
+                hashed.push((index, HashedFile { len, stamp: file.stamp(), parts }));
                 self.progress.advance(len, 1);
                 continue;
             }
@@ -301,7 +301,7 @@ impl<'a> Pool<'a> {
             file.source.file.check_unchanged()?;
             let mut parts = std::mem::take(&mut done.parts);
             parts.sort_unstable_by_key(|part| part.start);
-            hashed.push((file.index, HashedFile { len, parts }));
+            hashed.push((file.index, HashedFile { len, stamp: file.source.file.stamp(), parts }));
             self.progress.advance(0, 1);
         }
         Ok(())

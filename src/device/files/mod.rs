@@ -189,12 +189,12 @@ impl<B: Backend> Work<'_, B> {
         let file = OpenFile::open(&job.path)?;
         let len = file.len();
         if job.expected_len.is_some_and(|expected| expected != len) {
-            self.slabs.results.files.push(HashedFile { len, parts: Vec::new() });
+            self.slabs.results.files.push(HashedFile { len, stamp: file.stamp(), parts: Vec::new() });
             self.progress.advance(job.size_hint.unwrap_or(0), 1);
             return Ok(());
         }
         let index = self.slabs.results.files.len();
-        self.slabs.results.files.push(HashedFile { len, parts: Vec::new() });
+        self.slabs.results.files.push(HashedFile { len, stamp: file.stamp(), parts: Vec::new() });
         let tapped = Tapped::of(self.tap, index, len)?;
         let shard = shard.map(NonZeroU64::get);
         let mut at = 0;

@@ -177,6 +177,8 @@ fn what_could_be_read_in_two_ways_is_refused() {
     }
     assert!(matches!(fault(base().pair("b", 7, [2])), Fault::Key { .. }));
     assert!(matches!(fault(base().pair("b", 9, array(7, &[vec![0], vec![2]]))), Fault::Key { .. }));
+    assert!(matches!(fault(base().pair("a\0", 0, [1])), Fault::Key { .. }));
+    assert_eq!(fault(base().tensor("a\0", &[1], I8, 0).data(1)), Fault::Nul { tensor: "a\0".into() });
     let twice = base().tensor("a", &[1], I8, 0).tensor("a", &[1], I8, 32).data(33);
     assert_eq!(fault(twice), Fault::DoubleName { name: "a".into() });
     assert!(matches!(fault(base().tensor("a", &[1; 5], I8, 0)), Fault::Dimensions { found: 5, limit: 4, .. }));
@@ -266,6 +268,7 @@ fn parts_know_their_number_and_hold_all_tensors_once() {
     assert_eq!(check(&[(ONE, &one), (TWO, &whole)])[0], numbered(TWO, "number none (from 0) of none"));
     assert_eq!(check(&[("m.gguf", &one)]), [numbered("m.gguf", "number 0 (from 0) of 2")]);
     assert_eq!(check(&[("m-00000-of-00002.gguf", &whole)]).len(), 1);
+    assert_eq!(check(&[("m-00003-of-00002.gguf", &part(2, 2, 3, &[]))]).len(), 1, "beyond the last");
     let twice = part(1, 2, 3, &["a", "c"]);
     assert_eq!(
         check(&[(ONE, &one), (TWO, &twice)]),

@@ -76,7 +76,6 @@ fn sets() -> [Algorithms; 4] {
     [Algorithms::default(), only(Algorithm::Blake3), only(Algorithm::Sha256), Algorithm::ALL.into_iter().collect()]
 }
 
-#[derive(Default)]
 #[test]
 fn every_byte_arrives_and_every_digest_is_the_crates_around_all_edges() {
     let mut lengths = vec![0, 1, 3, 1023, 1024, 1025, 0, 2047, 2048, 2049, 4095, 4096, 4097, 8191, 8193, 100_001];

@@ -48,6 +48,10 @@ impl Buffer for Counted {
     fn size(&self) -> u64 {
         self.0.size()
     }
+
+    fn place(&self) -> u64 {
+        self.0.place()
+    }
 }
 
 impl Drop for Counted {

@@ -156,7 +156,7 @@ proptest! {
     ) {
         static RIGS: std::sync::OnceLock<Vec<Rig>> = std::sync::OnceLock::new();
         let rig = &RIGS.get_or_init(|| (1..4).map(Rig::new).collect())[devices - 1];
-        let host: Vec<u8> = (0..4000_u32).map(|i| (i * 31 >> 3) as u8).collect();
+        let host: Vec<u8> = (0..4000_u32).map(|i| ((i * 31) >> 3) as u8).collect();
         let (spread, string) = rig.scatter(&host, &lens, seed);
         prop_assert_eq!(spread.len(), string.len() as u64);
         let half = spread.part(string.len() as u64 / 3..string.len() as u64).unwrap();

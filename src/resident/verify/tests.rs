@@ -37,6 +37,17 @@ fn safetensors(tensors: &[(&str, &[u64], &[u8])]) -> (Vec<u8>, Vec<u8>) {
     (head, data)
 }
 
+/// Signs the folder `m` in `folder`.
+fn signed(folder: &Path, options: &SignOptions) -> Verified<Manifest> {
+    let key = PrivateKey::generate(Curve::P256).unwrap();
+    let trusted = KeyVerifier::new(key.public_key());
+    let device = Device::Cpu(Cpu::open(Settings::default()).unwrap());
+    let signature = folder.join("m.sig");
+    let made = sign(&folder.join("m"), &signature, &KeySigner::new(key), options, &device, &Silent).unwrap();
+    made.write(&signature).unwrap();
+    Bundle::read(&signature, 1 << 20).unwrap().verify(&trusted).unwrap()
+}
+
 fn pattern(len: usize, seed: u32) -> Vec<u8> {
     (0..len as u32).map(|i| ((i ^ seed << 20).wrapping_mul(0x9E37_79B9) >> 13) as u8).collect()
 }
@@ -61,14 +72,7 @@ impl Rig {
         fs::write(model.join("w.safetensors"), [&*head, &*data].concat()).unwrap();
         fs::write(model.join("config.json"), b"{}").unwrap();
 
-        let key = PrivateKey::generate(Curve::P256).unwrap();
-        let trusted = KeyVerifier::new(key.public_key());
-        let device = Device::Cpu(Cpu::open(Settings::default()).unwrap());
-        let signature = folder.path().join("m.sig");
-        let made = sign(&model, &signature, &KeySigner::new(key), options, &device, &Silent).unwrap();
-        made.write(&signature).unwrap();
-        let signed = Bundle::read(&signature, 1 << 20).unwrap().verify(&trusted).unwrap();
-
+        let signed = signed(folder.path(), options);
         let cpus = [(); 2].map(|()| Cpu::open(Settings::default()).unwrap());
         let mut memories = [0, 1].map(|index: usize| cpus[index].alloc(3_100_000).unwrap());
         for ((_, _, device, at), bytes) in SIZES.iter().zip(&bytes) {
@@ -242,5 +246,70 @@ fn what_was_not_covered_is_never_a_yes() {
     for path in [folder.join("none"), folder.to_owned()] {
         let error = rig.verify(Head::File { format: Format::Safetensors, path: &path }, &[]).unwrap_err();
         assert!(matches!(error, Error::Io { .. }), "{error}");
+    }
+}
+
+/// A GGUF file of three tensors of bytes, with `padding` wherever something is aligned: its header, and all of it.
+fn gguf(padding: u8, padded_end: bool) -> (Vec<u8>, Vec<u8>) {
+    const TENSORS: [(&str, u64); 3] = [("x", 5), ("y", 40), ("z", 7)];
+    let mut file = [&b"GGUF"[..], &3_u32.to_le_bytes(), &3_u64.to_le_bytes(), &0_u64.to_le_bytes()].concat();
+    let mut offset = 0_u64;
+    for (name, len) in TENSORS {
+        file.extend((name.len() as u64).to_le_bytes());
+        file.extend(name.as_bytes());
+        file.extend(1_u32.to_le_bytes());
+        file.extend(len.to_le_bytes());
+        // I8.
+        file.extend(24_u32.to_le_bytes());
+        file.extend(offset.to_le_bytes());
+        offset += len.next_multiple_of(32);
+    }
+    file.resize(file.len().next_multiple_of(32), padding);
+    let head = file.clone();
+    for (name, len) in TENSORS {
+        file.resize(file.len().next_multiple_of(32), padding);
+        file.extend(pattern(len as usize, u32::from(name.as_bytes()[0])));
+    }
+    if padded_end {
+        file.resize(file.len().next_multiple_of(32), padding);
+    }
+    (head, file)
+}
+
+#[test]
+fn padding_is_zero_or_comes_from_the_file() {
+    for (padding, padded_end) in [(0, false), (0, true), (0xAA, false), (0xAA, true)] {
+        let (head, file) = gguf(padding, padded_end);
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("m")).unwrap();
+        let path = folder.path().join("m/w.gguf");
+        fs::write(&path, &file).unwrap();
+        let signed = signed(folder.path(), &SignOptions::default());
+        let cpu = Cpu::open(Settings::default()).unwrap();
+        let mut memory = cpu.alloc(100).unwrap();
+        let mut at = 1;
+        let places = [("x", 5), ("y", 40), ("z", 7)].map(|(name, len)| {
+            write(&cpu, &pattern(len, u32::from(name.as_bytes()[0])), &mut memory, at).unwrap();
+            at += len as u64 + 1;
+            (name, len as u64, at - len as u64 - 1)
+        });
+        let given = places.map(|(name, len, at)| ResidentTensor {
+            name,
+            file: None,
+            device: 0,
+            buffer: &memory,
+            at,
+            dtype: Dtype::from_gguf(24).unwrap(),
+            shape: vec![len],
+            strides: Strides::Contiguous,
+        });
+        let verify =
+            |head| verify_resident(&[OnDevice::idle(&cpu)], &[ResidentFile { name: "w.gguf", head }], &given, &signed);
+        let measured = verify(Head::File { format: Format::Gguf, path: &path }).unwrap();
+        assert_eq!(measured.files[0].digests[0].1.as_bytes(), blake3::hash(&file).as_bytes());
+        assert_eq!((measured.files[0].len, measured.files[0].on_host), (file.len() as u64, file.len() as u64 - 52));
+        let zeros = verify(Head::Bytes { format: Format::Gguf, bytes: &head, file_len: file.len() as u64 });
+        assert_eq!(zeros.is_ok(), padding == 0);
+        assert!(zeros.is_ok() || matches!(refusal(zeros), Mismatch::Differs { .. }));
     }
 }

@@ -14,7 +14,7 @@ const LONGEST: u64 = 4 << 10;
 /// The first line of a file, without its end: editors and `echo` put one behind every PIN.
 pub(super) fn read(path: &Path) -> Result<Zeroizing<String>, Pkcs11Error> {
     let cannot = |why: String| Pkcs11Error::PinUnreadable(format!("pin-source {path:?}: {why}"));
-    // Room for all at once: a buffer that grows leaves copies of the PIN behind.
+    // Room for all at once: a buffer that grows leaves copies of the PIN behind. A pipe is welcome.
     let mut text = Zeroizing::new(Vec::with_capacity(LONGEST as usize + 1));
     let file = File::open(path).map_err(|error| cannot(error.to_string()))?;
     file.take(LONGEST + 1).read_to_end(&mut text).map_err(|error| cannot(error.to_string()))?;
