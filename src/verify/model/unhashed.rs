@@ -41,6 +41,11 @@ impl Check<'_> {
         }
         let listed = Listed::default();
         let report = self.report(listed, &Measurement::default(), Vec::new(), prepared.notes.clone());
-        Err(VerifyError::Differs { differences: Differences(differences), report: Box::new(report) }.into())
+        Err(VerifyError::Differs {
+            differences: Differences(differences),
+            located: Vec::new(),
+            report: Box::new(report),
+        }
+        .into())
     }
 }
