@@ -84,7 +84,13 @@ fn signed(method: Method) -> Manifest {
     };
     let resource = |(name, len): (&str, usize)| {
         let digest = Digest::of32(Algorithm::Blake3, *blake3::hash(&text(len)).as_bytes());
-        Resource { name: ResourceName::parse(name).unwrap(), digest, blake3: Some(digest), size: Some(len as u64) }
+        Resource {
+            name: ResourceName::parse(name).unwrap(),
+            digest,
+            blake3: Some(digest),
+            size: Some(len as u64),
+            tensors: None,
+        }
     };
     let resources = [("a", 3), ("b", 5000), ("c/d", 20_001)].map(resource).to_vec();
     Manifest::new("m".into(), serialization, resources).unwrap()
@@ -122,7 +128,8 @@ fn values_of_another_level_are_no_proof() {
     let name = ResourceName::parse("b").unwrap();
     let root = Digest::of32(Algorithm::Blake3, *blake3::hash(&bytes).as_bytes());
     let lie = Kept::new(name, root, Tree::new(4096, group), 0, upper).expect("they make the root");
-    let resource = Resource { name: lie.name().clone(), digest: root, blake3: Some(root), size: Some(8192) };
+    let resource =
+        Resource { name: lie.name().clone(), digest: root, blake3: Some(root), size: Some(8192), tensors: None };
     let manifest = Manifest::new("m".into(), signed(Method::Files).serialization().clone(), vec![resource]).unwrap();
     let fault = OutboardFile::new(group, vec![lie]).check(&manifest).unwrap_err();
     assert!(matches!(fault, OutboardFault::OtherLength { signed: 8192, found: 4096, .. }));
@@ -136,8 +143,13 @@ fn of_shards_the_name_is_the_length() {
     let (one, two) = (&bytes[..4096], &bytes[4096..]);
     let strings = [("w:0:4096", one), ("w:4096:5000", two)];
     let trees = strings.map(|(name, bytes)| kept(name, bytes, group, 0));
-    let resources =
-        trees.iter().map(|tree| Resource { name: tree.name().clone(), digest: tree.root(), blake3: None, size: None });
+    let resources = trees.iter().map(|tree| Resource {
+        name: tree.name().clone(),
+        digest: tree.root(),
+        blake3: None,
+        size: None,
+        tensors: None,
+    });
     let serialization = Serialization { method: shard, ..signed(Method::Files).serialization().clone() };
     let manifest = Manifest::new("m".into(), serialization, resources.collect()).unwrap();
     assert_eq!(OutboardFile::new(group, trees.to_vec()).check(&manifest), Ok(()));
