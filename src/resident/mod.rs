@@ -6,6 +6,7 @@
 
 mod place;
 mod spread;
+mod verdict;
 mod verify;
 
 use std::collections::HashSet;
@@ -23,7 +24,8 @@ use crate::source::IgnoreSet;
 use crate::statement;
 
 pub use place::{PlacementError, ResidentTensor, Strides};
-pub use verify::{Head, MeasuredAsSigned, MeasuredFile, Mismatch, ResidentFile, verify_resident};
+pub use verdict::{MeasuredAsSigned, MeasuredFile, Mismatch};
+pub use verify::{Head, ResidentFile, verify_resident};
 
 /// A device that holds some of the memory, and the stream behind which that memory is what it shall be.
 #[derive(Debug)]
