@@ -44,7 +44,9 @@ pub fn check(header: &Header, len: u64) {
         assert!(names.insert(&tensor.name), "{:?} stands twice", tensor.name);
         let range = &tensor.range;
         assert!(end <= range.start && range.start <= range.end && range.end <= len, "{tensor:?} of {len}");
-        let elements: u128 = tensor.shape.iter().map(|&of| u128::from(of)).product();
+        // Nothing of anything is nothing, in whichever order it is multiplied.
+        let none = tensor.shape.contains(&0);
+        let elements = if none { 0 } else { tensor.shape.iter().map(|&of| u128::from(of)).product::<u128>() };
         let bytes = elements / u128::from(tensor.dtype.block_elements()) * u128::from(tensor.dtype.block_bytes());
         assert!(elements.is_multiple_of(tensor.dtype.block_elements().into()));
         assert_eq!(bytes, u128::from(range.end - range.start), "{tensor:?}");
