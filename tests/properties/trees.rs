@@ -337,7 +337,7 @@ fn check_form(text: &[u8]) {
     assert!(ignored.is_sorted_by(|a, b| a.as_bytes() < b.as_bytes()), "{ignored:?}");
 }
 
-const CHOICES: [DigestChoice; 3] = [DigestChoice::Oms, DigestChoice::Blake3, DigestChoice::All];
+const CHOICES: [DigestChoice; 4] = [DigestChoice::Oms, DigestChoice::Blake3, DigestChoice::Fastest, DigestChoice::All];
 
 fn check_case(case: &Case) {
     let laid = case.lay();
@@ -360,6 +360,8 @@ fn check_case(case: &Case) {
         let expected = match choice {
             DigestChoice::Oms => vec![laid.options.hash],
             DigestChoice::Blake3 => vec![Algorithm::Blake3],
+            DigestChoice::Fastest if algorithms.contains(&Algorithm::Blake3) => vec![Algorithm::Blake3],
+            DigestChoice::Fastest => vec![laid.options.hash],
             DigestChoice::All => algorithms.clone(),
         };
         match laid.verify(choice) {
