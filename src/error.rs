@@ -108,6 +108,14 @@ pub enum Error {
         /// Why.
         source: OutboardFault,
     },
+    /// Loading has no use for an outboard.
+    #[error(
+        "loading does not look at the outboard {path:?}: it says which file differs, and not where. Load without it; `verify` with it says where"
+    )]
+    OutboardUnused {
+        /// The file.
+        path: PathBuf,
+    },
     /// A receipt would replace a file that is none.
     #[error(
         "{path:?} is there and is not a receipt, so it is not replaced. Write the receipt to another path, or remove that file first"

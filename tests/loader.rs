@@ -13,12 +13,12 @@ use common::{Random, copy, flip, missing, python, write};
 use tensorseal::device::cpu::{Cpu, Settings, Silent};
 use tensorseal::device::{Backend, Device, Pages};
 use tensorseal::key::{Curve, PrivateKey};
-use tensorseal::loader::{LoadOptions, LoadedModel, load_verified};
+use tensorseal::loader::{LoadOptions, LoadedModel, load_verified, load_with_policy};
 use tensorseal::manifest::{Difference, Method};
 use tensorseal::sign::{Annotations, KeySigner};
 use tensorseal::source::SymlinkPolicy;
 use tensorseal::verify::{DigestChoice, KeyVerifier, UncoveredFiles, UnsignedFiles};
-use tensorseal::{Algorithm, Error, SignOptions, Verified, VerifyError, VerifyOptions, sign};
+use tensorseal::{Algorithm, Error, Policy, SignOptions, Verified, VerifyError, VerifyOptions, sign};
 
 const FIRST: &str = "model-00001-of-00003.safetensors";
 const SECOND: &str = "model-00002-of-00003.safetensors";
@@ -442,4 +442,147 @@ fn of_two_tensors_of_one_name_the_index_says_which() {
     let signed = Signed::new(two(true), &SignOptions::default());
     let loaded = signed.load(&cpu(), &LoadOptions::default()).unwrap();
     assert_eq!(loaded.tensor("w").unwrap().bytes(), [3; 8]);
+}
+
+#[test]
+fn an_outboard_is_refused_and_not_passed_over() {
+    let signed = Signed::new(model, &SignOptions::default());
+    let verify = VerifyOptions { outboard: Some("m.outboard".into()), ..LoadOptions::default().verify };
+    let error = signed.load(&cpu(), &LoadOptions { verify, ..LoadOptions::default() }).unwrap_err();
+    assert!(matches!(error, Error::OutboardUnused { .. }), "{error}");
+}
+
+/// A file of GGUF with one tensor, as part `number` of `count`.
+fn gguf(number: u16, count: u16, of_tensors: i32) -> Vec<u8> {
+    let text = |text: &str| [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat();
+    let key = |name: &str, kind: u32, value: &[u8]| [&text(name)[..], &kind.to_le_bytes(), value].concat();
+    let mut bytes = [&b"GGUF"[..], &3_u32.to_le_bytes(), &1_u64.to_le_bytes(), &3_u64.to_le_bytes()].concat();
+    bytes.extend(key("split.no", 2, &number.to_le_bytes()));
+    bytes.extend(key("split.count", 2, &count.to_le_bytes()));
+    bytes.extend(key("split.tensors.count", 5, &of_tensors.to_le_bytes()));
+    bytes.extend(text(&format!("t{number}")));
+    bytes.extend([&1_u32.to_le_bytes()[..], &8_u64.to_le_bytes(), &0_u32.to_le_bytes(), &0_u64.to_le_bytes()].concat());
+    bytes.resize(bytes.len().next_multiple_of(32), 0);
+    bytes.extend([7; 32]);
+    bytes
+}
+
+#[test]
+fn parts_of_gguf_are_a_model_together_and_a_part_alone_is_a_file() {
+    let parts = ["m-00001-of-00002.gguf", "m-00002-of-00002.gguf"];
+    let both = |m: &Path| (0..2).for_each(|part| write(m.join(parts[part]), gguf(part as u16, 2, 2)));
+    let loaded = Signed::new(both, &SignOptions::default()).load(&cpu(), &LoadOptions::default()).unwrap();
+    assert_eq!(loaded.tensors().count(), 2);
+    let one = |m: &Path| write(m.join(parts[1]), gguf(1, 2, 2));
+    let error = Signed::new(one, &SignOptions::default()).load(&cpu(), &LoadOptions::default()).unwrap_err();
+    assert!(matches!(error, Error::Parts(_)), "{error}");
+
+    let folder = tempfile::tempdir().unwrap();
+    let (path, signature) = (folder.path().join(parts[1]), folder.path().join("s.sig"));
+    write(&path, gguf(1, 2, 2));
+    let key = PrivateKey::generate(Curve::P256).unwrap();
+    let trusted = KeyVerifier::new(key.public_key());
+    let signed =
+        sign(&path, &signature, &KeySigner::new(key), &SignOptions::default(), &Device::Cpu(cpu()), &Silent).unwrap();
+    signed.write(&signature).unwrap();
+    let loaded = load_verified(&path, &signature, &trusted, &LoadOptions::default(), &cpu(), &Silent).unwrap();
+    assert_eq!(loaded.tensor("t1").unwrap().bytes(), [7; 32]);
+}
+
+/// A model with signatures by three keys, and a policy.
+struct Place {
+    folder: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        model(&folder.path().join("m"));
+        let place = Self { folder };
+        for (name, annotations) in
+            [("team", Annotations::Blake3), ("security", Annotations::None), ("other", Annotations::Blake3)]
+        {
+            place.sign(name, "m", &SignOptions { annotations, ..SignOptions::default() });
+        }
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn sign(&self, name: &str, model: &str, options: &SignOptions) {
+        let key = PrivateKey::generate(Curve::P256).unwrap();
+        write(self.path(&format!("{name}.pub")), key.public_key().to_pem());
+        let (model, signature) = (self.path(model), self.path(&format!("{name}.sig")));
+        let signed = sign(&model, &signature, &KeySigner::new(key), options, &Device::Cpu(cpu()), &Silent).unwrap();
+        signed.write(&signature).unwrap();
+    }
+
+    fn load(
+        &self,
+        rules: &str,
+        signatures: &[&str],
+        options: &LoadOptions,
+    ) -> Result<Verified<LoadedModel<Cpu>>, Error> {
+        let signers = ["team", "security"].map(|name| format!("[signers.{name}]\nkey = \"{name}.pub\"\n")).concat();
+        let path = self.path("m").canonicalize().unwrap();
+        let text = format!("version = 1\n{signers}[[rule]]\npath = {path:?}\n{rules}\n");
+        let policy = Policy::parse(&text, self.folder.path()).unwrap();
+        let signatures: Vec<PathBuf> = signatures.iter().map(|name| self.path(&format!("{name}.sig"))).collect();
+        let signatures: Vec<&Path> = signatures.iter().map(PathBuf::as_path).collect();
+        load_with_policy(&self.path("m"), &signatures, &policy, options, &cpu(), &Silent)
+    }
+}
+
+const BOTH: &str = r#"all_of = ["team", "security"]"#;
+const ANY: &str = r#"any_of = ["team", "security"]"#;
+
+#[test]
+fn by_a_policy_a_model_is_loaded_once_and_compared_with_each_signature() {
+    let place = Place::new();
+    let plain = LoadOptions::default();
+    let loaded = place.load(BOTH, &["team", "security"], &plain).unwrap();
+    assert_eq!(loaded.tensor("middle").unwrap().bytes(), contents()[1].1[0].1);
+    let report = &loaded.report().verified;
+    // One has BLAKE3 digests and the other has none: each is compared.
+    assert_eq!(report.checked.len(), 2, "{:?}", report.checked);
+    assert_eq!(report.policy.as_ref().unwrap().signatures.len(), 2);
+
+    let policy = |error: Error| match error.refusal() {
+        Some(VerifyError::Policy(why)) => why.to_string(),
+        _ => panic!("{error}"),
+    };
+    assert!(policy(place.load(BOTH, &["team"], &plain).unwrap_err()).contains("security"));
+    assert!(policy(place.load(ANY, &["other"], &plain).unwrap_err()).contains("other.sig"));
+    policy(place.load(ANY, &[], &plain).unwrap_err());
+    // A rule that asks for another device than the one that it is loaded to.
+    let cuda = format!("{ANY}\nrequire = {{ digests = \"blake3\", device = \"cuda\" }}");
+    assert!(policy(place.load(&cuda, &["team"], &plain).unwrap_err()).contains("device"));
+    // What a rule asks for is asked for: BLAKE3 alone, all digests, nothing beside what was signed.
+    for (asked, digests, checked) in [("blake3", "team", 1), ("oms", "team", 1), ("all", "team", 2)] {
+        let rules = format!("{ANY}\nrequire = {{ digests = \"{asked}\" }}");
+        let loaded = place.load(&rules, &[digests], &plain).unwrap();
+        assert_eq!(loaded.report().verified.checked.len(), checked, "{asked}");
+    }
+    let blake3 = format!("{ANY}\nrequire = {{ digests = \"blake3\" }}");
+    let error = place.load(&blake3, &["security"], &plain).unwrap_err();
+    assert!(matches!(error.refusal(), Some(VerifyError::NoSuchDigest { .. })), "{error}");
+    let strict = format!("{ANY}\nrequire = {{ strict = true }}");
+    let mut ignoring = LoadOptions::default();
+    ignoring.verify.ignore_paths = vec![place.path("m/notes")];
+    write(place.path("m/notes"), "unsigned");
+    drop(place.load(ANY, &["team"], &ignoring).unwrap());
+    let error = place.load(&strict, &["team"], &ignoring).unwrap_err();
+    assert!(matches!(error.refusal(), Some(VerifyError::Uncovered { .. })), "{error}");
+    fs::remove_file(place.path("m/notes")).unwrap();
+
+    flip(place.path("m").join(FIRST), 100_000);
+    for signatures in [&["team", "security"][..], &["security", "team"]] {
+        let error = place.load(BOTH, signatures, &plain).unwrap_err();
+        assert_eq!(named(&error), [(FIRST.to_owned(), Changed)].into(), "{error}");
+    }
+    // Two statements about two models.
+    place.sign("security", "m", &SignOptions::default());
+    policy(place.load(BOTH, &["team", "security"], &plain).unwrap_err());
 }

@@ -12,9 +12,14 @@ use common::forge::{Forge, fix_root, resources};
 use common::{Random, Run, copy, program, python, seal, write};
 use serde_json::{Value, json};
 use sha2::Digest as _;
+use tensorseal::device::cpu::{Cpu, Settings, Silent};
 use tensorseal::format::Format;
+use tensorseal::loader::{LoadOptions, LoadedModel, load_verified};
 use tensorseal::manifest::ResourceName;
+use tensorseal::report::Note;
 use tensorseal::tensors::{FileTensors, FileTiles, TensorManifest};
+use tensorseal::verify::{KeyVerifier, Verified};
+use tensorseal::{Error, VerifyError};
 
 const OURS: &str = "tensorseal.tensors";
 const GOOD: &str = "Verification succeeded";
@@ -76,6 +81,22 @@ fn verify(forge: &Forge, flags: &str) -> Run {
     seal(forge.path(), &format!("verify key m --public-key key.pub --signature s.sig {flags}"))
 }
 
+/// Loads the model by a signature, with the tensor manifest outside of it if one is given. Nothing is kept that need not be.
+fn load(forge: &Forge, signature: &str, tensors: Option<&str>) -> Result<Verified<LoadedModel<Cpu>>, Error> {
+    let trusted = KeyVerifier::new(forge.key.public_key());
+    let mut options = LoadOptions { keep: 0, ..LoadOptions::default() };
+    options.verify.tensors = tensors.map(|name| forge.path().join(name));
+    let (model, signature) = (forge.path().join("m"), forge.path().join(signature));
+    load_verified(&model, &signature, &trusted, &options, &Cpu::open(Settings::default()).unwrap(), &Silent)
+}
+
+/// The answer is no, for these reasons.
+#[track_caller]
+fn not_loaded(error: &Error, words: &[&str], about: &str) {
+    assert!(matches!(error.refusal(), Some(VerifyError::Tensors(_))), "{about}: {error}");
+    assert!(words.iter().all(|words| error.to_string().contains(words)), "{about}: {error}");
+}
+
 /// Signs what lies in the model now, whatever it is: the statement's resources get the digests and sizes of the files,
 /// resources of files that are gone go, and `new` names others.
 fn resigned(forge: &Forge, mut statement: Value, new: &[&str], flags: &str) -> Run {
@@ -117,6 +138,11 @@ fn a_manifest_is_a_file_of_the_model_that_every_check_goes_through() {
         "",
     );
     verify(&forge, "--all-digests").expect(0, "145 tiles, all recomputed", "all digests");
+    let loaded = load(&forge, "s.sig", None).unwrap();
+    let [checked] = &loaded.report().verified.tensor_manifests[..] else { panic!("{:?}", loaded.report()) };
+    assert_eq!((checked.name.as_str(), checked.files, checked.tensors, checked.tiles), (OURS, 2, 5, 145));
+    assert!(!checked.detached && !checked.recomputed);
+    assert_eq!(loaded.file(OURS), Some(&manifest(&files)[..]), "held, to check slices by");
     let report = verify(&forge, "--all-digests --json").json();
     let expected = json!([{
         "name": OURS, "detached": false, "files": 2, "tensors": 5, "tiles": 145, "tiles_recomputed": true
@@ -187,6 +213,14 @@ fn refused(about: &str, change: impl Fn(&Path), new: &[&str], flags: &str, words
     }
     let run = resigned(&forge, statement, new, &format!("{flags} --json"));
     assert_eq!(run.json()["error"]["kind"], "tensors", "{about}");
+    match load(&forge, "f.sig", None) {
+        // Headers come first there.
+        Err(Error::Header { path, .. }) if about.starts_with("no safetensors") => {
+            assert!(path.ends_with("one.safetensors"))
+        }
+        Err(error) => not_loaded(&error, words, about),
+        Ok(_) => panic!("{about}: loaded"),
+    }
 }
 
 /// Puts other tensors, or another header, into `one.safetensors`.
@@ -368,6 +402,10 @@ fn outside_of_the_model_it_is_named_in_the_annotation_of_each_file_that_it_lists
     verify(&forge, "--tensors t.bin --all-digests").expect(0, "145 tiles, all recomputed", "given");
     let told = verify(&forge, "--tensors t.bin --json").json();
     assert_eq!(told["tensor_manifests"][0]["detached"], true);
+    let loaded = load(&forge, "s.sig", Some("t.bin")).unwrap();
+    assert!(loaded.report().verified.tensor_manifests[0].detached, "{:?}", loaded.report());
+    let loaded = load(&forge, "s.sig", None).unwrap();
+    assert!(loaded.report().verified.notes.contains(&Note::TensorsNotGiven), "{:?}", loaded.report());
     // Another one, one with a bit flipped, none.
     let other = manifest(&[("one.safetensors", &safetensors(ONE, 1, ""))]);
     write(forge.path().join("other.bin"), other);
@@ -377,6 +415,8 @@ fn outside_of_the_model_it_is_named_in_the_annotation_of_each_file_that_it_lists
         "another",
     );
     verify(&forge, "--tensors none.bin").expect(3, "cannot read tensor manifest", "none");
+    not_loaded(&load(&forge, "s.sig", Some("other.bin")).unwrap_err(), &["has the digest blake3:"], "another");
+    assert!(matches!(load(&forge, "s.sig", Some("none.bin")), Err(Error::Io { .. })));
     // A name left out, one too many, two of them, one that is none.
     let change = |statement: &mut Value, name: &str, value: Option<Value>| {
         let resource = resources(statement).iter_mut().find(|resource| resource["name"] == name).unwrap();
@@ -399,6 +439,8 @@ fn outside_of_the_model_it_is_named_in_the_annotation_of_each_file_that_it_lists
         let mut statement = statement.clone();
         change(&mut statement, name, value);
         resigned(&forge, statement, &[], flags).expect(1, words, name);
+        let error = load(&forge, "f.sig", Some("t.bin")).unwrap_err();
+        assert!(error.refusal().is_some() && error.to_string().contains(words), "{name}: {error}");
     }
     // A signature that names none.
     sign(&forge, "").expect(0, "", "sign");

@@ -42,9 +42,14 @@ use crate::device::{Backend, Device, DeviceError, DeviceKind, Pages, StoragePath
 use crate::digest::Algorithm;
 use crate::error::Error;
 use crate::format::{Format, Index, IndexFault};
-use crate::manifest::ResourceName;
+use crate::manifest::{Manifest, ResourceName};
+use crate::policy::Policy;
+use crate::report::Report;
 use crate::source::{IgnoreSet, Model};
-use crate::verify::{Admission, Asked, DigestChoice, ToRead, Verified, Verifier, VerifyOptions};
+use crate::tensors::{FILE_NAME, MAX_LEN};
+use crate::verify::{
+    Admission, Asked, Decided, DigestChoice, Nobody, ToRead, Verified, Verifier, VerifyOptions, unsigned,
+};
 
 /// Runs the page's example.
 #[cfg(doctest)]
@@ -55,7 +60,7 @@ struct Page;
 #[derive(Debug, Clone)]
 pub struct LoadOptions {
     /// What counts as the model, and which digests are compared. By default [`DigestChoice::Fastest`]: BLAKE3, which a
-    /// device takes of its own memory, where it is signed.
+    /// device takes of its own memory, where it is signed. An outboard is refused: loading does not say where a file differs.
     pub verify: VerifyOptions,
     /// How files are read.
     pub read: ReadMode,
@@ -64,7 +69,7 @@ pub struct LoadOptions {
     /// What the memory is made of, on the CPU device. Another device has no huge pages and refuses.
     pub pages: Pages,
     /// Files that hold no tensors are kept up to so many bytes each, and 4 times that in all, the shortest first. The
-    /// others are verified, and not held: the report names them. An index of shards is always kept.
+    /// others are verified, and not held: the report names them. An index of shards and a tensor manifest are always kept.
     pub keep: u64,
     /// To end it before it is done.
     pub cancel: Cancel,
@@ -158,11 +163,12 @@ enum Held<B: Backend> {
 ///
 /// The model is a folder or a single file. Files of tensors (safetensors and GGUF, by their names) become one buffer
 /// each; see [`LoadOptions::keep`] for the others. Files that are missing, that are not signed, or of another length are
-/// found before anything is read.
+/// found before anything is read. A tensor manifest that was signed with the model must be about the files that were loaded:
+/// their headers are compared with it, and no tile.
 ///
 /// # Errors
-/// [`Error::Verify`] if the answer is no, [`Error::Header`] and [`Error::Index`] for signed files of tensors that cannot be
-/// used, [`Error::Cancelled`]; any other error if no answer could be had. Every buffer has been dropped then.
+/// [`Error::Verify`] if the answer is no, [`Error::Header`], [`Error::Index`] and [`Error::Parts`] for signed files of tensors
+/// that cannot be used, [`Error::Cancelled`]; any other error if no answer could be had. Every buffer has been dropped then.
 pub fn load_verified<B: Backend>(
     model: &Path,
     signature: &Path,
@@ -174,21 +180,71 @@ pub fn load_verified<B: Backend>(
     let begun = Instant::now();
     let bundle = Bundle::read(signature, options.verify.max_bundle.get())?;
     let signed = bundle.verify(verifier)?;
+    let (signatures, claims) = (&[signature], vec![(&bundle, &signed)]);
+    let claimed = Claimed { model, resolved: None, signatures, claims, verify: &options.verify, begun };
+    load_claimed(claimed, options, backend, progress, |_| {})
+}
+
+/// Loads the model at `model` as [`load_verified`] does, and gives it out if it is what the bundles at `signatures` say, and
+/// `policy` accepts these for it.
+///
+/// [`verify_with_policy`](crate::verify_with_policy) says which signatures that takes. `options` may ask for more than the
+/// rules do, not for less; the device that a rule asks for is that of `backend`. The report tells which rule was satisfied
+/// by whom ([`Report::policy`]).
+///
+/// # Errors
+/// Those of [`load_verified`], and [`VerifyError::Policy`](crate::VerifyError::Policy) where it is the policy that says no.
+pub fn load_with_policy<B: Backend>(
+    model: &Path,
+    signatures: &[&Path],
+    policy: &Policy,
+    options: &LoadOptions,
+    backend: &B,
+    progress: &dyn Progress,
+) -> Result<Verified<LoadedModel<B>>, Error> {
+    let begun = Instant::now();
+    let decided = Decided::new(model, signatures, policy, &options.verify, &backend.kind(), &mut Nobody)?;
+    let claims = decided.claims().collect();
+    let (resolved, verify) = (Some(decided.resolved()), decided.options());
+    let claimed = Claimed { model, resolved, signatures, claims, verify, begun };
+    load_claimed(claimed, options, backend, progress, |report| decided.tell(report))
+}
+
+/// What is said of a model, by those who are believed.
+struct Claimed<'a> {
+    model: &'a Path,
+    resolved: Option<&'a Path>,
+    signatures: &'a [&'a Path],
+    claims: Vec<(&'a Bundle, &'a Verified<Manifest>)>,
+    verify: &'a VerifyOptions,
+    begun: Instant,
+}
+
+/// Loads it, if that is so.
+fn load_claimed<B: Backend>(
+    claimed: Claimed<'_>,
+    options: &LoadOptions,
+    backend: &B,
+    progress: &dyn Progress,
+    tell: impl FnOnce(&mut Report),
+) -> Result<Verified<LoadedModel<B>>, Error> {
+    let Claimed { model, resolved, signatures, claims, verify, begun } = claimed;
+    let Some(&(_, signed)) = claims.first() else { return Err(unsigned()) };
     let cpu = Cpu::open(Settings { threads: options.threads, io: Io::Auto })?;
     let host = Device::Cpu(cpu);
-    let (signatures, quiet) = ([signature], Quiet(progress));
-    let admission = Admission::new(&Asked {
+    let (kind, quiet) = (backend.kind(), Quiet(progress));
+    let admission = Admission::new(Asked {
         model,
-        signatures: &signatures,
-        bundle: &bundle,
-        signed: &signed,
-        options: &options.verify,
+        resolved,
+        signatures,
+        claims,
+        options: verify,
         host: &host,
-        kind: backend.kind(),
+        kind,
         progress: &quiet,
         begun,
     })?;
-    let sorted = Sorted::new(admission.files(), options.keep)?;
+    let sorted = Sorted::new(admission.files(), admission.is_single(), options.keep)?;
     progress.begin(admission.files().len(), Some(admission.files().iter().map(|file| file.len).sum()));
     let run = Run::new(model, signed.serialization().method.shard_size(), cpu.threads(), options, progress);
     run.check()?;
@@ -204,13 +260,20 @@ pub fn load_verified<B: Backend>(
         files.iter().map(item).collect()
     };
     let (tensors, companions) = (items(&sorted.tensors), items(&sorted.companions));
-    let titles = sorted.tensors.iter().chain(&sorted.companions).map(|file| file.title.clone()).collect();
-    let not_held: Vec<String> = sorted.others;
+    let names = sorted.tensors.iter().chain(&sorted.companions).zip(tensors.iter().chain(&companions));
+    let names = names.map(|(file, item)| (file.title.clone(), item.name.clone())).collect();
+    let Sorted { others: not_held, manifest, .. } = sorted;
+    let single = admission.is_single();
     let locked = load(backend, &tensors, &companions, admission.algorithms(), &run, options.pages)?;
     let admitted = admission.admit(locked, others)?;
     let storage = run.storage.get().copied();
-    admitted.derive(|(report, held)| {
-        let loaded = LoadedModel::new(backend, model, titles, held, report, not_held, options)?;
+    admitted.derive(|(mut report, held, asked)| {
+        tell(&mut report);
+        let mut loaded = LoadedModel::new(backend, model, names, held, report, not_held, options)?;
+        if !single {
+            loaded.check_parts()?;
+        }
+        loaded.check_tensors(asked, signed, manifest)?;
         Ok(loaded.read_by(storage))
     })
 }
@@ -266,22 +329,31 @@ struct Sorted<'a> {
     companions: Vec<&'a ToRead>,
     /// Names of what is not held.
     others: Vec<String>,
+    /// How long the model's tensor manifest is.
+    manifest: Option<u64>,
 }
 
 impl<'a> Sorted<'a> {
-    fn new(files: &'a [ToRead], keep: u64) -> Result<Self, Error> {
+    /// In a model of a `single` file no file is a tensor manifest.
+    fn new(files: &'a [ToRead], single: bool, keep: u64) -> Result<Self, Error> {
         let (tensors, mut rest): (Vec<_>, Vec<_>) =
             files.iter().partition(|file| Format::of_name(&file.title).is_some());
         rest.sort_by_key(|file| file.len);
         let (mut companions, mut others, mut left) = (Vec::new(), Vec::new(), keep.saturating_mul(4));
+        let mut manifest = None;
         for file in rest {
+            // Needed whatever its length. One that is too long is refused, but is first of all to be as signed.
+            let needed = !single && file.title == FILE_NAME;
+            if needed {
+                manifest = Some(file.len);
+            }
             // An index is looked at in any case.
             let index = Index::is_name(&file.title);
             if index && file.len > Index::MAX_BYTES {
                 let source = IndexFault::TooLong { len: file.len, limit: Index::MAX_BYTES };
                 return Err(Error::Index { path: file.path.clone(), source });
             }
-            if index || file.len <= keep.min(left) {
+            if index || (needed && file.len <= MAX_LEN) || file.len <= keep.min(left) {
                 left = left.saturating_sub(file.len);
                 companions.push(file);
             } else {
@@ -289,7 +361,7 @@ impl<'a> Sorted<'a> {
             }
         }
         others.sort();
-        Ok(Self { tensors, companions, others })
+        Ok(Self { tensors, companions, others, manifest })
     }
 }
 

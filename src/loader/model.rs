@@ -9,9 +9,12 @@ use super::{Held, LoadOptions, ReadMode};
 use crate::device::cpu::Memory;
 use crate::device::{Backend, DeviceError, Job, Pages, StoragePath, Want};
 use crate::error::Error;
-use crate::format::{Dtype, Format, Header, HeaderFault, Index, Tensor};
+use crate::format::{Dtype, Format, Header, HeaderFault, Index, Tensor, check_parts};
 use crate::layout::{Buffer, Extent, Layout, LayoutError};
+use crate::manifest::{Manifest, ResourceName};
 use crate::report::Report;
+use crate::tensors::{FILE_NAME, FileHeader, SourceFile};
+use crate::verify::{Tensors, Verified};
 
 /// What was loaded, and how.
 #[derive(Debug, Clone)]
@@ -48,6 +51,8 @@ struct TensorFile<Buf> {
     name: String,
     buffer: Buf,
     header: Header,
+    /// What a tensor manifest would say of it.
+    source: SourceFile,
 }
 
 // Neither weights nor files are to be printed.
@@ -157,11 +162,12 @@ impl From<HeaderFault> for Unread {
 }
 
 impl<B: Backend> LoadedModel<B> {
-    /// Of what was admitted: headers are read from there, and nowhere else.
+    /// Of what was admitted: headers are read from there, and nowhere else. Files go by their names on disk, and as they
+    /// were signed.
     pub(super) fn new(
         backend: &B,
         model: &Path,
-        names: Vec<String>,
+        names: Vec<(String, ResourceName)>,
         held: Vec<Held<B>>,
         verified: Report,
         not_held: Vec<String>,
@@ -169,7 +175,7 @@ impl<B: Backend> LoadedModel<B> {
     ) -> Result<Self, Error> {
         let (mut tensor_files, mut companions) = (Vec::new(), BTreeMap::new());
         let (mut device_bytes, mut host_bytes) = (0, 0);
-        for (name, held) in names.into_iter().zip(held) {
+        for ((name, signed), held) in names.into_iter().zip(held) {
             match held {
                 Held::Host(bytes) => {
                     host_bytes += bytes.len() as u64;
@@ -177,8 +183,8 @@ impl<B: Backend> LoadedModel<B> {
                 }
                 Held::Device(buffer) => {
                     device_bytes += buffer.size();
-                    let header = header(backend, model, &name, &buffer)?;
-                    tensor_files.push(TensorFile { name, buffer, header });
+                    let (header, source) = header(backend, model, &name, signed, &buffer)?;
+                    tensor_files.push(TensorFile { name, buffer, header, source });
                 }
             }
         }
@@ -195,6 +201,27 @@ impl<B: Backend> LoadedModel<B> {
             pages: options.pages,
         };
         Ok(Self { tensor_files, companions, names, report })
+    }
+
+    /// Files that are parts of one model, by their names and headers, must be all of them.
+    pub(super) fn check_parts(&self) -> Result<(), Error> {
+        let headers = self.tensor_files.iter().map(|file| (file.name.as_str(), &file.header)).collect();
+        check_parts(&headers).into_iter().next().map_or(Ok(()), |fault| Err(Error::Parts(fault)))
+    }
+
+    /// Tensor manifests must be about these files: the one outside of the model that was `asked` about, and the one in the
+    /// model, if that has one, of so many bytes.
+    pub(super) fn check_tensors(
+        &mut self,
+        asked: Tensors,
+        signed: &Verified<Manifest>,
+        manifest: Option<u64>,
+    ) -> Result<(), Error> {
+        let own = manifest.map(|len| self.companions.get(FILE_NAME).map(Vec::as_slice).ok_or(len));
+        let header =
+            |file: &TensorFile<_>| FileHeader { file: file.source.clone(), tensors: file.header.tensors.clone() };
+        let headers = self.tensor_files.iter().map(header).collect();
+        Ok(asked.conclude_loaded(signed, own, headers, &mut self.report.verified)?)
     }
 
     /// The same, with the way said that bytes took to the device.
@@ -216,14 +243,15 @@ impl<B: Backend> LoadedModel<B> {
     #[must_use]
     pub fn tensor(&self, name: &str) -> Option<View<'_, B::Buffer>> {
         let (file, tensor) = (*self.names.get(name)?)?;
-        let TensorFile { name, buffer, header } = self.tensor_files.get(file)?;
+        let TensorFile { name, buffer, header, .. } = self.tensor_files.get(file)?;
         Some(View { file: name, tensor: header.tensors.get(tensor)?, buffer })
     }
 
     /// The tensor of this name in this file.
     #[must_use]
     pub fn tensor_of(&self, file: &str, name: &str) -> Option<View<'_, B::Buffer>> {
-        let TensorFile { name: file, buffer, header } = self.tensor_files.iter().find(|other| other.name == file)?;
+        let TensorFile { name: file, buffer, header, .. } =
+            self.tensor_files.iter().find(|other| other.name == file)?;
         Some(View { file, tensor: header.tensor(name)?, buffer })
     }
 
@@ -247,14 +275,29 @@ impl<B: Backend> LoadedModel<B> {
 }
 
 /// Reads the header of a file from the memory that it was admitted in.
-fn header<B: Backend>(backend: &B, model: &Path, name: &str, buffer: &B::Buffer) -> Result<Header, Error> {
+fn header<B: Backend>(
+    backend: &B,
+    model: &Path,
+    name: &str,
+    signed: ResourceName,
+    buffer: &B::Buffer,
+) -> Result<(Header, SourceFile), Error> {
     // Only such files were sorted to tensors.
     let format = Format::of_name(name).unwrap_or(Format::Safetensors);
-    let mut read = |range: Range<u64>| read_back(backend, buffer, range).map_err(Unread::Device);
-    Header::read(format, buffer.size(), &mut read).map_err(|unread| match unread {
+    // It is asked for each byte once, in order.
+    let mut head = Vec::new();
+    let mut read = |range: Range<u64>| {
+        let bytes = read_back(backend, buffer, range).map_err(Unread::Device)?;
+        head.extend_from_slice(&bytes);
+        Ok(bytes)
+    };
+    let header = Header::read(format, buffer.size(), &mut read).map_err(|unread| match unread {
         Unread::Header(source) => Error::Header { path: path_of(model, name), source },
         Unread::Device(error) => error.into(),
-    })
+    })?;
+    let source = SourceFile::of_header(signed, &header, &head, buffer.size())
+        .map_err(|source| Error::Header { path: path_of(model, name), source })?;
+    Ok((header, source))
 }
 
 /// Bytes of admitted memory. The copy back can go wrong as any other, and a header that is not the signed one would put

@@ -335,7 +335,7 @@ mod tests {
     /// until then, and reads are short.
     #[test]
     fn nothing_leaves_while_the_kernel_has_a_read_not_even_a_panic() {
-        let (reader, mut writer) = std::io::pipe().unwrap();
+        let (reader, mut writer) = io::pipe().unwrap();
         let reader = File::from(std::os::fd::OwnedFd::from(reader));
         let (mut ring, mut to) = (Ring::new(100).unwrap(), vec![0; 300]);
         let written = AtomicBool::new(false);
@@ -362,7 +362,7 @@ mod tests {
 
     #[test]
     fn short_reads_are_continued() {
-        let (reader, mut writer) = std::io::pipe().unwrap();
+        let (reader, mut writer) = io::pipe().unwrap();
         let reader = File::from(std::os::fd::OwnedFd::from(reader));
         // One read at a time, as a pipe has no places in it.
         let (mut ring, mut to, bytes) = (Ring::new(1000).unwrap(), vec![0; 1000], pattern(1000));
@@ -381,7 +381,7 @@ mod tests {
     #[test]
     fn a_ring_that_is_taken_away_midway_is_an_error_for_good_and_no_hang() {
         aside(|| {
-            let (reader, mut writer) = std::io::pipe().unwrap();
+            let (reader, mut writer) = io::pipe().unwrap();
             let reader = File::from(std::os::fd::OwnedFd::from(reader));
             writer.write_all(&[1; 100]).unwrap();
             let (mut ring, mut to) = (Ring::new(100).unwrap(), vec![0; 1500]);

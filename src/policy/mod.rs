@@ -45,6 +45,7 @@ use crate::error::{Error, VerifyError};
 use crate::source::SourceError;
 use crate::time::UnixTime;
 use crate::verify::{DigestChoice, UncoveredFiles, UnsignedFiles, VerifyOptions};
+pub(crate) use decide::Signature;
 use pattern::Pattern;
 use read::Reader;
 pub(crate) use receipts::Receipts;
@@ -353,7 +354,8 @@ impl Requirements<'_> {
 
     /// The caller's options with what the rules ask for on top.
     ///
-    /// [`DigestChoice::Oms`], the default, counts as no wish where the rules ask for other digests.
+    /// [`DigestChoice::Oms`], the default, counts as no wish where the rules ask for other digests, and so does
+    /// [`DigestChoice::Fastest`].
     ///
     /// # Errors
     /// [`Refusal::Laxer`] if the caller asks for less in so many words, or has another device.
@@ -389,8 +391,10 @@ impl Requirements<'_> {
         }
         tight.digests = match (self.digests(), options.digests) {
             (None, asked) => asked,
-            (Some(RequiredDigests::Oms), DigestChoice::Oms) => DigestChoice::Oms,
-            (Some(RequiredDigests::Blake3), DigestChoice::Oms | DigestChoice::Blake3) => DigestChoice::Blake3,
+            (Some(RequiredDigests::Oms), DigestChoice::Oms | DigestChoice::Fastest) => DigestChoice::Oms,
+            (Some(RequiredDigests::Blake3), DigestChoice::Oms | DigestChoice::Fastest | DigestChoice::Blake3) => {
+                DigestChoice::Blake3
+            }
             (Some(_), _) => DigestChoice::All,
         };
         Ok(tight)

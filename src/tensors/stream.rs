@@ -58,10 +58,20 @@ impl FileHeader {
     /// the header cannot be used.
     pub fn of_bytes(name: ResourceName, format: Format, head: &[u8], len: u64) -> Result<Self, HeaderFault> {
         let header = Header::of_bytes(format, head, len)?;
+        let file = SourceFile::of_header(name, &header, head, len)?;
+        Ok(Self { file, tensors: header.tensors })
+    }
+}
+
+impl SourceFile {
+    /// A file of `len` bytes of which `head` is the beginning, and `header` what was read from there.
+    ///
+    /// # Errors
+    /// [`HeaderFault::Short`] if `head` is not the whole header.
+    pub(crate) fn of_header(name: ResourceName, header: &Header, head: &[u8], len: u64) -> Result<Self, HeaderFault> {
         let short = HeaderFault::Short { needed: header.len };
         let own = usize::try_from(header.len).ok().and_then(|end| head.get(..end)).ok_or(short)?;
-        let file = SourceFile { name, format, len, header_len: header.len, header: blake3_of(own) };
-        Ok(Self { file, tensors: header.tensors })
+        Ok(Self { name, format: header.format, len, header_len: header.len, header: blake3_of(own) })
     }
 }
 

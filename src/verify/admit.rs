@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::model::{Check, Prepared};
-use super::{Verified, VerifyOptions};
+use super::policy::unsigned;
+use super::{Tensors, Verified, VerifyOptions};
 use crate::bundle::Bundle;
 use crate::device::cpu::{Algorithms, Digests, Progress, Wanted};
 use crate::device::{Device, DeviceKind};
@@ -91,6 +92,10 @@ fn judge(signed: &Resource, found: &Found) -> Option<Difference> {
 pub(crate) struct Admission<'a> {
     check: Check<'a>,
     prepared: Prepared<'a>,
+    /// Those of the other signatures.
+    others: Vec<(Check<'a>, Prepared<'a>)>,
+    algorithms: Algorithms,
+    tensors: Tensors,
     files: Vec<ToRead>,
 }
 
@@ -109,9 +114,11 @@ pub(crate) struct ToRead {
 /// What an [`Admission`] is about.
 pub(crate) struct Asked<'a> {
     pub(crate) model: &'a Path,
+    /// Where the model's path has to lead, if that was found out before.
+    pub(crate) resolved: Option<&'a Path>,
     pub(crate) signatures: &'a [&'a Path],
-    pub(crate) bundle: &'a Bundle,
-    pub(crate) signed: &'a Verified<Manifest>,
+    /// What each of them signs.
+    pub(crate) claims: Vec<(&'a Bundle, &'a Verified<Manifest>)>,
     pub(crate) options: &'a VerifyOptions,
     /// Reads what is not loaded.
     pub(crate) host: &'a Device,
@@ -125,12 +132,24 @@ impl<'a> Admission<'a> {
     /// Lists the model's files.
     ///
     /// # Errors
-    /// [`VerifyError::Differs`] for files that are missing, have another length, or are not signed; those of listing.
-    pub(crate) fn new(asked: &Asked<'a>) -> Result<Self, Error> {
-        let &Asked { model, signatures, bundle, signed, options, host, ref kind, progress, begun } = asked;
-        let (resolved, device, kind) = (None, host, kind.clone());
-        let check = Check { model, resolved, signatures, bundle, signed, options, device, kind, progress, begun };
-        let prepared = check.prepare()?;
+    /// [`VerifyError::Differs`] for files that are missing, have another length, or are not signed; those of listing, and
+    /// those of a tensor manifest outside of the model.
+    pub(crate) fn new(asked: Asked<'a>) -> Result<Self, Error> {
+        let Asked { model, resolved, signatures, claims, options, host: device, kind, progress, begun } = asked;
+        if let Some(path) = &options.outboard {
+            return Err(Error::OutboardUnused { path: path.clone() });
+        }
+        let check = |(bundle, signed)| {
+            let kind = kind.clone();
+            Check { model, resolved, signatures, bundle, signed, options, device, kind, progress, begun }
+        };
+        let checks: Vec<Check<'a>> = claims.into_iter().map(check).collect();
+        let Some((first, others)) = checks.split_first() else { return Err(unsigned()) };
+        let tensors = Tensors::begin(first, others)?;
+        let prepared = |check: Check<'a>| check.prepare().map(|prepared| (check, prepared));
+        let mut all = checks.into_iter().map(prepared).collect::<Result<Vec<_>, Error>>()?;
+        let algorithms = all.iter().flat_map(|(_, of)| of.algorithms.iter().copied()).collect();
+        let Some((_, prepared)) = all.first() else { return Err(unsigned()) };
         let to_read = |file: &SourceFile| {
             let path = file.path();
             let len = std::fs::symlink_metadata(&path).map_err(Error::io("examine", path.as_path()))?.len();
@@ -139,11 +158,22 @@ impl<'a> Admission<'a> {
         };
         let files = prepared.files().iter().map(to_read).collect::<Result<Vec<_>, Error>>()?;
         let lengths = files.iter().map(|file| (file.name.as_str(), file.len)).collect();
-        let differences = check.differences_of_list(&prepared, &lengths);
-        if !differences.0.is_empty() {
-            return Err(check.refuse(prepared, &Measurement::default(), differences));
+        for at in 0..all.len() {
+            let (check, prepared) = &all[at];
+            let differences = check.differences_of_list(prepared, &lengths);
+            if !differences.0.is_empty() {
+                let (check, prepared) = all.swap_remove(at);
+                return Err(check.refuse(prepared, &Measurement::default(), differences));
+            }
         }
-        Ok(Self { check, prepared, files })
+        let others = all.split_off(1);
+        let Some((check, prepared)) = all.pop() else { return Err(unsigned()) };
+        Ok(Self { check, prepared, others, algorithms, tensors, files })
+    }
+
+    /// Whether it is a model of one file, which no folder holds.
+    pub(crate) fn is_single(&self) -> bool {
+        self.prepared.single().is_some()
     }
 
     /// All files, in the order of their names.
@@ -152,8 +182,8 @@ impl<'a> Admission<'a> {
     }
 
     /// Which digests are compared.
-    pub(crate) fn algorithms(&self) -> Algorithms {
-        self.prepared.algorithms.iter().copied().collect()
+    pub(crate) const fn algorithms(&self) -> Algorithms {
+        self.algorithms
     }
 
     /// The digests of these files, which are read and not held.
@@ -167,17 +197,17 @@ impl<'a> Admission<'a> {
     }
 
     /// Admits what was loaded, all of it or nothing: with `others`, which were read alone, it is the model as it was
-    /// signed. Buffers come out in their order.
+    /// signed. Buffers come out in their order, and with them what is still to be asked about tensor manifests.
     ///
     /// # Errors
     /// The answer no. Every buffer is dropped then.
     pub(crate) fn admit<Buf>(
         self,
         loaded: Vec<(ResourceName, Loaded<Buf>)>,
-        others: Measurement,
-    ) -> Result<Verified<(Report, Vec<Buf>)>, Error> {
-        let Self { check, prepared, .. } = self;
-        let found = with_loaded(others, &loaded);
+        not_held: Measurement,
+    ) -> Result<Verified<(Report, Vec<Buf>, Tensors)>, Error> {
+        let Self { check, prepared, others, tensors, .. } = self;
+        let found = with_loaded(not_held, &loaded);
         // A bad copy would look like a bad file below.
         let miscopied = loaded.iter().filter_map(|(name, loaded)| {
             let (read, arrived) = loaded.found.iter().find_map(Found::miscopied)?;
@@ -187,7 +217,10 @@ impl<'a> Admission<'a> {
         if !miscopied.0.is_empty() {
             return Err(check.refuse(prepared, &found, miscopied));
         }
-        let report = check.conclude(prepared, &found, None)?;
+        let mut report = check.conclude(prepared, &found, None)?;
+        for (check, prepared) in others {
+            report = report.and(check.conclude(prepared, &found, None)?);
+        }
         let mut buffers = Vec::with_capacity(loaded.len());
         for (name, loaded) in loaded {
             match loaded.admit(check.signed, &name) {
@@ -198,7 +231,7 @@ impl<'a> Admission<'a> {
                 }
             }
         }
-        Ok(check.signed.vouches_for((report, buffers)))
+        Ok(check.signed.vouches_for((report, buffers, tensors)))
     }
 }
 

@@ -29,8 +29,9 @@ pub use recorded::{Checked, verify_recorded, verify_with_policy_recorded};
 #[cfg(feature = "sigstore-verify")]
 pub use sigstore::{NamePattern, NameRegex, PatternError, SigstoreError, SigstoreVerifier, unverified_subject};
 
-pub(crate) use policy::by_policy;
-pub(crate) use witness::{Listing, Witness};
+pub(crate) use policy::{Decided, by_policy, unsigned};
+pub(crate) use tiles::Tensors;
+pub(crate) use witness::{Listing, Nobody, Witness};
 
 use crate::bundle::{Bundle, DEFAULT_MAX_BUNDLE, VerificationMaterial};
 use crate::device::Device;
@@ -475,7 +476,7 @@ pub fn verify(
     device: &Device,
     progress: &dyn Progress,
 ) -> Result<Verified<Report>, Error> {
-    recorded::by_verifier(model, signature, verifier, options, device, progress, &mut witness::Nobody)
+    recorded::by_verifier(model, signature, verifier, options, device, progress, &mut Nobody)
 }
 
 #[cfg(test)]

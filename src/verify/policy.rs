@@ -6,10 +6,11 @@ use std::time::Instant;
 use super::witness::{Nobody, Witness};
 use super::{Identity, Verified, VerifyOptions, model};
 use crate::bundle::Bundle;
-use crate::device::Device;
 use crate::device::cpu::Progress;
+use crate::device::{Device, DeviceKind};
 use crate::error::{Error, VerifyError};
-use crate::policy::{AcceptedSignature, Policy, Refusal};
+use crate::manifest::Manifest;
+use crate::policy::{AcceptedSignature, Applied, Policy, Refusal, Requirements, Signature};
 use crate::report::{Note, Report};
 
 /// The most signatures that are looked at.
@@ -47,47 +48,95 @@ pub(crate) fn by_policy(
     witness: &mut dyn Witness,
 ) -> Result<Verified<Report>, Error> {
     let begun = Instant::now();
-    let requirements = policy.for_model(model)?;
-    if signatures.len() > MOST_SIGNATURES {
-        return Err(Refusal::Count { count: signatures.len(), limit: MOST_SIGNATURES }.into());
-    }
-    let options = &requirements.tighten(options, &device.kind())?;
-    let mut accepted = Vec::new();
-    let mut bundles = Vec::new();
-    for path in signatures {
-        let text = Bundle::read_bytes(path, options.max_bundle.get())?;
-        witness.bundle(path, &text);
-        let bundle = Bundle::parse(&text).map_err(VerifyError::Format)?;
-        drop(text);
-        accepted.push(requirements.accept(path, &bundle)?);
-        bundles.push(bundle);
-    }
-    let applied = requirements.decide(&accepted)?;
-    witness.decided(Some((policy, &applied)))?;
-    let mut checks = Vec::new();
-    for (signature, bundle) in accepted.iter().zip(&bundles) {
-        checks.push(model::Check {
-            model,
-            resolved: Some(requirements.resolved()),
-            signatures,
-            bundle,
-            signed: &signature.signed,
-            options,
-            device,
-            kind: device.kind(),
-            progress,
-            begun,
-        });
-    }
-    let Some((first, others)) = checks.split_first() else {
-        return Err(Refusal::Count { count: 0, limit: MOST_SIGNATURES }.into());
+    let decided = Decided::new(model, signatures, policy, options, &device.kind(), witness)?;
+    let check = |(bundle, signed)| model::Check {
+        model,
+        resolved: Some(decided.resolved()),
+        signatures,
+        bundle,
+        signed,
+        options: decided.options(),
+        device,
+        kind: device.kind(),
+        progress,
+        begun,
     };
+    let checks: Vec<_> = decided.claims().map(check).collect();
+    let Some((first, others)) = checks.split_first() else { return Err(unsigned()) };
     let mut report = model::run(first, others, witness)?;
-    report.notes.extend(policy.warnings().iter().cloned().map(Note::Policy));
-    let of_certificate = |signature: &AcceptedSignature| matches!(signature.identity, Identity::Certificate(_));
-    if requirements.signed_after() && applied.signatures.iter().any(of_certificate) {
-        report.notes.push(Note::StampedLater);
-    }
-    report.policy = Some(applied);
+    decided.tell(&mut report);
     Ok(first.signed.vouches_for(report))
+}
+
+/// The answer no, where there is no signature.
+pub(crate) fn unsigned() -> Error {
+    Refusal::Count { count: 0, limit: MOST_SIGNATURES }.into()
+}
+
+/// Signatures that a policy accepts for a model, before any file of that is read.
+pub(crate) struct Decided<'p> {
+    policy: &'p Policy,
+    requirements: Requirements<'p>,
+    options: VerifyOptions,
+    accepted: Vec<Signature>,
+    bundles: Vec<Bundle>,
+    applied: Applied,
+}
+
+impl<'p> Decided<'p> {
+    /// Reads the signatures, and asks the policy. BLAKE3 will be computed by `device`.
+    ///
+    /// # Errors
+    /// The answer no, or [`Error::Io`] for a signature that cannot be read.
+    pub(crate) fn new(
+        model: &Path,
+        signatures: &[&Path],
+        policy: &'p Policy,
+        options: &VerifyOptions,
+        device: &DeviceKind,
+        witness: &mut dyn Witness,
+    ) -> Result<Self, Error> {
+        let requirements = policy.for_model(model)?;
+        if signatures.len() > MOST_SIGNATURES {
+            return Err(Refusal::Count { count: signatures.len(), limit: MOST_SIGNATURES }.into());
+        }
+        let options = requirements.tighten(options, device)?;
+        let (mut accepted, mut bundles) = (Vec::new(), Vec::new());
+        for path in signatures {
+            let text = Bundle::read_bytes(path, options.max_bundle.get())?;
+            witness.bundle(path, &text);
+            let bundle = Bundle::parse(&text).map_err(VerifyError::Format)?;
+            drop(text);
+            accepted.push(requirements.accept(path, &bundle)?);
+            bundles.push(bundle);
+        }
+        let applied = requirements.decide(&accepted)?;
+        witness.decided(Some((policy, &applied)))?;
+        Ok(Self { policy, requirements, options, accepted, bundles, applied })
+    }
+
+    /// The path that the model's path led to when the policy was asked.
+    pub(crate) fn resolved(&self) -> &Path {
+        self.requirements.resolved()
+    }
+
+    /// The caller's options with what the rules ask for on top.
+    pub(crate) const fn options(&self) -> &VerifyOptions {
+        &self.options
+    }
+
+    /// What each signature signs.
+    pub(crate) fn claims(&self) -> impl Iterator<Item = (&Bundle, &Verified<Manifest>)> {
+        self.bundles.iter().zip(self.accepted.iter().map(|signature| &signature.signed))
+    }
+
+    /// Says in a report how the policy was satisfied.
+    pub(crate) fn tell(&self, report: &mut Report) {
+        report.notes.extend(self.policy.warnings().iter().cloned().map(Note::Policy));
+        let of_certificate = |signature: &AcceptedSignature| matches!(signature.identity, Identity::Certificate(_));
+        if self.requirements.signed_after() && self.applied.signatures.iter().any(of_certificate) {
+            report.notes.push(Note::StampedLater);
+        }
+        report.policy = Some(self.applied.clone());
+    }
 }

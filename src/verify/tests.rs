@@ -117,7 +117,7 @@ fn a_model_that_lies_elsewhere_than_when_the_policy_was_asked_gives_no_answer() 
             progress: &Silent,
             begun: Instant::now(),
         };
-        model::run(&check, &[], &mut witness::Nobody)
+        model::run(&check, &[], &mut Nobody)
     };
     assert!(run(&home.join("second")).is_ok());
     let error = run(&home.join("first")).unwrap_err();

@@ -1,4 +1,4 @@
-//! Compares signed tensor manifests with the files that they list, in the pass that hashes these.
+//! Compares signed tensor manifests with the files that they list: in the pass that hashes these, or when they were loaded.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -11,7 +11,7 @@ use super::{DigestChoice, Verified};
 use crate::device::cpu::{Algorithms, Silent, Tap, Wanted};
 use crate::error::{Error, VerifyError};
 use crate::format::{Format, HeaderFault};
-use crate::manifest::ResourceName;
+use crate::manifest::{Manifest, ResourceName};
 use crate::measure::Measurement;
 use crate::outboard::Trees;
 use crate::report::{CheckedTensors, Note, Report};
@@ -37,8 +37,23 @@ struct Given {
     manifest: Result<Verified<TensorManifest>, TensorRefusal>,
 }
 
+impl Given {
+    /// The one that is a file of the model: its bytes, or how many they are where that is too many.
+    fn own(bytes: Result<&[u8], u64>, signed: &Verified<Manifest>) -> Self {
+        let name = FILE_NAME.to_owned();
+        let manifest = bytes
+            .map_err(|found| {
+                let source = ManifestFault::TooMany { what: "bytes", found, limit: MAX_LEN };
+                TensorRefusal::Malformed { name: name.clone(), source }
+            })
+            .and_then(|bytes| signed.tensor_manifest(&ResourceName::of_file(FILE_NAME, None), bytes));
+        Self { name, detached: false, manifest }
+    }
+}
+
 /// What was seen of tensor manifests and of the files that they list. It counts when the files are known to be as signed.
-pub(super) struct Tensors {
+#[derive(Default)]
+pub(crate) struct Tensors {
     given: Vec<Given>,
     /// Files that say by their names that they hold tensors.
     of_tensors: Vec<ResourceName>,
@@ -58,12 +73,7 @@ pub(super) fn measure(
 ) -> Result<(Measurement, Tensors), Error> {
     let shard = check.signed.serialization().method.shard_size();
     let wanted = Wanted { algorithms, shard, groups: trees.map(Trees::group), tap: None };
-    let mut tensors = Tensors { given: Vec::new(), of_tensors: Vec::new(), seen: Vec::new(), notes: Vec::new() };
-    if let Some(path) = &check.options.tensors {
-        tensors.given.push(detached(check, others, path)?);
-    } else if check.signed.detached_tensors().is_some() {
-        tensors.notes.push(Note::TensorsNotGiven);
-    }
+    let mut tensors = Tensors::begin(check, others)?;
     let own = |file: &SourceFile| of.single().is_none() && file.name() == FILE_NAME;
     if shard.is_some() {
         tensors.notes.extend(of.files().iter().any(own).then_some(Note::TensorsInShards));
@@ -111,14 +121,7 @@ impl Keep {
     /// What is to be made of it. `None` if it was not read, since it is not as long as was signed.
     fn given(self, check: &Check<'_>) -> Option<Given> {
         let kept = self.0.into_inner().unwrap_or_else(PoisonError::into_inner)?;
-        let name = FILE_NAME.to_owned();
-        let manifest = kept
-            .map_err(|found| {
-                let source = ManifestFault::TooMany { what: "bytes", found, limit: MAX_LEN };
-                TensorRefusal::Malformed { name: name.clone(), source }
-            })
-            .and_then(|bytes| check.signed.tensor_manifest(&ResourceName::of_file(FILE_NAME, None), &bytes));
-        Some(Given { name, detached: false, manifest })
+        Some(Given::own(kept.as_deref().map_err(|len| *len), check.signed))
     }
 }
 
@@ -218,14 +221,48 @@ impl Tap for Heads {
     }
 }
 
+/// How the files are, which are as signed.
+#[derive(Default)]
+struct Found {
+    headers: Vec<FileHeader>,
+    /// Made of all tiles, where these were hashed.
+    tiles: Option<Result<TensorManifest, ManifestFault>>,
+    /// Files of which neither is to be had, and why.
+    unusable: BTreeSet<(String, &'static str)>,
+}
+
 impl Tensors {
+    /// What there is before any file was read: the manifest that lies outside of the model, if it is to be looked at.
+    pub(super) fn begin(check: &Check<'_>, others: &[Check<'_>]) -> Result<Self, Error> {
+        let mut tensors = Self::default();
+        if let Some(path) = &check.options.tensors {
+            tensors.given.push(detached(check, others, path)?);
+        } else if check.signed.detached_tensors().is_some() {
+            tensors.notes.push(Note::TensorsNotGiven);
+        }
+        Ok(tensors)
+    }
+
+    /// Says of files that were loaded and admitted whether they are those that the manifests are about: by their headers,
+    /// as they lie in memory. `own` is the manifest that is a file of the model, or how long it is where that is too
+    /// long.
+    pub(crate) fn conclude_loaded(
+        mut self,
+        signed: &Verified<Manifest>,
+        own: Option<Result<&[u8], u64>>,
+        headers: Vec<FileHeader>,
+        report: &mut Report,
+    ) -> Result<(), VerifyError> {
+        self.given.extend(own.map(|bytes| Given::own(bytes, signed)));
+        self.of_tensors = headers.iter().map(|header| header.file.name.clone()).collect();
+        self.judge(Found { headers, ..Found::default() }, report)
+    }
+
     /// Says of the files, which are as signed, whether they are those that the manifests are about.
-    pub(super) fn conclude(self, report: &mut Report) -> Result<(), VerifyError> {
-        let Self { given, of_tensors, seen, notes } = self;
-        report.notes.extend(notes);
+    pub(super) fn conclude(mut self, report: &mut Report) -> Result<(), VerifyError> {
         let (mut headers, mut tiles, mut unusable) = (Vec::new(), Vec::new(), BTreeSet::new());
-        let recomputed = seen.iter().any(|seen| matches!(seen.work, Work::Tiles(_)));
-        for Seen { name, format, len, work } in seen {
+        let recomputed = self.seen.iter().any(|seen| matches!(seen.work, Work::Tiles(_)));
+        for Seen { name, format, len, work } in std::mem::take(&mut self.seen) {
             match work {
                 Work::Head(head, _) => match FileHeader::of_bytes(name.clone(), format, &head, len) {
                     Ok(header) => headers.push(header),
@@ -244,6 +281,13 @@ impl Tensors {
             }
         }
         let tiles = if recomputed && unusable.is_empty() { Some(TensorManifest::new(tiles)) } else { None };
+        self.judge(Found { headers, tiles, unusable }, report)
+    }
+
+    fn judge(self, found: Found, report: &mut Report) -> Result<(), VerifyError> {
+        let Self { given, of_tensors, notes, .. } = self;
+        let Found { headers, tiles, unusable } = found;
+        report.notes.extend(notes);
         for Given { name, detached, manifest } in given {
             let manifest = manifest?;
             let listed = |name: &ResourceName| manifest.files().binary_search_by(|file| file.name.cmp(name)).is_ok();
@@ -280,7 +324,7 @@ impl Tensors {
                 files: manifest.files().len(),
                 tensors: manifest.tensors().len(),
                 tiles: manifest.tensors().iter().map(|tensor| tensor.tiles().len()).sum(),
-                recomputed,
+                recomputed: tiles.is_some(),
             });
         }
         Ok(())

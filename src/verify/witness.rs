@@ -54,6 +54,6 @@ pub(crate) trait Witness {
 }
 
 /// Nobody.
-pub(super) struct Nobody;
+pub(crate) struct Nobody;
 
 impl Witness for Nobody {}

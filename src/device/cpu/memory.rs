@@ -41,7 +41,8 @@ impl Memory {
     /// `len` zero bytes, or an error where the allocator would end the process.
     pub(super) fn new(len: u64, pages: Pages) -> Result<Self, DeviceError> {
         let none = || DeviceError::OutOfMemory { device: DeviceKind::Cpu, what: "a buffer", bytes: len };
-        let len = usize::try_from(len).map_err(|_| none())?;
+        // A slice may have no more bytes than that, whatever 32 bits could count.
+        let len = usize::try_from(len).ok().filter(|len| isize::try_from(*len).is_ok()).ok_or_else(none)?;
         if len == 0 {
             return Ok(Self { start: NonNull::dangling(), len, mapped: 0 });
         }

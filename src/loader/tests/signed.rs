@@ -9,7 +9,8 @@ use crate::error::VerifyError;
 use crate::key::{Curve, PrivateKey};
 use crate::manifest::Difference;
 use crate::sign::{Annotations, KeySigner};
-use crate::verify::KeyVerifier;
+use crate::tensors::TensorRefusal;
+use crate::verify::{KeyVerifier, Tensors};
 use crate::{SignOptions, sign};
 
 /// A folder with a signed model: two shards of tensors, an index, a configuration.
@@ -318,5 +319,91 @@ fn what_was_loaded_without_a_digest_is_never_admitted() {
         let (_, loaded) = swapped.remove(0);
         let error = loaded.admit(&manifest, &name("w-00001-of-00002.safetensors")).err().unwrap();
         assert!(matches!(error, Difference::Changed { .. } | Difference::Resized { .. }), "{error:?}");
+    }
+}
+
+#[test]
+fn a_tensor_manifest_is_kept_whatever_else_is_and_one_that_is_too_long_is_refused() {
+    let file = |name: &str, len| ToRead { name: name.into(), title: name.into(), path: name.into(), len };
+    let titles = |files: &[&ToRead]| files.iter().map(|file| file.title.clone()).collect::<Vec<_>>();
+    let files = [file("config.json", 7), file(FILE_NAME, MAX_LEN), file("w.safetensors", 9)];
+    let sorted = Sorted::new(&files, false, 0).unwrap();
+    assert_eq!((titles(&sorted.companions), sorted.manifest), (vec![FILE_NAME.to_owned()], Some(MAX_LEN)));
+    assert_eq!(sorted.others, ["config.json"]);
+    let files = [file(FILE_NAME, MAX_LEN + 1)];
+    let sorted = Sorted::new(&files, false, 0).unwrap();
+    assert_eq!((titles(&sorted.companions).len(), sorted.manifest), (0, Some(MAX_LEN + 1)));
+    // A single file of that name is a model.
+    let sorted = Sorted::new(&files, true, 0).unwrap();
+    assert_eq!((&sorted.others[..], sorted.manifest), (&[FILE_NAME.to_owned()][..], None));
+
+    let signed = Signed::new(&SignOptions::default());
+    let manifest = Bundle::read(&signed.folder.path().join("s.sig"), 1 << 20).unwrap().verify(&signed.trusted).unwrap();
+    let mut loaded = signed.load(&cpu(), &LoadOptions::default()).unwrap().into_inner();
+    loaded.check_tensors(Tensors::default(), &manifest, None).unwrap();
+    let error = loaded.check_tensors(Tensors::default(), &manifest, Some(MAX_LEN + 1)).unwrap_err();
+    let Some(VerifyError::Tensors(TensorRefusal::Malformed { .. })) = error.refusal() else { panic!("{error}") };
+}
+
+/// Panics where a file is done: in the thread that called, where files are uploaded.
+struct Done;
+
+impl Progress for Done {
+    fn advance(&self, _bytes: u64, files: usize) {
+        assert!(files == 0, "planted");
+    }
+}
+
+#[test]
+fn however_few_blocks_and_many_threads_a_failure_ends_it_and_leaves_nothing() {
+    for sign in ways() {
+        let signed = Signed::new(&sign);
+        let signature = signed.folder.path().join("s.sig");
+        for (blocks, threads) in [(1, 8), (2, 3), (7, 16)] {
+            let options = LoadOptions { threads: NonZeroUsize::new(threads), keep: 0, ..LoadOptions::default() };
+            let device = Planted { blocks, ..Planted::new(512) };
+            drop(signed.load(&device, &options).unwrap());
+            for nth in [1, 2, 30] {
+                let device = Planted { blocks, fail: Some((Verb::Upload, nth)), ..Planted::new(512) };
+                assert!(signed.load(&device, &options).is_err());
+                assert_eq!(device.alive.get(), 0);
+            }
+            let device = Planted { blocks, ..Planted::new(512) };
+            let sizes: u64 = 512 * 40;
+            let panics = At(AtomicU64::new(0), sizes, || panic!("planted"));
+            let error = load_verified(&signed.model(), &signature, &signed.trusted, &options, &device, &panics).err();
+            assert!(error.is_some() && device.alive.get() == 0);
+            let load = || load_verified(&signed.model(), &signature, &signed.trusted, &options, &device, &Done);
+            let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(load));
+            assert!(ended.is_err() || ended.is_ok_and(|loaded| loaded.is_err()));
+            assert_eq!(device.alive.get(), 0);
+        }
+    }
+}
+
+#[test]
+fn files_without_a_byte_are_refused_where_tensors_are_wanted_and_kept_where_not() {
+    for sign in ways() {
+        let shards = sign.method != crate::manifest::Method::Files;
+        let signed = Signed::new(&sign);
+        fs::write(signed.model().join("empty.json"), "").unwrap();
+        fs::write(signed.model().join("empty.safetensors"), "").unwrap();
+        // Nobody signed them. Under shards nobody could.
+        for staged in [false, true] {
+            let load = || match staged {
+                true => signed.load(&Planted::new(512), &LoadOptions::default()).map(|of| of.report().clone()),
+                false => signed.load(&cpu(), &LoadOptions::default()).map(|of| of.report().clone()),
+            };
+            match load() {
+                Ok(report) => {
+                    assert!(shards, "unsigned files were let in");
+                    assert_eq!(report.verified.empty, ["empty.json", "empty.safetensors"]);
+                    assert_eq!(report.tensor_files, 2);
+                }
+                Err(error) => {
+                    assert!(!shards && matches!(error.refusal(), Some(VerifyError::Differs { .. })), "{error}")
+                }
+            }
+        }
     }
 }
