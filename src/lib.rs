@@ -1,6 +1,6 @@
 #![doc = include_str!("../README.md")]
 // Tests may fail by panicking; the library may not.
-#![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic, clippy::single_range_in_vec_init))]
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("tensorseal runs on Linux only so far: its engine relies on read leases and MADV_POPULATE_READ");

@@ -278,6 +278,9 @@ fn load_claimed<B: Backend>(
     })
 }
 
+/// Files by their names, each locked in memory of a device.
+pub type LockedFiles<B> = Vec<(ResourceName, Loaded<<B as Backend>::Buffer>)>;
+
 /// Reads the files of tensors of a model into the memory of `backend`, and gives none of it out: there is nothing yet to
 /// compare it with. With `measure`, digests are taken, and [`Loaded::admit`] can open what was signed as whole files;
 /// without, nobody ever can, and the time that it takes is that of a load without a check.
@@ -290,7 +293,7 @@ pub fn load_locked<B: Backend>(
     options: &LoadOptions,
     backend: &B,
     progress: &dyn Progress,
-) -> Result<Vec<(ResourceName, Loaded<B::Buffer>)>, Error> {
+) -> Result<LockedFiles<B>, Error> {
     let links = options.verify.symlinks;
     let cpu = Cpu::open(Settings { threads: options.threads, io: Io::Auto })?;
     let scan = Model::open(model, links)?.scan(&IgnoreSet::new(), links, false)?;

@@ -145,6 +145,7 @@ struct Uploads<'a, B: Backend> {
 }
 
 impl<B: Backend> Uploads<'_, B> {
+    #[allow(clippy::needless_pass_by_value, reason = "readers end when it is dropped")]
     fn all(
         &mut self,
         texts: &[Text],

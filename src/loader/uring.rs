@@ -92,7 +92,7 @@ impl Ring {
                         }
                     }
                     code if matches!(-code, libc::EINTR | libc::EAGAIN) => {
-                        run.again(io::Error::from_raw_os_error(-code))?
+                        run.again(io::Error::from_raw_os_error(-code))?;
                     }
                     code => return Err(Fault::System(io::Error::from_raw_os_error(-code))),
                 }

@@ -161,7 +161,7 @@ impl FileTiles {
                         }
                         // No reader may ask for what it has, or for more than there is: that would never end.
                         Err(HeaderFault::Short { needed: next }) if next > *needed && next <= self.len => {
-                            *needed = next
+                            *needed = next;
                         }
                         Err(fault) => return Err(fault.into()),
                     }

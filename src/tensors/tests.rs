@@ -137,7 +137,7 @@ proptest! {
         let shape = [&outer[..], &[row]].concat();
         let bytes = bytes_of(dtype("U8"), &shape).unwrap();
         let tiles = Grid::of(dtype("U8"), &shape).unwrap().tiles() as u64;
-        prop_assert!(tiles <= MAX_TILES && tiles >= 256, "{tiles} tiles of {bytes} bytes");
+        prop_assert!((256..=MAX_TILES).contains(&tiles), "{tiles} tiles of {bytes} bytes");
         prop_assert!(bytes <= 16 << 20 || tiles * 32 * 2000 <= bytes, "{tiles} tiles of {bytes} bytes");
     }
 

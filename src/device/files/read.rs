@@ -10,6 +10,9 @@ const PIECE: usize = 1 << 20;
 /// Bytes that are read before they are hashed, small enough to stay in a core's own cache until then.
 const STEP: usize = 512 << 10;
 
+/// Gets bytes of a file, and where in it they begin.
+type Take<'a> = dyn FnMut(u64, &[u8]) -> Result<(), Error> + 'a;
+
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Reader {
     pub(super) threads: usize,
@@ -23,7 +26,7 @@ impl Reader {
         file: &OpenFile,
         at: u64,
         block: &mut [u8],
-        take: &mut dyn FnMut(u64, &[u8]) -> Result<(), Error>,
+        take: &mut Take<'_>,
         kind: &DeviceKind,
     ) -> Result<(), Error> {
         let pieces = self.threads.min(block.len() / PIECE).max(1);
