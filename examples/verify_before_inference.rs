@@ -63,35 +63,58 @@ pub(crate) fn run(flip: bool) -> Result<()> {
 
     let input: Vec<f32> = Random(7).floats(INPUTS);
     let expected = weights.forward(&input);
-    infer(&files, &trusted, &input, &expected)?;
+    infer(&files, &trusted, &input, &expected)?.into_iter().try_for_each(|(_, run)| run)?;
     if flip {
         let mut bytes = fs::read(files.weights())?;
         let middle = bytes.len() / 2;
         bytes[middle] ^= 1;
         fs::write(files.weights(), bytes)?;
         println!("\none bit of the weights has flipped");
-        infer(&files, &trusted, &input, &expected)?;
+        let runs = infer(&files, &trusted, &input, &expected)?;
+        if let Some((device, _)) = runs.iter().find(|(_, run)| run.is_ok()) {
+            return Err(format!("{device} ran on weights that nobody signed").into());
+        }
+        runs.iter().for_each(|(device, _)| println!("{device}: stopped"));
+        runs.into_iter().try_for_each(|(_, run)| run)?;
     }
     Ok(())
 }
 
-/// Loads the model, runs it, compares what comes out, and seals its memory, on each device.
-fn infer(files: &Files, trusted: &KeyVerifier, input: &[f32], expected: &[f32]) -> Result<()> {
+/// What each device that is there came to.
+type Runs = Vec<(&'static str, Result<()>)>;
+
+/// Loads the model, runs it, compares what comes out, and seals its memory, on each device for itself.
+fn infer(files: &Files, trusted: &KeyVerifier, input: &[f32], expected: &[f32]) -> Result<Runs> {
+    #[allow(unused_mut)]
+    let mut runs = vec![("cpu", on_cpu(files, trusted, input, expected))];
+    #[cfg(feature = "wgpu")]
+    if let Some(gpu) = gpu::open()? {
+        runs.push(("wgpu", on_gpu(&gpu, files, trusted, input, expected)));
+    }
+    Ok(runs)
+}
+
+fn on_cpu(files: &Files, trusted: &KeyVerifier, input: &[f32], expected: &[f32]) -> Result<()> {
     let cpu = Cpu::open(Settings::default())?;
     // An error leaves nothing behind that could be used: the buffers were dropped where they were found out.
     let model = load_verified(&files.model, &files.signature, trusted, &LoadOptions::default(), &cpu, &Silent)?;
     println!("cpu: {} bytes verified in place, signed by {}", model.report().device_bytes, model.identity());
     compare("cpu", &forward_cpu(&model, input)?, expected)?;
-    keep_watch(&cpu, &model, files, trusted)?;
+    keep_watch(&cpu, &model, files, trusted)
+}
 
-    #[cfg(feature = "wgpu")]
-    if let Some(gpu) = gpu::open()? {
-        let model = load_verified(&files.model, &files.signature, trusted, &LoadOptions::default(), &gpu, &Silent)?;
-        println!("{}: {} bytes verified in place", gpu.kind(), model.report().device_bytes);
-        compare("wgpu", &gpu::forward(&gpu, &model, input)?, expected)?;
-        keep_watch(&gpu, &model, files, trusted)?;
-    }
-    Ok(())
+#[cfg(feature = "wgpu")]
+fn on_gpu(
+    gpu: &tensorseal::device::wgpu::Wgpu,
+    files: &Files,
+    trusted: &KeyVerifier,
+    input: &[f32],
+    expected: &[f32],
+) -> Result<()> {
+    let model = load_verified(&files.model, &files.signature, trusted, &LoadOptions::default(), gpu, &Silent)?;
+    println!("{}: {} bytes verified in place", gpu.kind(), model.report().device_bytes);
+    compare("wgpu", &gpu::forward(gpu, &model, input)?, expected)?;
+    keep_watch(gpu, &model, files, trusted)
 }
 
 /// The forward pass on the host, on the very bytes that were verified.

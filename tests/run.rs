@@ -91,7 +91,7 @@ impl Place {
         let (run, ran) = self.touch(options);
         run.expect(0, "not hashed", options);
         run.expect(0, words, options);
-        assert!(ran, "{run:#?}");
+        assert!(ran && !run.said("checked on disk"), "{run:#?}");
     }
 
     /// It does not run, ends with `code`, and says why.
@@ -184,6 +184,17 @@ fn the_command_gets_its_words_and_its_surroundings_as_they_are() {
     let here = place.path("");
     let expected = format!("{}\nsh\nas it was\nnone\n", here.to_str().unwrap().trim_end_matches('/'));
     assert_eq!(String::from_utf8(out.stdout).unwrap(), expected);
+    // As it is, also where it is in no order: what `env` prints is what it was given.
+    let given = ["Z=1", "A=2", "M=3"];
+    let line = format!("{} {RUN} -- env", env!("CARGO_BIN_EXE_tensorseal"));
+    let out = Command::new("env")
+        .current_dir(place.path(""))
+        .args(["-i"])
+        .args(given)
+        .args(line.split(' '))
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8(out.stdout).unwrap().lines().collect::<Vec<_>>(), given);
     // No descriptor of ours, and every one of theirs.
     let script = "exec 7<policy.toml; exec \"$0\" \"$@\"";
     let list = |first: &[&str]| {
@@ -277,6 +288,7 @@ fn a_report_for_machines_stays_off_the_commands_output() {
         (&json!("run"), &json!("yes"), &json!(true))
     );
     assert_eq!(report["receipt"], "r");
+    assert!(!stderr.contains("before exec"), "the text of success is left out: {stderr}");
     for (line, code, kind) in [
         (format!("{RUN} --json -- ./none"), 127, "command"),
         (format!("{RUN} --json --signature none -- true"), 3, "io"),
@@ -555,6 +567,19 @@ fn what_a_receipt_says_is_signed_and_read_in_one_way() {
     });
     place.forge("f", more.to_string().as_bytes(), TYPE, "gate");
     place.refuses(option, 3, "it names the file \"more\"");
+    // An array or null in the place of an object or of nothing: other readers see something else.
+    for (field, value, words) in [
+        ("/model", json!(["m", "m"]), "expected an object"),
+        ("/bundles/0", json!(["m.sig", "00", "key"]), "expected an object"),
+        ("/file_systems/0/changeable", Value::Null, "invalid type: null"),
+    ] {
+        place.forge("f", &with(field, value), TYPE, "gate");
+        place.refuses(option, 3, words);
+    }
+    let mut null = payload.clone();
+    null["file_systems"][0]["erofs"] = Value::Null;
+    place.forge("f", null.to_string().as_bytes(), TYPE, "gate");
+    place.refuses(option, 3, "invalid type: null");
     // A key twice, in what is signed and around it.
     let twice = payload.to_string().replacen("\"hashed\":true", "\"hashed\":false,\"hashed\":true", 1);
     assert!(twice.contains("false"));

@@ -35,7 +35,7 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 fn main() -> Result<()> {
     let seeds = Path::new("fuzz/seeds");
-    for target in ["bundle", "statement", "shard_name", "key_pem", "certificate", "pkcs11_uri", "outboard"] {
+    for target in ["bundle", "statement", "shard_name", "key_pem", "certificate", "pkcs11_uri", "outboard", "receipt"] {
         let _ = fs::remove_dir_all(seeds.join(target));
         fs::create_dir_all(seeds.join(target))?;
     }
@@ -46,11 +46,65 @@ fn main() -> Result<()> {
     uris(seeds)?;
     keys(seeds)?;
     trees(seeds)?;
+    receipts(seeds)?;
     certificates(seeds)
 }
 
 fn key() -> Result<PrivateKey> {
     Ok(PrivateKey::from_pem(KEY.as_bytes(), &mut || Err(tensorseal::key::PasswordError::NotGiven))?)
+}
+
+/// Receipts with all that one can hold, and around one of them an envelope.
+fn receipts(seeds: &Path) -> Result<()> {
+    use tensorseal::receipt::{PAYLOAD_TYPE, Receipt};
+
+    let write = |name: &str, text: &str| {
+        assert_eq!(Receipt::unverified(text.as_bytes()).is_ok(), !name.starts_with("no-"), "{name}");
+        fs::write(seeds.join("receipt").join(name), text)
+    };
+    let file = |name: &str, more: &str| {
+        format!(
+            r#"{{"name":"{name}","size":5,"file_system":0,"inode":7,"mtime":[1800000000,1],"ctime":[-1,999999999]{more}}}"#
+        )
+    };
+    let system = |more: &str| {
+        format!(
+            r#"{{"device":"8:1","type":"ext4","source":"/dev/sda1","mount_point":"/m","mount_options":"ro","super_options":"ro"{more}}}"#
+        )
+    };
+    let receipt = |hashed: bool, more: &str, systems: &str, files: &str| {
+        format!(
+            r#"{{"schema":"tensorseal/receipt/v1","tool":"tensorseal 0.1.0","verdict":"checked on disk","hashed":{hashed},"time":"2026-01-01T00:00:00Z","expires":"2026-01-02T00:00:00Z","model":{{"path":"m","resolved":"/m"}},"bundles":[{{"path":"m.sig","sha256":"00","identity":"key"}}],{more}"root":"sha256:00","checked":["sha256"],"not_checked":["blake3"],"device":"cpu","file_systems":[{systems}],"files":[{files}],"not_covered":[".git/x"]}}"#
+        )
+    };
+    let changeable = system(r#","changeable":"the file system is xfs""#);
+    let log = receipt(true, "", &changeable, &file("a", ""));
+    write("log", &log)?;
+    let policy = r#""policy":{"path":"policy.toml","sha256":"00","rules":[1,2]},"#;
+    let verity = file("b\\u00e9\\n", r#","fs_verity":"sha256:00""#);
+    write("policy", &receipt(true, policy, &changeable, &format!("{},{verity}", file("a", ""))))?;
+    let accepted = r#""policy":{"sha256":"00","rules":[]},"accepted":{"path":"r","sha256":"00","key":"00","time":"2026-01-01T00:00:00Z","fs_verity":1,"dm_verity":0,"erofs":0,"file_identity":0},"#;
+    write("accepted", &receipt(false, accepted, &changeable, &verity))?;
+    let mapped = system(
+        r#","dm_verity":{"version":1,"algorithm":"sha256","root":"00","salt":"-","data_blocks":2,"data_block_size":4096,"hash_block_size":4096}"#,
+    );
+    let disk = system(r#","erofs":{"boot":"b","disk_sequence":9}"#);
+    let systems = receipt(true, "", &format!("{mapped},{disk}"), "");
+    write("systems", &format!("\u{feff}{}\n", systems.replace(",\"", " ,\r\n\t\"")))?;
+    write("no-double-key", &log.replacen('{', r#"{"hashed":false,"#, 1))?;
+    write("no-null", &systems.replacen(r#""erofs":{"boot":"b","disk_sequence":9}"#, r#""erofs":null"#, 1))?;
+    write("no-array", &log.replacen(r#"{"path":"m","resolved":"/m"}"#, r#"["m","/m"]"#, 1))?;
+    write("no-such-day", &log.replacen("2026-01-02", "2026-02-30", 1))?;
+    write("no-more", &log.replacen(r#""hashed""#, r#""more":1,"hashed""#, 1))?;
+    write("no-other-schema", &log.replacen("receipt/v1", "receipt/v2", 1))?;
+    let mut pae = format!("DSSEv1 {} {PAYLOAD_TYPE} {} ", PAYLOAD_TYPE.len(), log.len()).into_bytes();
+    pae.extend_from_slice(log.as_bytes());
+    let (payload, sig) = (STANDARD.encode(&log), STANDARD.encode(key()?.sign(&pae)?));
+    let envelope = format!(
+        r#"{{"payload":"{payload}","payloadType":"{PAYLOAD_TYPE}","signatures":[{{"keyid":"00","sig":"{sig}"}}]}}"#
+    );
+    Receipt::signed_by(envelope.as_bytes(), &[key()?.public_key()])?;
+    write("no-payload-but-an-envelope", &envelope).map_err(Into::into)
 }
 
 /// Trees of files as we write them: in groups of some sizes, with and without groups that are given by chunks.
@@ -64,7 +118,9 @@ fn trees(seeds: &Path) -> Result<()> {
         fs::write(model.join(name), bytes)?;
     }
     let device = Device::open(DeviceKind::Cpu)?;
-    for (name, group, shard) in [("chunks", 0, 0), ("pairs", 1, 0), ("fours", 2, 0), ("wide", 6, 0), ("shards", 1, 4096)] {
+    for (name, group, shard) in
+        [("chunks", 0, 0), ("pairs", 1, 0), ("fours", 2, 0), ("wide", 6, 0), ("shards", 1, 4096)]
+    {
         let group = GroupSize::from_chunk_log(group).ok_or("a size")?;
         let options = SignOptions {
             outboard: OutboardOptions::new(folder.path().join("trees")).with_group(group),

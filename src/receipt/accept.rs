@@ -173,11 +173,17 @@ impl Accepted {
         let lost = || ReceiptFault::Malformed(format!("the file {:?} lies in no file system that it names", was.name));
         let before = self.payload.file_systems.get(was.file_system).ok_or_else(lost)?;
         let now = file_systems.get(is.file_system).ok_or_else(lost)?;
+        // An image can be two file systems at once, and the number of an inode is one of its own in each.
+        let same_kind = before.kind == now.kind;
+        let kind = || changed("type of file system", before.kind.clone(), now.kind.clone());
         let same_inode = was.inode == is.stamp.inode;
         let inode = || changed("inode", was.inode.to_string(), is.stamp.inode.to_string());
         if let (Some(one), Some(other)) = (&before.dm_verity, &now.dm_verity) {
             if one != other {
                 return Err(changed("dm-verity root", one.root.clone(), other.root.clone()));
+            }
+            if !same_kind {
+                return Err(kind());
             }
             return if same_inode { Ok(Basis::DmVerity) } else { Err(inode()) };
         }
@@ -195,6 +201,9 @@ impl Accepted {
         }
         if before.device != now.device {
             return Err(changed("device", before.device.clone(), now.device.clone()));
+        }
+        if !same_kind {
+            return Err(kind());
         }
         if !same_inode {
             return Err(inode());

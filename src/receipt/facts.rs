@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +13,7 @@ use super::kernel;
 use super::verity::DmVerity;
 use crate::device::cpu::Stamp;
 use crate::digest::hex;
+use crate::json::{not_null, some_object};
 use crate::time::UnixTime;
 
 /// What is asked of the system. Tests answer for it.
@@ -27,6 +28,8 @@ pub(crate) trait System {
     fn block(&self, device: u64) -> io::Result<Block>;
     /// The answer of the device mapper about this device.
     fn dm_table(&self, device: u64) -> io::Result<Vec<u8>>;
+    /// The first 128 bytes of the EROFS on the block device of this number: its superblock.
+    fn erofs_superblock(&self, device: u64) -> io::Result<[u8; 128]>;
     /// This boot's own number.
     fn boot(&self) -> io::Result<String>;
     /// What the clock says.
@@ -54,14 +57,16 @@ impl System for ThisMachine {
     }
 
     fn block(&self, device: u64) -> io::Result<Block> {
-        let link = format!("/sys/dev/block/{}:{}", libc::major(device), libc::minor(device));
         // The folder of a partition lies in that of its disk.
-        let folder = fs::canonicalize(link)?;
+        let folder = sysfs(device)?;
         let read = |folder: &Path, name: &str| fs::read_to_string(folder.join(name)).map(|text| text.trim().to_owned());
         let whole = if folder.join("partition").exists() { folder.parent().unwrap_or(&folder) } else { &folder };
         Ok(Block {
             read_only: read(&folder, "ro")? == "1" && read(whole, "ro")? == "1",
             is_loop: whole.join("loop").exists(),
+            // But for NVMe disks that several paths lead to.
+            is_virtual: whole.starts_with("/sys/devices/virtual")
+                && !whole.starts_with("/sys/devices/virtual/nvme-subsystem"),
             is_mapped: whole.join("dm").exists(),
             sequence: read(whole, "diskseq").ok().and_then(|text| text.parse().ok()),
         })
@@ -71,6 +76,20 @@ impl System for ThisMachine {
         kernel::dm_table(device)
     }
 
+    fn erofs_superblock(&self, device: u64) -> io::Result<[u8; 128]> {
+        let event = fs::read_to_string(sysfs(device)?.join("uevent"))?;
+        let name = event.lines().find_map(|line| line.strip_prefix("DEVNAME="));
+        let node = Path::new("/dev").join(name.ok_or_else(|| io::Error::other("sysfs has no name for it"))?);
+        let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(&node)?;
+        let meta = file.metadata()?;
+        if !meta.file_type().is_block_device() || meta.rdev() != device {
+            return Err(io::Error::other(format!("{node:?} is another device")));
+        }
+        let mut superblock = [0; 128];
+        file.read_exact_at(&mut superblock, EROFS_SUPERBLOCK)?;
+        Ok(superblock)
+    }
+
     fn boot(&self) -> io::Result<String> {
         fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned())
     }
@@ -78,6 +97,28 @@ impl System for ThisMachine {
     fn now(&self) -> UnixTime {
         UnixTime::now()
     }
+}
+
+/// Where sysfs has a block device.
+fn sysfs(device: u64) -> io::Result<PathBuf> {
+    fs::canonicalize(format!("/sys/dev/block/{}:{}", libc::major(device), libc::minor(device)))
+}
+
+/// Where a superblock of EROFS begins (`EROFS_SUPER_OFFSET` of `fs/erofs/erofs_fs.h`).
+const EROFS_SUPERBLOCK: u64 = 1024;
+
+/// Whether all that an EROFS consists of lies on the device with this superblock (`struct erofs_super_block`). The
+/// kernel does not say so: of a mount it shows no `device=`.
+fn is_one_device(superblock: &[u8; 128]) -> Result<bool, &'static str> {
+    const MAGIC: u32 = 0xE0F5_E1E2;
+    /// `EROFS_FEATURE_INCOMPAT_DEVICE_TABLE`, of `feature_incompat` at byte 80.
+    const DEVICE_TABLE: u32 = 8;
+    let word = |at: usize| u32::from_le_bytes([0, 1, 2, 3].map(|byte| superblock[at + byte]));
+    if word(0) != MAGIC {
+        return Err("its device does not begin with the superblock of an EROFS");
+    }
+    // `extra_devices` are the 16 bits at byte 86.
+    Ok(word(80) & DEVICE_TABLE == 0 && superblock[86..88] == [0, 0])
 }
 
 /// A line of `/proc/self/mountinfo`.
@@ -109,9 +150,10 @@ impl Mount {
         })
     }
 
-    /// Whether the file system spreads over more devices than the one it was mounted from.
-    fn more_devices(&self) -> bool {
-        self.super_options.split(',').any(|option| option.starts_with("device="))
+    /// An option by which the file system is not the one that its device begins with, or not that alone.
+    fn elsewhere(&self) -> Option<&str> {
+        const ELSEWHERE: [&str; 5] = ["device=", "fsoffset=", "offset=", "sb=", "fsid="];
+        self.super_options.split(',').find(|option| ELSEWHERE.iter().any(|name| option.starts_with(name)))
     }
 }
 
@@ -122,6 +164,8 @@ pub(crate) struct Block {
     pub(crate) read_only: bool,
     /// A file plays the device.
     pub(crate) is_loop: bool,
+    /// It is no disk: this machine makes it of other devices, of files, of a network, or of a program's answers.
+    pub(crate) is_virtual: bool,
     /// It is the device mapper's.
     pub(crate) is_mapped: bool,
     /// Counts each time that a disk is attached: no number comes twice in a boot.
@@ -141,13 +185,13 @@ pub(crate) struct FileSystem {
     pub(crate) mount_options: String,
     pub(crate) super_options: String,
     /// The dm-verity device that it lies on.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "some_object")]
     pub(crate) dm_verity: Option<DmVerity>,
     /// The read-only disk that an EROFS lies on.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "some_object")]
     pub(crate) erofs: Option<Erofs>,
     /// Why it is none of the two.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "not_null")]
     pub(crate) changeable: Option<String>,
 }
 
@@ -247,12 +291,21 @@ impl<'s> Observer<'s> {
                 "the file system is {kind}, not erofs, squashfs or ext4 on a device that cannot change"
             ));
         }
-        if mount.more_devices() {
-            return Err(format!("the {kind} lies on more devices than one"));
+        if let Some(option) = mount.elsewhere() {
+            return Err(format!(
+                "its mount option {option:?} takes the {kind} from another place than the beginning of one device"
+            ));
         }
         let block = self.system.block(device).map_err(|error| format!("its block device is not known: {error}"))?;
         if !block.read_only {
             return Err("its block device can be written to".to_owned());
+        }
+        if kind == "erofs" {
+            let unread = |error| format!("the superblock on its block device cannot be read: {error}");
+            let superblock = self.system.erofs_superblock(device).map_err(unread)?;
+            if !is_one_device(&superblock)? {
+                return Err("the erofs lies on more devices than one".to_owned());
+            }
         }
         if block.is_mapped {
             let table = self.system.dm_table(device).map_err(|error| {
@@ -265,6 +318,9 @@ impl<'s> Observer<'s> {
         }
         if block.is_loop {
             return Err("its device is a loop device: whoever may write to the file behind it changes it".to_owned());
+        }
+        if block.is_virtual {
+            return Err("its device is no disk, but made of other devices, files or a network".to_owned());
         }
         let disk_sequence = block.sequence.ok_or("the kernel does not number disks (diskseq, Linux 5.15)")?;
         let boot = self.system.boot().map_err(|error| format!("this boot has no number: {error}"))?;
@@ -313,7 +369,13 @@ mod tests {
         let line = "7 1 0:5 / /a\\040b ro - erofs /dev/x ro,device=/dev/y";
         let mount = Mount::of_line(line, "7").unwrap();
         assert_eq!(mount.point, "/a\\040b");
-        assert!(mount.more_devices());
+        assert_eq!(mount.elsewhere(), Some("device=/dev/y"));
+        for (options, elsewhere) in
+            [("ro", None), ("ro,fsoffset=4096", Some("fsoffset=4096")), ("sb=8193,ro", Some("sb=8193"))]
+        {
+            let mount = Mount { super_options: options.to_owned(), ..mount.clone() };
+            assert_eq!(mount.elsewhere(), elsewhere);
+        }
         for bad in ["", "7", "7 1 0:5 / /a ro", "7 1 0:5 / - erofs x ro", "7 - "] {
             assert_eq!(Mount::of_line(bad, "7"), None, "{bad:?}");
         }

@@ -29,9 +29,10 @@ pub use crate::verify::{Checked, verify_recorded, verify_with_policy_recorded};
 use crate::digest::Algorithm;
 use crate::error::Error;
 use crate::input::read_small;
-use crate::key::PrivateKey;
+use crate::key::{PrivateKey, PublicKey};
 use crate::output::{Existing, folder_of, write_whole};
 use crate::time::UnixTime;
+use envelope::Sealed;
 use wire::Payload;
 
 /// The longest receipt that is read, in bytes: room for 500,000 files with long names.
@@ -116,6 +117,25 @@ impl Unhashed {
 pub struct Receipt(Payload);
 
 impl Receipt {
+    /// What a signed receipt says, if one of `keys` signed it. Whether it holds for a model is not asked: that is what
+    /// [`RecordOptions::accept`] is for.
+    ///
+    /// # Errors
+    /// [`ReceiptFault`] for a signature of no such key, and for what is no signed receipt.
+    pub fn signed_by(text: &[u8], keys: &[PublicKey]) -> Result<Self, ReceiptFault> {
+        let sealed = Sealed::read(text)?;
+        let (payload, _) = sealed.opened(keys)?;
+        Payload::read(payload).map(Self)
+    }
+
+    /// What a log, or the payload of a signed receipt, says of itself. Anybody can have written it.
+    ///
+    /// # Errors
+    /// [`ReceiptFault`] for what is neither.
+    pub fn unverified(text: &[u8]) -> Result<Self, ReceiptFault> {
+        Payload::read(text).map(Self)
+    }
+
     /// The receipt as JSON, as it is signed.
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {

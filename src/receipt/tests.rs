@@ -27,6 +27,8 @@ struct Fake {
     fs_verity: RefCell<Option<(u16, Vec<u8>)>>,
     block: Cell<Block>,
     table: RefCell<Option<Vec<u8>>>,
+    /// `None`: it cannot be read.
+    superblock: Cell<Option<[u8; 128]>>,
     boot: RefCell<&'static str>,
     now: Cell<i64>,
     /// What somebody does to the files while they are looked at.
@@ -63,6 +65,10 @@ impl System for Fake {
         self.table.borrow().clone().ok_or_else(|| io::ErrorKind::PermissionDenied.into())
     }
 
+    fn erofs_superblock(&self, _: u64) -> io::Result<[u8; 128]> {
+        self.superblock.get().ok_or_else(|| io::ErrorKind::PermissionDenied.into())
+    }
+
     fn boot(&self) -> io::Result<String> {
         Ok((*self.boot.borrow()).to_owned())
     }
@@ -70,6 +76,15 @@ impl System for Fake {
     fn now(&self) -> UnixTime {
         UnixTime(self.now.get())
     }
+}
+
+/// The beginning of an EROFS, with these features and so many devices besides the first.
+fn superblock(features: u32, devices: u8) -> [u8; 128] {
+    let mut bytes = [0; 128];
+    bytes[..4].copy_from_slice(&[0xE2, 0xE1, 0xF5, 0xE0]);
+    bytes[80..84].copy_from_slice(&features.to_le_bytes());
+    bytes[86] = devices;
+    bytes
 }
 
 /// A signed model of two files, its policy, and a key for receipts.
@@ -81,7 +96,7 @@ struct Place {
 }
 
 /// A disk that refuses writes.
-const DISK: Block = Block { read_only: true, is_loop: false, is_mapped: false, sequence: Some(7) };
+const DISK: Block = Block { read_only: true, is_loop: false, is_virtual: false, is_mapped: false, sequence: Some(7) };
 const SECTORS: u64 = 262_144 * 8;
 
 impl Place {
@@ -112,6 +127,7 @@ impl Place {
             fs_verity: RefCell::new(None),
             block: Cell::new(Block { read_only: false, ..DISK }),
             table: RefCell::new(None),
+            superblock: Cell::new(Some(superblock(0, 0))),
             boot: RefCell::new("this one"),
             now: Cell::new(NOW),
             meanwhile: RefCell::new(None),
@@ -226,9 +242,29 @@ fn dm_verity_is_enough_if_every_block_of_the_device_is_checked() {
     system.block.set(Block { is_mapped: true, read_only: false, ..DISK });
     place.refuses("its block device can be written to");
     system.block.set(Block { is_mapped: true, ..DISK });
-    *system.super_options.borrow_mut() = "ro,device=/dev/y";
-    place.refuses("more devices than one");
+    for (options, words) in
+        [("ro,device=/dev/y", "device=/dev/y"), ("ro,fsoffset=4096", "fsoffset=4096"), ("sb=8193,ro", "sb=8193")]
+    {
+        *system.super_options.borrow_mut() = options;
+        place.refuses(words);
+    }
     *system.super_options.borrow_mut() = "ro";
+    // The kernel does not show where the rest of an EROFS lies: only its superblock tells that there is more.
+    for (found, words) in [
+        (Some(superblock(8, 1)), "the erofs lies on more devices than one"),
+        (Some(superblock(8, 0)), "the erofs lies on more devices than one"),
+        (Some(superblock(0, 1)), "the erofs lies on more devices than one"),
+        (Some([0; 128]), "does not begin with the superblock of an EROFS"),
+        (None, "the superblock on its block device cannot be read"),
+    ] {
+        system.superblock.set(found);
+        place.refuses(words);
+    }
+    system.superblock.set(Some(superblock(1, 0)));
+    place.accept(false).unwrap();
+    // The same image as another file system has other inodes.
+    *system.kind.borrow_mut() = "squashfs";
+    place.refuses("its type of file system was erofs and is squashfs");
     for kind in ["xfs", "overlay", "fuse"] {
         *system.kind.borrow_mut() = kind;
         place.refuses("not erofs, squashfs or ext4");
@@ -257,6 +293,7 @@ fn an_erofs_is_enough_on_one_read_only_disk_in_one_boot() {
         (Block { sequence: None, ..DISK }, "does not number disks"),
         (Block { read_only: false, ..DISK }, "can be written to"),
         (Block { is_loop: true, ..DISK }, "whoever may write to the file behind it"),
+        (Block { is_virtual: true, ..DISK }, "its device is no disk"),
     ] {
         system.block.set(block);
         place.refuses(words);

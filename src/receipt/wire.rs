@@ -4,7 +4,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::error::ReceiptFault;
 use super::facts::{Facts, FileSystem};
-use crate::json::{self, Object, not_null};
+use crate::json::{self, Object, not_null, object, objects, some_object};
 use crate::time::UnixTime;
 
 /// The generation of receipts.
@@ -40,18 +40,22 @@ pub(super) struct Payload {
     /// When the check began.
     pub(super) time: Moment,
     pub(super) expires: Moment,
+    #[serde(deserialize_with = "object")]
     pub(super) model: ModelFact,
+    #[serde(deserialize_with = "objects")]
     pub(super) bundles: Vec<BundleFact>,
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "not_null")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "some_object")]
     pub(super) policy: Option<PolicyFact>,
     pub(super) root: String,
     pub(super) checked: Vec<String>,
     pub(super) not_checked: Vec<String>,
     pub(super) device: String,
     /// On what it rests where nothing was hashed.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "not_null")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "some_object")]
     pub(super) accepted: Option<AcceptedFact>,
+    #[serde(deserialize_with = "objects")]
     pub(super) file_systems: Vec<FileSystem>,
+    #[serde(deserialize_with = "objects")]
     pub(super) files: Vec<FileFact>,
     /// Names of what lies in the model and was not looked at.
     pub(super) not_covered: Vec<String>,
@@ -135,7 +139,7 @@ impl Payload {
         text
     }
 
-    /// Reads a payload whose signature was checked.
+    /// Reads a payload. Whoever believes it has checked its signature before.
     pub(super) fn read(text: &[u8]) -> Result<Self, ReceiptFault> {
         let read: Result<Object<Self>, _> = json::read("receipt", text);
         let Object(payload) = read.map_err(|error| ReceiptFault::Malformed(error.to_string()))?;

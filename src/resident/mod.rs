@@ -23,6 +23,8 @@ use crate::sign::{self, Signed, Signer};
 use crate::source::IgnoreSet;
 use crate::statement;
 
+pub(crate) use spread::chunk;
+
 pub use place::{PlacementError, ResidentTensor, Strides};
 pub use verdict::{MeasuredAsSigned, MeasuredFile, Mismatch};
 pub use verify::{Head, ResidentFile, verify_resident};

@@ -255,17 +255,8 @@ fn merge<D: Backend>(
             },
             Step::Assembled { at, pieces } => {
                 let mut bytes = Vec::with_capacity(CHUNK_LEN as usize);
-                let mut wanted = 0;
                 for (device, layout) in pieces {
-                    let backend = devices.get(*device).ok_or(DEFECT)?.backend;
-                    for extent in layout.extents() {
-                        download(backend, extent, &mut bytes)?;
-                    }
-                    wanted += layout.len();
-                    // A short download must not become the value of a shorter chunk.
-                    if bytes.len() as u64 != wanted {
-                        return Err(DeviceError::NoResult { device: backend.kind() });
-                    }
+                    bytes.extend(chunk(devices.get(*device).ok_or(DEFECT)?.backend, layout)?);
                 }
                 match at {
                     Some(at) => frontier.push_subtree(0, group_value(*at, &bytes)),
@@ -275,6 +266,21 @@ fn merge<D: Backend>(
         }
     }
     Ok(Merged::Tree(frontier))
+}
+
+/// The bytes of a string that is at most a chunk long.
+///
+/// # Errors
+/// [`DeviceError`]; a short download is one: it must not become the value of a shorter chunk.
+pub(crate) fn chunk<D: Backend>(backend: &D, layout: &Layout<'_, D::Buffer>) -> Result<Vec<u8>, DeviceError> {
+    let mut bytes = Vec::with_capacity(CHUNK_LEN as usize);
+    for extent in layout.extents() {
+        download(backend, extent, &mut bytes)?;
+    }
+    if bytes.len() as u64 != layout.len() {
+        return Err(DeviceError::NoResult { device: backend.kind() });
+    }
+    Ok(bytes)
 }
 
 /// The bytes of an extent that is at most a chunk long.

@@ -3,8 +3,6 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
-use std::fs::{self, File};
-use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -18,6 +16,7 @@ use crate::device::Backend;
 use crate::digest::{Algorithm, Digest};
 use crate::error::{Error, VerifyError};
 use crate::format::{Format, Header, HeaderFault, Tensor};
+use crate::input::open_regular;
 use crate::layout::{Buffer, Extent};
 use crate::manifest::{Difference, Differences, Manifest, Resource, ResourceName};
 use crate::verify::Verified;
@@ -170,13 +169,8 @@ impl<'a> Host<'a> {
                 Self { name, len: file_len, head: Cow::Borrowed(head), gaps: None, header }.checked()
             }
             Head::File { format, path } => {
-                let looked = fs::metadata(path).map_err(Error::io("look at", path))?;
-                if !looked.is_file() {
-                    let no_file = io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file");
-                    return Err(Error::io("read", path)(no_file));
-                }
-                let open = File::open(path).map_err(Error::io("open", path))?;
-                let len = open.metadata().map_err(Error::io("look at", path))?.len();
+                let (open, meta) = open_regular(path).map_err(Error::io("open", path))?;
+                let len = meta.len();
                 let read = |range: Range<u64>| {
                     let mut bytes = vec![0; (range.end - range.start) as usize];
                     open.read_exact_at(&mut bytes, range.start).map_err(Error::io("read", path))?;

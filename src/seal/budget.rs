@@ -72,16 +72,17 @@ impl Account {
         }
     }
 
-    /// How many bytes come next; 0 if there is no credit.
-    pub(super) fn next(&self, budget: Budget) -> u64 {
+    /// How many bytes come next; 0 if there is no credit. A step has room for one group of `group` bytes, however long.
+    pub(super) fn next(&self, budget: Budget, group: u64) -> u64 {
         let credit = |credit: i128| u64::try_from(credit.max(0)).unwrap_or(u64::MAX);
+        let step = STEP.max(group);
         match budget {
-            Budget::All => STEP,
-            Budget::Bytes(_) | Budget::BytesPerSecond(_) => credit(self.bytes).min(STEP),
+            Budget::All => step,
+            Budget::Bytes(_) | Budget::BytesPerSecond(_) => credit(self.bytes).min(step),
             Budget::Share(_) if self.nanos <= 0 => 0,
             Budget::Share(_) => self.last.map_or(FIRST, |(bytes, nanos)| {
                 let fits = u128::from(bytes) * u128::from(credit(self.nanos)) / u128::from(nanos.max(1));
-                u64::try_from(fits).unwrap_or(u64::MAX).clamp(1, STEP)
+                u64::try_from(fits).unwrap_or(u64::MAX).clamp(1, step)
             }),
         }
     }

@@ -222,7 +222,7 @@ impl Seal {
         let mut bytes = 0;
         self.account.open(budget, self.options.clock.ticks());
         while bytes < total {
-            let most = self.account.next(budget).min(total - bytes);
+            let most = self.account.next(budget, self.options.group.bytes()).min(total - bytes);
             let Turn { wanted, next, bytes: count } = self.next_groups(most, bytes == 0);
             if wanted.is_empty() {
                 break;
@@ -237,7 +237,7 @@ impl Seal {
                     findings.push(Finding::Changed { name: region.name.clone(), at });
                 }
             }
-            self.counters.bytes += count;
+            self.counters.bytes = self.counters.bytes.wrapping_add(count);
             self.hold(findings)?;
             self.account.spend(count, self.options.clock.ticks().saturating_sub(begun));
             self.cursor = next;
@@ -398,7 +398,7 @@ fn admit<B: Backend>(
         region.values = values;
     }
     if let Some(signed) = signed {
-        let digests = regions.digests(devices, &sealed)?;
+        let digests = regions.digests(devices, &mut sealed)?;
         let mut differences = Vec::new();
         for (region, found) in sealed.iter().zip(digests) {
             let name = || ResourceName::of_file(&region.name, None);

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use super::error::{Finding, SealError};
 use crate::device::{Backend, DeviceError, DeviceKind, Hashed, Job, Want};
-use crate::digest::Digest;
+use crate::digest::{Algorithm, Digest};
 use crate::layout::{Buffer, Extent, Layout};
-use crate::resident::{OnDevice, hash_on_all};
-use crate::tree::{ChainingValue, GroupSize, Tree};
+use crate::resident::{OnDevice, chunk, hash_on_all};
+use crate::tree::{ChainingValue, GroupSize, Tree, group_value};
 
 /// Named memory of a device.
 #[derive(Debug)]
@@ -202,26 +202,28 @@ impl<'r, 'a, B: Buffer> Regions<'r, 'a, B> {
         places.into_iter().map(value).collect()
     }
 
-    /// The BLAKE3 digest of each region, whose values are known. One of a single chunk is hashed again: a chunk's value
-    /// does not give its digest.
+    /// The BLAKE3 digest of each region, whose values are known. That of a single chunk does not follow from its value:
+    /// its bytes are fetched, and both are of these.
     ///
     /// # Errors
     /// [`DeviceError`]; there is no digest then.
     pub(super) fn digests<D: Backend<Buffer = B>>(
         &self,
         devices: &[OnDevice<'_, D>],
-        sealed: &[Sealed],
+        sealed: &mut [Sealed],
     ) -> Result<Vec<Digest>, DeviceError> {
-        let digest = |(region, sealed): (&&Region<'a, B>, &Sealed)| {
+        let digest = |(region, sealed): (&&Region<'a, B>, &mut Sealed)| {
             if let Some(root) = sealed.tree.root(&sealed.values) {
                 return Ok(root);
             }
-            let on = devices.get(region.device).ok_or(DEFECT)?;
-            let job = Job { layout: region.layout.clone(), want: Want::Root };
-            match on.backend.wait(on.backend.submit(&[job], on.after)?)?.pop() {
-                Some(Hashed::Root(digest)) if sealed.tree.is_single_chunk() => Ok(digest),
-                _ => Err(DeviceError::NoResult { device: on.backend.kind() }),
+            let backend = devices.get(region.device).ok_or(DEFECT)?.backend;
+            if !sealed.tree.is_single_chunk() {
+                return Err(DeviceError::NoResult { device: backend.kind() });
             }
+            // Behind the caller's stream, since the values are.
+            let bytes = chunk(backend, &region.layout)?;
+            sealed.values = vec![group_value(0, &bytes)];
+            Ok(Digest::of32(Algorithm::Blake3, *blake3::hash(&bytes).as_bytes()))
         };
         self.0.iter().zip(sealed).map(digest).collect()
     }

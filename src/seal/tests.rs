@@ -215,6 +215,22 @@ fn a_budget_below_one_buffer_covers_everything_once_a_round() {
     }
 }
 
+/// Half a GiB that nobody has written to, so that it takes no memory.
+#[test]
+fn groups_longer_than_a_step_are_all_measured() {
+    let cpu = Cpu::open(Settings::default()).unwrap();
+    let group = GroupSize::at_most(512 << 20);
+    let memory = cpu.alloc(group.bytes() + 1).unwrap();
+    let devices = [OnDevice::idle(&cpu)];
+    let regions = [Region { name: "w", device: 0, layout: Layout::whole(&memory).unwrap() }];
+    let options = SealOptions { group, ..SealOptions::default() };
+    let mut seal = Seal::take(&devices, &regions, options).unwrap();
+    for budget in [Budget::All, Budget::Bytes(u64::MAX)] {
+        let unchanged = seal.reverify(&devices, &regions, budget).unwrap();
+        assert_eq!(unchanged.bytes, unchanged.total, "{budget:?}");
+    }
+}
+
 #[test]
 fn a_change_is_found_when_its_turn_comes() {
     let mut rig = Rig::new();
@@ -248,7 +264,7 @@ fn a_rate_is_kept_on_average() {
     assert!(rig.again(&mut seal, rate).unwrap().bytes <= GROUP);
     // Called too often it still does something, and saves it up.
     let before = rig.again(&mut seal, rate).unwrap().bytes;
-    assert!(before > 0 && seal.account.next(rate) == 0);
+    assert!(before > 0 && seal.account.next(rate, GROUP) == 0);
 }
 
 #[test]

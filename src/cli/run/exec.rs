@@ -106,7 +106,9 @@ pub(super) fn become_command(
     match receipt {
         Some(path) => command.env(super::RECEIPT_VARIABLE, path),
         // One that somebody else set is not ours.
-        None => command.env_remove(super::RECEIPT_VARIABLE),
+        None if std::env::var_os(super::RECEIPT_VARIABLE).is_some() => command.env_remove(super::RECEIPT_VARIABLE),
+        // Untouched, the environment is handed on as it is: in its order, with entries that stand twice or are none.
+        None => &mut command,
     };
     command.exec()
 }

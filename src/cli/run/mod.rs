@@ -52,11 +52,15 @@ pub(super) fn run(args: &RunArgs) -> Exit {
         let why = "--receipt would replace the receipt of --accept-receipt by one that rests on it, and that no run accepts; write it to another path";
         return cannot(&asked, Exit::Usage, why.to_owned());
     }
+    // With a receipt to accept, nothing was hashed, or there is no yes.
+    let what = if accept.is_some() { "not hashed" } else { "checked on disk" };
     let exit = verify::by_policy(&asked, common, Purpose::Exec, accept);
     if exit != Exit::Yes {
         return exit;
     }
-    say::detail("", "checked on disk before exec: what the command reads from now on was not looked at");
+    if !common.engine.json {
+        say::detail("", format_args!("{what} before exec: what the command reads from now on was not looked at"));
+    }
     let receipt = common.receipt.receipt.as_deref().map(absolute);
     let error = exec::become_command(&file, &args.command, receipt.as_deref(), &inherited);
     let exit = match error.kind() {
