@@ -192,7 +192,10 @@ fn kind(error: &Error) -> &'static str {
         Error::EmptyModel { .. } => "empty-model",
         Error::IgnoresEverything { .. } => "ignores-everything",
         Error::NotASignature { .. } => "not-a-signature",
-        Error::NotAnOutboard { .. } | Error::OutboardInModel { .. } | Error::Outboard { .. } => "outboard",
+        Error::NotAnOutboard { .. }
+        | Error::OutboardInModel { .. }
+        | Error::OutboardPath { .. }
+        | Error::Outboard { .. } => "outboard",
         Error::NotAReceipt { .. } => "not-a-receipt",
         Error::Receipt(_) | Error::ReceiptInModel { .. } => "receipt",
         Error::Statement(_) => "statement",
