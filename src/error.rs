@@ -98,6 +98,12 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// An outboard would replace what is written with it, or be replaced.
+    #[error("{path:?} is where the signature or the tensor manifest goes, too: give the outboard another path")]
+    OutboardPath {
+        /// The path.
+        path: PathBuf,
+    },
     /// An outboard cannot be used.
     #[error(
         "the outboard {path:?} is not used: {source}. Nothing was compared; verify without it, or get the right one"

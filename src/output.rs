@@ -117,6 +117,15 @@ pub(crate) fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
+/// Whether two paths lead to one place, where a file need not be yet.
+pub(crate) fn same_place(a: &Path, b: &Path) -> bool {
+    let place = |path: &Path| {
+        let new = || Some(fs::canonicalize(folder_of(path)).ok()?.join(path.file_name()?));
+        fs::canonicalize(path).ok().or_else(new)
+    };
+    a == b || place(a).is_some_and(|a| place(b) == Some(a))
+}
+
 /// A new file beside `path` under a name that nobody else has.
 fn create_beside(path: &Path, mode: u32) -> io::Result<(Temporary, File)> {
     let name = path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it is not a file name"))?;

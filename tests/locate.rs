@@ -392,6 +392,10 @@ fn an_outboard_is_written_where_it_does_no_harm_or_not_at_all() {
     place.sign("--outboard m.trees --outboard-group 96KiB").expect(2, "power of two", "");
     place.sign("--outboard-group 64KiB").expect(2, "--outboard", "");
     place.sign("--outboard none/m.trees").expect(3, "there is no folder", "");
+    // In place of the signature, or of the tensor manifest, however their paths are spelled.
+    for flags in ["--outboard m.sig", "--outboard m/../m.sig", "--outboard t --tensors-out m/../t"] {
+        place.sign(flags).expect(3, "goes, too: give the outboard another path", flags);
+    }
     assert_eq!(before(), count, "nothing was written");
     // An older one is replaced, and so is one in the model under an ignored path.
     place.signed("--outboard-group 1MiB");

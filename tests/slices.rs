@@ -358,9 +358,8 @@ where
 }
 
 /// What a rank checks of its memory, and whether that is all that it should hold.
-fn check<B: Backend>(device: &B, manifest: &Verified<TensorManifest>, rank: &Rank<'_>) -> u64 {
-    let loaded = load(device, rank);
-    let slices = slices(&loaded);
+fn check<B: Backend>(device: &B, manifest: &Verified<TensorManifest>, loaded: &[Loaded<B::Buffer>]) -> u64 {
+    let slices = slices(loaded);
     let measured = verify_slices(device, manifest, &slices, None).unwrap();
     let mut coverage = Coverage::new(manifest);
     coverage.add(&measured).unwrap();
@@ -382,29 +381,36 @@ fn check<B: Backend>(device: &B, manifest: &Verified<TensorManifest>, rank: &Ran
     report.bytes
 }
 
-/// All ranks are right; one bit of one of them is wrong, and that rank alone says so, with the tensor and the tile.
+/// All ranks are right; one bit of one of them is wrong, and that rank alone says so of all, with the tensor and the tile.
 fn ranks<'a>(model: &'a Model, make: impl Fn(&'a Model, u64, u64) -> Rank<'a>) {
     let device = Cpu::open(Settings::default()).unwrap();
     let manifest = model.verified();
     for count in [2, 4, 8] {
-        for number in 0..count {
-            assert!(check(&device, &manifest, &make(model, number, count)) > 0);
+        let all: Vec<_> = (0..count).map(|number| make(model, number, count)).collect();
+        let mut memory: Vec<_> = all.iter().map(|rank| load(&device, rank)).collect();
+        for loaded in &memory {
+            assert!(check(&device, &manifest, loaded) > 0);
         }
         let mut random = Random(count);
-        let bad = random.below(count as usize) as u64;
+        let bad = random.below(count as usize);
         for _ in 0..3 {
-            let rank = make(model, bad, count);
-            let parameter = random.below(rank.parameters.len());
-            let part = random.below(rank.parameters[parameter].parts.len());
-            let (name, ranges) = rank.parameters[parameter].parts[part].clone();
+            let parameter = random.below(all[bad].parameters.len());
+            let part = random.below(all[bad].parameters[parameter].parts.len());
+            let (name, ranges) = all[bad].parameters[parameter].parts[part].clone();
             // The last byte of the first row of that part, wherever that lies.
             let row = (ranges.last().unwrap().end - ranges.last().unwrap().start) * width(model.shapes[&name].0);
-            let mut loaded = load(&device, &rank);
-            let at = loaded[parameter].slices[part].2 + row - 1;
-            let buffer = &mut loaded[parameter].buffer;
-            let byte = device.download(buffer, at..at + 1).unwrap()[0];
-            selftest::write(&device, &[byte ^ 0x10], buffer, at).unwrap();
-            let error = verify_slices(&device, &manifest, &slices(&loaded), None).unwrap_err();
+            let at = memory[bad][parameter].slices[part].2 + row - 1;
+            let flip = |memory: &mut [Vec<Loaded<_>>]| {
+                let buffer = &mut memory[bad][parameter].buffer;
+                let byte = device.download(buffer, at..at + 1).unwrap()[0];
+                selftest::write(&device, &[byte ^ 0x10], buffer, at).unwrap();
+            };
+            flip(&mut memory);
+            let said = memory.iter().map(|loaded| verify_slices(&device, &manifest, &slices(loaded), None));
+            let mut refused: Vec<_> = said.enumerate().filter_map(|(rank, said)| Some((rank, said.err()?))).collect();
+            flip(&mut memory);
+            assert_eq!(refused.iter().map(|(rank, _)| *rank).collect::<Vec<_>>(), [bad], "of {count} ranks");
+            let (_, error) = refused.remove(0);
             let Some(VerifyError::Tensors(TensorRefusal::Tiles(tiles))) = error.refusal() else { panic!("{error}") };
             let [tile] = &tiles.0[..] else { panic!("{error}") };
             assert_eq!(tile.tensor, name);
@@ -459,8 +465,8 @@ fn a_rank_checks_what_it_holds_on_webgpu() {
     let model = Model::new(deepseek(), 5);
     let manifest = model.verified();
     let rank = deepseek_rank(&model, 5, 8, false);
-    assert!(check(&device, &manifest, &rank) > 0);
     let mut loaded = load(&device, &rank);
+    assert!(check(&device, &manifest, &loaded) > 0);
     let byte = device.download(&loaded[0].buffer, 24..25).unwrap()[0];
     selftest::write(&device, &[byte ^ 0x10], &mut loaded[0].buffer, 24).unwrap();
     let error = verify_slices(&device, &manifest, &slices(&loaded), None).unwrap_err();
@@ -508,6 +514,25 @@ fn what_cannot_be_checked_is_refused() {
     assert!(
         matches!(nothing.finish().unwrap_err().refusal(), Some(VerifyError::Tensors(TensorRefusal::NotCovered(gaps))) if gaps.unchecked.len() == model.shapes.len())
     );
+}
+
+/// What is empty can be checked and shows nothing: a rank that holds no byte has checked no model.
+#[test]
+fn empty_tensors_alone_are_no_coverage() {
+    let shapes: [(&str, &[u64]); 2] = [("empty", &[0, 4]), ("full", &[8, 4])];
+    let model = Model::new(shapes.map(|(name, shape)| (name.to_owned(), ("U8", shape.to_vec()))).into(), 1);
+    let manifest = model.verified();
+    let device = Cpu::open(Settings::default()).unwrap();
+    let buffer = device.alloc(32).unwrap();
+    let slice = Slice::whole(&manifest, "empty", Place::dense(&buffer, 0)).unwrap();
+    let measured = verify_slices(&device, &manifest, &[slice], None).unwrap();
+    assert_eq!(measured[0].bytes(), 0);
+    let mut coverage = Coverage::new(&manifest);
+    coverage.add(&measured).unwrap();
+    coverage.not_held("full", "elsewhere").unwrap();
+    let error = coverage.finish().unwrap_err();
+    let Some(VerifyError::Tensors(TensorRefusal::NotCovered(gaps))) = error.refusal() else { panic!("{error}") };
+    assert!(gaps.nothing && gaps.unchecked.is_empty(), "{error}");
 }
 
 /// A manifest is verified only as the file that was signed, about files that were signed with it.

@@ -547,6 +547,7 @@ fn what_cannot_be_is_said_before_any_file_is_read() {
         ("--tensors --tensors-out t.bin", "cannot be used with"),
         ("--tensors-out m/t.bin", "lies in the model"),
         ("--tensors-out s.sig", "is where the signature goes"),
+        ("--tensors-out m/../s.sig", "is where the signature goes"),
         ("--tensors --ignore-paths m/tensorseal.tensors", "lies under the ignored path"),
     ] {
         sign(&forge, flags).expect(2, words, flags);

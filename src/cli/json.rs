@@ -195,6 +195,7 @@ fn kind(error: &Error) -> &'static str {
         Error::NotAnOutboard { .. }
         | Error::OutboardInModel { .. }
         | Error::OutboardUnused { .. }
+        | Error::OutboardPath { .. }
         | Error::Outboard { .. } => "outboard",
         Error::NotAReceipt { .. } => "not-a-receipt",
         Error::Receipt(_) | Error::ReceiptInModel { .. } => "receipt",

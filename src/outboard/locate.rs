@@ -127,7 +127,11 @@ impl Suspect<'_> {
     /// Bytes of the file from `at` on, as far as the kept tree says something of them at once, if they are as signed.
     fn proven(&self, file: &OpenFile, at: u64) -> Option<Vec<u8>> {
         let next = self.texts.partition_point(|text| text.at <= at);
-        let text = self.texts.get(next.checked_sub(1)?)?;
+        // Between strings may be one that another statement than the trees' is about.
+        let text = self
+            .texts
+            .get(next.checked_sub(1)?)
+            .filter(|text| at <= text.at || at - text.at < text.kept.tree().len())?;
         let unit = text.kept.unit(at - text.at);
         let mut bytes = read(file, text.at + unit.start..text.at + unit.end).ok()?;
         // Units before this one were asked for before, so that it begins at `at`, or in it where a string begins.

@@ -290,3 +290,28 @@ fn rows_that_share_a_byte_or_a_block_are_named_together() {
     assert_eq!(of(225..226), "225..226: f17..18Some(0..32)");
     assert_eq!(of(226..227), "226..227: f18..19Some(32..64)");
 }
+
+/// With signatures over different shards of one file, trees may be about some of them only: a header that goes on in
+/// another one is not known.
+#[test]
+fn a_header_that_leaves_the_strings_that_are_known_is_not_known() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("m");
+    let json = format!("{:3492}", r#"{"t":{"dtype":"U8","shape":[500],"data_offsets":[0,500]}}"#);
+    let bytes = [&3492_u64.to_le_bytes()[..], json.as_bytes(), &text(500)].concat();
+    std::fs::write(&path, &bytes).unwrap();
+    let group = GroupSize::at_most(4096);
+    for (first, last) in [(0..1000, 3000..4000), (0..1024, 3072..4000), (0..2000, 3000..4000), (0..2048, 3072..4000)] {
+        let of = |range: &Range<u64>| kept("m", &bytes[range.start as usize..range.end as usize], group, 0);
+        let (kept, other) = (of(&first), of(&last));
+        let wrong = vec![[0; 32]; other.group_values().len()];
+        let texts = vec![
+            Text { at: first.start, kept: &kept, seen: Seen::Same },
+            Text { at: last.start, kept: &other, seen: Seen::Other(&wrong) },
+        ];
+        let path = path.clone();
+        let located = Suspect { name: "m", format: Some(Format::Safetensors), path, found_len: 4000, texts }.locate();
+        assert_eq!(located.header, HeaderState::Differs, "{first:?}");
+        assert_eq!(located.places.len(), 1);
+    }
+}

@@ -32,7 +32,7 @@ use crate::key::KeyError;
 use crate::manifest::{Manifest, Method, Resource, SINGLE_FILE, Serialization, ShardNaming};
 use crate::measure::{Measured, Measurement, measure};
 use crate::outboard::{self, OutboardFile, OutboardOptions};
-use crate::output::{Existing, write_whole};
+use crate::output::{Existing, same_place, write_whole};
 use crate::report::Note;
 use crate::source::{FollowedLink, IgnoreSet, IgnoredFile, Model, ModelKind, Relative, SourceFile, SymlinkPolicy};
 use crate::statement;
@@ -250,7 +250,8 @@ fn hash_for(
     }
     let (ignore, mut notes) = left_out(&model, options, signature)?;
     if let Some(outboard) = &options.outboard {
-        outboard_target(&model, &ignore, outboard.path())?;
+        let tensors = if let Tensors::Detached(path) = &options.tensors { Some(&**path) } else { None };
+        outboard_target(&model, &ignore, outboard.path(), [signature, tensors])?;
     }
     let mut scan = model.scan(&ignore, options.symlinks, false)?;
     notes.extend(Note::pickled(&scan.files));
@@ -331,7 +332,10 @@ fn hash_for(
 }
 
 /// Whether an outboard may be written to `path`, to be asked before hours of hashing.
-fn outboard_target(model: &Model, ignore: &IgnoreSet, path: &Path) -> Result<(), Error> {
+fn outboard_target(model: &Model, ignore: &IgnoreSet, path: &Path, others: [Option<&Path>; 2]) -> Result<(), Error> {
+    if others.into_iter().flatten().any(|other| same_place(path, other)) {
+        return Err(Error::OutboardPath { path: path.to_owned() });
+    }
     match model.relative(path)? {
         Relative::Inside(name) if !ignore.covers(&name) => Err(Error::OutboardInModel { path: path.to_owned() }),
         _ => OutboardFile::check_target(path),

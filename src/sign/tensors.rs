@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::format::Format;
 use crate::manifest::ResourceName;
 use crate::measure::Measured;
-use crate::output::write_both;
+use crate::output::{same_place, write_both};
 use crate::source::{IgnoreSet, Model, ModelKind, Relative, SourceFile};
 use crate::tensors::{
     FILE_NAME, FileTiles, MAGIC, MAX_LEN, ManifestFault, Stale, StaleTensors, TensorManifest, TilesFault,
@@ -367,8 +367,7 @@ fn target(
     } else if let Some(under) = ignore.covering(FILE_NAME) {
         return Err(TensorManifestError::Ignored { name: FILE_NAME, under: under.to_owned() }.into());
     }
-    let same = |a: &Path, b: &Path| fs::canonicalize(a).is_ok_and(|a| fs::canonicalize(b).is_ok_and(|b| a == b));
-    if signature.is_some_and(|signature| signature == path || same(signature, &path)) {
+    if signature.is_some_and(|signature| same_place(signature, &path)) {
         return Err(TensorManifestError::Signature { path }.into());
     }
     check_target(&path)?;

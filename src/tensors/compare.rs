@@ -41,7 +41,10 @@ impl fmt::Display for Stale {
     }
 }
 
-/// Every way in which files are not those that a manifest is about, at least one.
+/// So many tiles are told of at most: of a large model that was trained on, millions are not as listed.
+const MOST_TILES: usize = 1000;
+
+/// The ways in which files are not those that a manifest is about, at least one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StaleTensors(pub Vec<Stale>);
 
@@ -107,7 +110,8 @@ impl TensorManifest {
         stale
     }
 
-    /// How the files that `found` was made of are not those that this manifest is about, down to their tiles.
+    /// How the files that `found` was made of are not those that this manifest is about, down to their tiles: the first
+    /// thousand of these.
     #[must_use]
     pub fn stale_tensors(&self, found: &Self) -> Vec<Stale> {
         let header = |file: &SourceFile| FileHeader { file: file.clone(), tensors: Vec::new() };
@@ -118,11 +122,15 @@ impl TensorManifest {
             headers[of.file as usize].tensors.push(tensor);
         }
         let mut stale = self.stale_headers(&headers);
+        let most = stale.len() + MOST_TILES;
         for (index, tensor) in self.tensors.iter().enumerate() {
             // Of another type or shape, tiles have nothing to do with each other.
             let same =
                 found.tensor(&tensor.name).filter(|found| found.grid == tensor.grid && found.dtype == tensor.dtype);
             for (tile, digest) in same.map(|found| &found.tiles[..]).unwrap_or_default().iter().enumerate() {
+                if stale.len() == most {
+                    return stale;
+                }
                 let difference = TileDifference::new(self, index, tile, digest);
                 stale.extend(difference.map(|tile| Stale::Tile(Box::new(tile))));
             }

@@ -52,7 +52,7 @@ pub struct Gaps {
     pub in_part: Vec<(String, usize)>,
     /// Tensors that were said not to be held, and checked.
     pub contradicted: Vec<String>,
-    /// That nothing at all was checked.
+    /// That no byte at all was checked: tensors that are empty show nothing.
     pub nothing: bool,
 }
 
@@ -168,7 +168,7 @@ impl<'m> Coverage<'m> {
                 None => in_part += 1,
             }
         }
-        gaps.nothing = whole + in_part == 0;
+        gaps.nothing = bytes == 0;
         if gaps == Gaps::default() {
             Ok(CoverageReport { whole, in_part, not_held, bytes })
         } else {

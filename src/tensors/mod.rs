@@ -120,15 +120,16 @@ impl TensorRecord {
     /// unless the tile has whole rows.
     #[must_use]
     pub fn tile_range(&self, tile: usize) -> Range<u64> {
+        // Of a tensor without bytes the other dimensions may be of any size.
+        if self.range.is_empty() || self.tiles.len() == 1 {
+            return self.range.clone();
+        }
         let ranges = self.grid.ranges(tile);
         // Nothing here can overflow: the tensor's bytes are a number, and places in it are less.
         let (mut first, mut last) = (0, 0);
         for (range, &size) in ranges.iter().zip(&self.shape) {
             first = first * size + range.start;
             last = last * size + range.end.saturating_sub(1);
-        }
-        if self.range.is_empty() || self.tiles.len() == 1 {
-            return self.range.clone();
         }
         let block = |element: u64| element / self.dtype.block_elements() * self.dtype.block_bytes();
         self.range.start + block(first)..self.range.start + block(last) + self.dtype.block_bytes()

@@ -218,7 +218,11 @@ impl Data {
     /// Opens the next tensor. One without bytes is whole already.
     fn open_next(&mut self) {
         while self.open.is_none() {
-            let Some((tensor, grid)) = self.left.pop() else { return };
+            let Some((tensor, grid)) = self.left.pop() else {
+                // What is left is kept until all files of a model are done.
+                self.lanes = Vec::new();
+                return;
+            };
             let open = Open::new(tensor, grid, &mut self.lanes);
             if open.left == 0 {
                 self.done.push(open.close(&mut self.lanes));
@@ -255,8 +259,8 @@ impl Data {
 #[derive(Debug)]
 struct Lane {
     hasher: blake3::Hasher,
-    /// Room for a block, and how much of it is taken.
-    gathered: Box<[u8]>,
+    /// Room for a block, or for a whole tile that is shorter, and how much of it is taken.
+    gathered: Vec<u8>,
     len: usize,
     /// Bytes in a block.
     block: usize,
@@ -264,7 +268,16 @@ struct Lane {
 
 impl Lane {
     fn new() -> Self {
-        Self { hasher: blake3::Hasher::new(), gathered: vec![0; BLOCK].into(), len: 0, block: BLOCK }
+        Self { hasher: blake3::Hasher::new(), gathered: Vec::new(), len: 0, block: BLOCK }
+    }
+
+    /// Makes room for blocks of so many bytes of a tile of so many.
+    fn make_room(&mut self, block: usize, tile: u64) {
+        self.block = block;
+        let room = usize::try_from(tile).map_or(block, |tile| tile.min(block));
+        if self.gathered.len() < room {
+            self.gathered = vec![0; room];
+        }
     }
 
     fn update(&mut self, mut bytes: &[u8]) {
@@ -367,7 +380,7 @@ impl Open {
         }
         // A power of two, since the number of tiles is.
         let block = (GATHERED / in_band).clamp(LEAST_BLOCK, BLOCK);
-        lanes.iter_mut().for_each(|lane| lane.block = block);
+        lanes.iter_mut().take(in_band).for_each(|lane| lane.make_room(block, total / grid.tiles() as u64));
         Self {
             name,
             dtype,

@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use crate::room::{Room, weights};
 
 /// Every command that can be asked for help.
-const COMMANDS: [&str; 23] = [
+const COMMANDS: [&str; 25] = [
     "",
     "sign",
     "sign key",
@@ -19,6 +19,8 @@ const COMMANDS: [&str; 23] = [
     "verify certificate",
     "verify sigstore",
     "verify policy",
+    "locate",
+    "locate key",
     "run",
     "trust",
     "trust update",

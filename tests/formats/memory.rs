@@ -1,6 +1,8 @@
 //! A header takes memory in proportion to its length, whatever it says.
 
 use tensorseal::format::{Format, Header, Index};
+use tensorseal::manifest::ResourceName;
+use tensorseal::tensors::FileTiles;
 
 use crate::build::{Gguf, array, json, safetensors, text};
 use crate::counting::most;
@@ -118,4 +120,23 @@ fn what_is_read_is_in_proportion_too() {
     assert_eq!(found.unwrap().tensors.len(), 1);
     assert!(read <= 2 * header.len() as u64 + (128 << 10), "{read} of {}", header.len());
     bounded("in parts", header.len(), taken);
+}
+
+/// A signer keeps what came of every file until the last one is read: of a tensor that is done, digests are left.
+#[test]
+fn tiles_that_are_done_take_the_memory_of_their_digests() {
+    const FILES: usize = 20;
+    let file = safetensors(&json(&[("experts", "U8", "3,8,8,8", 0, 1536)]), 1536);
+    let (tiles, taken) = most(|| {
+        let name = |i: usize| ResourceName::parse(&format!("{i}.safetensors")).unwrap();
+        let mut all: Vec<_> =
+            (0..FILES).map(|i| FileTiles::new(name(i), Format::Safetensors, file.len() as u64)).collect();
+        all.iter_mut().for_each(|tiles| tiles.update(&file).unwrap());
+        all
+    });
+    // 512 tiles are open at once in each, one file after the other.
+    assert!(taken < (FILES as u64 + 1) * 512 * 64 + (2 << 20), "{taken}");
+    for tiles in tiles {
+        assert_eq!(tiles.finish().unwrap().tensors()[0].tiles().len(), 512);
+    }
 }

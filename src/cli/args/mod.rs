@@ -94,8 +94,7 @@ pub(in crate::cli) enum Command {
     /// Say where a model differs from what its signer signed: files, tensors, rows, bytes
     #[command(
         subcommand,
-        long_about = "Say where a model differs from what its signer signed: files, tensors, rows, bytes\n\nThis is verify with an outboard, the trees that sign --outboard has kept, and takes its options.",
-        after_help = "Example: tensorseal locate key ./model --public-key key.pub --signature model.sig --outboard model.trees",
+        after_help = "This is verify with an outboard, the trees that sign --outboard has kept, and takes its options.\n\nExample: tensorseal locate key ./model --public-key key.pub --signature model.sig --outboard model.trees",
         mut_subcommands(|method| method
             .mut_arg("outboard", |outboard| outboard.required(true))
             .after_help("Example: tensorseal locate key ./model --public-key key.pub --signature model.sig --outboard model.trees"))

@@ -401,7 +401,7 @@ fn files_without_a_byte_are_refused_where_tensors_are_wanted_and_kept_where_not(
                     assert_eq!(report.tensor_files, 2);
                 }
                 Err(error) => {
-                    assert!(!shards && matches!(error.refusal(), Some(VerifyError::Differs { .. })), "{error}")
+                    assert!(!shards && matches!(error.refusal(), Some(VerifyError::Differs { .. })), "{error}");
                 }
             }
         }

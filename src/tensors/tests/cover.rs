@@ -125,6 +125,28 @@ fn what_is_not_as_listed_is_named() {
     assert_eq!(listed.stale_headers(&[header]).len(), 2);
 }
 
+/// Of a tensor without bytes the other dimensions may be of any size, and nothing keeps a manifest from giving its tile
+/// a digest that no bytes have.
+#[test]
+fn a_tile_of_nothing_has_a_place_whatever_the_shape() {
+    let (_, found) = records(&[("t", dtype("U8"), vec![0, 1 << 63, 1 << 63]), ("u", dtype("U8"), vec![8])], 1);
+    let mut listed = found.clone();
+    listed.tensors[0].tiles[0][0] ^= 1;
+    let [Stale::Tile(tile)] = &listed.stale_tensors(&found)[..] else { panic!("one tile") };
+    assert_eq!((&*tile.tensor, tile.bytes.clone()), ("t", listed.tensors[0].range.clone()));
+    assert!(tile.bytes.is_empty());
+}
+
+#[test]
+fn a_model_of_other_bytes_is_told_by_its_first_tiles() {
+    let names: Vec<String> = (10..30).map(|i| format!("t{i}")).collect();
+    let tensors: Vec<_> = names.iter().map(|name| (&**name, dtype("U8"), vec![8, 8])).collect();
+    let ((_, listed), (_, found)) = (records(&tensors, 1), records(&tensors, 2));
+    let stale = listed.stale_tensors(&found);
+    assert_eq!(stale.len(), 1000, "of 1280");
+    assert!(matches!(&stale[999], Stale::Tile(tile) if tile.tensor == "t25"));
+}
+
 #[test]
 fn a_refusal_is_an_answer_and_a_slice_that_cuts_tiles_is_none() {
     let refusal: Error = slice::refused(TensorRefusal::UnsignedTensor { tensor: "x\n".into() });
