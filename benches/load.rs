@@ -236,7 +236,6 @@ impl<'a> Bench<'a> {
             let mine = read();
             others.into_iter().try_for_each(|other| other.join().unwrap_or(Ok(()))).and(mine)
         })?;
-        drop(places);
         Ok(memory)
     }
 

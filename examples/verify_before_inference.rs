@@ -350,7 +350,7 @@ mod gpu {
         drop(pass);
         encoder.copy_buffer_to_buffer(&outputs, 0, &read, 0, u64::from(rows) * 4);
         queue.submit([encoder.finish()]);
-        read.map_async(api::MapMode::Read, .., |mapped| drop(mapped));
+        read.map_async(api::MapMode::Read, .., drop);
         device.poll(api::PollType::wait_indefinitely())?;
         let view = read.get_mapped_range(..)?;
         Ok(view.chunks_exact(4).map(|four| f32::from_le_bytes([four[0], four[1], four[2], four[3]])).collect())

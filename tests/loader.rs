@@ -145,7 +145,10 @@ fn place(m: &Path, file: &str, name: &str) -> usize {
     header + json[name]["data_offsets"][0].as_u64().unwrap() as usize
 }
 
-fn alterations() -> Vec<(&'static str, Alter, Vec<(&'static str, Kind)>)> {
+/// What is done to the model, and what has to be said of which file.
+type Alteration = (&'static str, Alter, Vec<(&'static str, Kind)>);
+
+fn alterations() -> Vec<Alteration> {
     vec![
         ("a bit of the first tensor", |m| flip(m.join(FIRST), place(m, FIRST, "first")), vec![(FIRST, Changed)]),
         (

@@ -71,7 +71,7 @@ impl Place {
         let mut bytes = (text.len() as u64).to_le_bytes().to_vec();
         bytes.extend(text.as_bytes());
         let data = bytes.len() as u64;
-        bytes.extend((0..end).map(|i| (i * 7 ^ i >> 8 ^ i >> 17) as u8));
+        bytes.extend((0..end).map(|i| ((i * 7) ^ (i >> 8) ^ (i >> 17)) as u8));
         write(self.file(file), bytes);
         self.tensors.extend(planned.into_iter().map(|tensor| Planned { at: tensor.at + data, ..tensor }));
     }
@@ -195,7 +195,7 @@ fn a_group_over_two_tensors_names_both_and_says_that_it_is_one_of_them() {
     let place = large();
     place.signed("");
     let at = place.tensors[130].at;
-    assert!(at % GROUP > 0);
+    assert!(!at.is_multiple_of(GROUP));
     flip(place.file("model-1.safetensors"), at as usize);
     let file = place.one("");
     assert_eq!(names(&file), ["layers.129.weight", "layers.130.weight"]);
@@ -205,7 +205,7 @@ fn a_group_over_two_tensors_names_both_and_says_that_it_is_one_of_them() {
     // Narrower groups tell them apart.
     let other = large();
     other.signed("--outboard-group 1KiB");
-    assert!(at % 1024 > 0, "the chunk over both holds the end of the one before");
+    assert!(!at.is_multiple_of(1024), "the chunk over both holds the end of the one before");
     flip(other.file("model-1.safetensors"), at as usize + 1024);
     assert_eq!(names(&other.one("")), ["layers.130.weight"]);
 }

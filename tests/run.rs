@@ -620,7 +620,7 @@ fn a_signature_of_a_model_is_no_receipt_and_a_receipt_is_no_signature() {
     place.refuses("--accept-receipt f --trust-file-identity", 3, "or it was altered");
     place.receipt("t", "team");
     place.accepts("--accept-receipt t --trust-file-identity", "not hashed");
-    let mut disguised = bundle.clone();
+    let mut disguised = bundle;
     disguised["dsseEnvelope"] = serde_json::from_slice(&fs::read(place.path("t")).unwrap()).unwrap();
     disguised["dsseEnvelope"]["payloadType"] = json!("application/vnd.in-toto+json");
     write(place.path("d.sig"), disguised.to_string());

@@ -216,7 +216,7 @@ fn refused(about: &str, change: impl Fn(&Path), new: &[&str], flags: &str, words
     match load(&forge, "f.sig", None) {
         // Headers come first there.
         Err(Error::Header { path, .. }) if about.starts_with("no safetensors") => {
-            assert!(path.ends_with("one.safetensors"))
+            assert!(path.ends_with("one.safetensors"));
         }
         Err(error) => not_loaded(&error, words, about),
         Ok(_) => panic!("{about}: loaded"),
@@ -496,7 +496,7 @@ fn a_stale_manifest_is_not_signed_and_nothing_else_is_replaced() {
             write(model.join("three.safetensors"), safetensors(&[("c", "F16", &[2, 2])], 3, ""));
         }),
         ("\"d/two.safetensors\" is listed and not there", &|| {
-            fs::remove_file(model.join("d/two.safetensors")).unwrap()
+            fs::remove_file(model.join("d/two.safetensors")).unwrap();
         }),
     ];
     for (words, change) in changes {

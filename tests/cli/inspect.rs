@@ -64,7 +64,7 @@ fn people_see_tables() {
     room.write("small.gguf", gguf().bytes());
     let mut transcript = room.transcript(&["inspect llm", "inspect small.gguf", "inspect small.gguf --tensors"]);
     // What is wrong is named, and the rest is shown.
-    room.write("llm/broken.safetensors", &safetensors(&json(&[("w", "F32", "8", 0, 32)]), 31));
+    room.write("llm/broken.safetensors", safetensors(&json(&[("w", "F32", "8", 0, 32)]), 31));
     room.write("llm/old.gguf", Gguf { version: 1, ..gguf() }.bytes());
     room.write("llm/optimizer.pt", b"\x80\x02}q\0.");
     room.write("llm/model-00003-of-00002.safetensors", safetensors("{}", 0));

@@ -26,7 +26,7 @@ pub(super) fn run(args: &RunArgs) -> Exit {
     let inherited = match Inherited::now() {
         Ok(inherited) => inherited,
         Err(error) => {
-            return cannot(&asked, Exit::NoAnswer, format!("cannot list open files in /proc/self/fd: {error}"));
+            return cannot(&asked, Exit::NoAnswer, &format!("cannot list open files in /proc/self/fd: {error}"));
         }
     };
     let name = args.command.first().map_or_else(Default::default, Clone::clone);
@@ -35,11 +35,11 @@ pub(super) fn run(args: &RunArgs) -> Exit {
         Ok(file) => file,
         Err(Fault::NotFound) => {
             let why = format!("there is no command {shown}; install it, or give its path");
-            return cannot(&asked, Exit::NotFound, why);
+            return cannot(&asked, Exit::NotFound, &why);
         }
         Err(Fault::NotExecutable(file)) => {
             let why = format!("{} cannot be run; it is no program, or not one that you may run", say::path(&file));
-            return cannot(&asked, Exit::NotExecutable, why);
+            return cannot(&asked, Exit::NotExecutable, &why);
         }
     };
     let accept = args
@@ -50,7 +50,7 @@ pub(super) fn run(args: &RunArgs) -> Exit {
         && leads_to_one(accepted, written)
     {
         let why = "--receipt would replace the receipt of --accept-receipt by one that rests on it, and that no run accepts; write it to another path";
-        return cannot(&asked, Exit::Usage, why.to_owned());
+        return cannot(&asked, Exit::Usage, why);
     }
     // With a receipt to accept, nothing was hashed, or there is no yes.
     let what = if accept.is_some() { "not hashed" } else { "checked on disk" };
@@ -67,7 +67,7 @@ pub(super) fn run(args: &RunArgs) -> Exit {
         std::io::ErrorKind::NotFound => Exit::NotFound,
         _ => Exit::NotExecutable,
     };
-    cannot(&asked, exit, format!("cannot run {}: {error}", say::path(&file)))
+    cannot(&asked, exit, &format!("cannot run {}: {error}", say::path(&file)))
 }
 
 /// The command may change its folder before it looks.
@@ -80,8 +80,8 @@ fn leads_to_one(one: &Path, other: &Path) -> bool {
         || std::fs::canonicalize(one).is_ok_and(|one| std::fs::canonicalize(other).is_ok_and(|other| one == other))
 }
 
-fn cannot(asked: &Asked<'_>, exit: Exit, why: String) -> Exit {
-    say::failure("error:", &why);
+fn cannot(asked: &Asked<'_>, exit: Exit, why: &str) -> Exit {
+    say::failure("error:", why);
     let kind = if exit == Exit::Usage { "usage" } else { "command" };
     failed_with(asked, exit, serde_json::json!({"error": {"kind": kind, "message": why}}))
 }
