@@ -5,7 +5,7 @@
 //! they make the signed digest, or they are not that file's. `docs/locate.md` says what can be learned so, and
 //! specifies the file.
 //!
-//! [`OutboardFile`] is that file, [`Kept`] the tree of one resource. [`sign`](crate::sign) makes one if it is asked to,
+//! [`OutboardFile`] is that file, [`Kept`] the tree of one resource. [`sign`](crate::sign()) makes one if it is asked to,
 //! and [`verify`](crate::verify()), given one, says where: [`Located`].
 
 mod file;
