@@ -63,7 +63,8 @@ fn in_memory(file: &File) -> io::Result<bool> {
     }
     // SAFETY: numbers alone, all of them zero or written.
     let facts = unsafe { facts.assume_init() };
-    Ok(facts.f_type == libc::TMPFS_MAGIC)
+    // Signed or not, by C library: a magic number is 32 bits.
+    Ok(facts.f_type as u32 == libc::TMPFS_MAGIC as u32)
 }
 
 #[cfg(test)]
