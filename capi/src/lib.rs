@@ -1,0 +1,1 @@
+//! Tensorseal for programs in C: see `include/tensorseal.h`.

@@ -1,0 +1,15 @@
+//! The native part of the Python package `tensorseal`. It converts, and decides nothing: what is checked, and how, is in
+//! the library.
+
+use pyo3::prelude::*;
+
+/// `tensorseal._native`: private to the package, whose modules give it a face.
+#[pymodule]
+mod _native {
+    use super::*;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))
+    }
+}
