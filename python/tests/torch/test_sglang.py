@@ -45,10 +45,7 @@ def sglang() -> Iterator[None]:
 @pytest.fixture
 def policy(keys: tuple[Path, Path], tmp_path: Path) -> Path:
     path = tmp_path / "policy.toml"
-    path.write_text(
-        'schema = "tensorseal/policy/v1"\n[[models]]\npath = "**"\nsigners = ["us"]\n'
-        f'[signers.us]\nmethod = "key"\npublic_key = "{keys[1]}"\n'
-    )
+    path.write_text(f'version = 1\n[signers.us]\nkey = "{keys[1]}"\n[[rule]]\npath = "**"\nany_of = ["us"]\n')
     return path
 
 
