@@ -19,7 +19,7 @@ use crate::receipt::ReceiptError;
 use crate::report::Report;
 use crate::resident::{Mismatch, PlacementError};
 use crate::seal::{Broken, SealError};
-use crate::sign::{SignError, TensorManifestError};
+use crate::sign::{SignError, TensorManifestError, WrittenDiffers, WrittenError};
 use crate::source::SourceError;
 use crate::tensors::{SliceError, TensorRefusal};
 #[cfg(feature = "sigstore-verify")]
@@ -245,6 +245,9 @@ pub enum Error {
     /// A model is not signed for the sake of its tensor manifest.
     #[error(transparent)]
     TensorManifest(Box<TensorManifestError>),
+    /// A file that was written is not published, or not signed.
+    #[error(transparent)]
+    Written(Box<WrittenError>),
     /// A slice of a tensor could not be checked, or covered.
     #[error(transparent)]
     Slice(#[from] SliceError),
@@ -290,6 +293,12 @@ impl From<PolicyError> for Error {
 impl From<TensorManifestError> for Error {
     fn from(fault: TensorManifestError) -> Self {
         Self::TensorManifest(Box::new(fault))
+    }
+}
+
+impl From<WrittenError> for Error {
+    fn from(fault: WrittenError) -> Self {
+        Self::Written(Box::new(fault))
     }
 }
 
@@ -379,6 +388,9 @@ pub enum VerifyError {
     /// Memory is not what was sealed.
     #[error("{0}")]
     Seal(Box<Broken>),
+    /// A file was not written as it was meant.
+    #[error("{0}")]
+    Written(Box<WrittenDiffers>),
     /// The policy does not accept these signatures for this model.
     #[error("{0}")]
     Policy(Refusal),
