@@ -4,7 +4,10 @@
 mod dlpack;
 mod error;
 mod memory;
+mod progress;
 mod tensors;
+mod verbs;
+mod who;
 
 use pyo3::prelude::*;
 
@@ -15,6 +18,10 @@ mod _native {
 
     #[pymodule_export]
     use crate::tensors::{Lent, digest_parts, digests, lend, lend_at};
+    #[pymodule_export]
+    use super::verbs::{digest, sign, verify};
+    #[pymodule_export]
+    use super::who::{Signer, Who};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
