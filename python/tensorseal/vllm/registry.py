@@ -1,0 +1,54 @@
+"""What this process has loaded in the load format, and what of it is under seal. One list for all models of a worker."""
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .sealed import SealedModel
+
+if TYPE_CHECKING:
+    import torch
+
+_log = logging.getLogger("tensorseal.vllm")
+
+
+@dataclass
+class Load:
+    """One load of one model, first or again. `report`: for people and programs. `complete`: all of it was verified."""
+
+    report: dict[str, Any]
+    complete: bool = False
+    loaded: int = 0
+
+
+_loads: list[Load] = []
+_sealed: list[SealedModel] = []
+
+
+def begin(report: dict[str, Any]) -> Load:
+    """A load begins."""
+    load = Load(report)
+    _loads.append(load)
+    return load
+
+
+def loads() -> list[Load]:
+    """All loads of this process, in order."""
+    return _loads
+
+
+def keep(sealed: SealedModel) -> None:
+    """A model is under seal from now on."""
+    _sealed[:] = [other for other in _sealed if other.model is not None and other.model is not sealed.model]
+    _sealed.append(sealed)
+
+
+def sealed() -> list[SealedModel]:
+    """The models under seal which the engine still has."""
+    _sealed[:] = [model for model in _sealed if model.model is not None]
+    return _sealed
+
+
+def sealed_of(model: "torch.nn.Module") -> SealedModel | None:
+    """The seal over this very model."""
+    return next((one for one in sealed() if one.model is model), None)
