@@ -4,7 +4,12 @@
 mod dlpack;
 mod error;
 mod memory;
+mod progress;
+mod seal;
+mod signed;
 mod tensors;
+mod verbs;
+mod who;
 
 use pyo3::prelude::*;
 
@@ -14,7 +19,15 @@ mod _native {
     use super::*;
 
     #[pymodule_export]
-    use crate::tensors::{Lent, digest_parts, digests, lend, lend_at};
+    use super::seal::{Seal, exposition};
+    #[pymodule_export]
+    use super::signed::{Measured, Signed, TensorManifest, TensorRecord, cover};
+    #[pymodule_export]
+    use super::tensors::{Lent, digest_parts, digests, lend, lend_at};
+    #[pymodule_export]
+    use super::verbs::{digest, sign, verify};
+    #[pymodule_export]
+    use super::who::{Signer, Who};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
