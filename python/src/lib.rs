@@ -5,6 +5,8 @@ mod dlpack;
 mod error;
 mod memory;
 mod progress;
+mod seal;
+mod signed;
 mod tensors;
 mod verbs;
 mod who;
@@ -17,7 +19,11 @@ mod _native {
     use super::*;
 
     #[pymodule_export]
-    use crate::tensors::{Lent, digest_parts, digests, lend, lend_at};
+    use super::seal::{Seal, exposition};
+    #[pymodule_export]
+    use super::signed::{Measured, Signed, TensorManifest, TensorRecord, cover};
+    #[pymodule_export]
+    use super::tensors::{Lent, digest_parts, digests, lend, lend_at};
     #[pymodule_export]
     use super::verbs::{digest, sign, verify};
     #[pymodule_export]
