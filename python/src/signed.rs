@@ -176,7 +176,7 @@ fn memory_name(taken: &Taken) -> &str {
 }
 
 /// The type as files have it.
-fn dtype_of(py: Python<'_>, tensor: &Taken) -> PyResult<Dtype> {
+pub(crate) fn dtype_of(py: Python<'_>, tensor: &Taken) -> PyResult<Dtype> {
     tensor.described.dtype.ok_or_else(|| {
         let why = format!("its type {} is none that files of tensors have", tensor.described.type_name);
         raise_usage(py, &tensor.name, &why)
@@ -269,7 +269,7 @@ fn hex(digest: &tensors::TileDigest) -> String {
 ///
 /// # Errors
 /// Elements that do not follow each other along the last dimension, or backwards.
-fn place<'a>(taken: &Taken, buffer: &'a AnyBuffer) -> Result<Place<'a, AnyBuffer>, Unusable> {
+pub(crate) fn place<'a>(taken: &Taken, buffer: &'a AnyBuffer) -> Result<Place<'a, AnyBuffer>, Unusable> {
     match taken.described.outer_steps().map_err(|why| Unusable::Usage(taken.name.clone(), why))? {
         None => Ok(Place::dense(buffer, 0)),
         Some(steps) => Ok(Place::strided(buffer, 0, steps)),
