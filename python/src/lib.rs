@@ -5,9 +5,12 @@ mod dlpack;
 mod error;
 mod memory;
 mod progress;
+mod seal;
+mod signed;
 mod tensors;
 mod verbs;
 mod who;
+mod writer;
 
 use pyo3::prelude::*;
 
@@ -17,11 +20,17 @@ mod _native {
     use super::*;
 
     #[pymodule_export]
-    use crate::tensors::{Lent, digest_parts, digests, lend, lend_at};
+    use super::seal::{Seal, exposition};
+    #[pymodule_export]
+    use super::signed::{Measured, Signed, TensorManifest, TensorRecord, cover};
+    #[pymodule_export]
+    use super::tensors::{Lent, digest_parts, digests, lend, lend_at};
     #[pymodule_export]
     use super::verbs::{digest, sign, verify};
     #[pymodule_export]
     use super::who::{Signer, Who};
+    #[pymodule_export]
+    use super::writer::{Finished, Writer, Written, sign_written, sweep, tiles, withdraw};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

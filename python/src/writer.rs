@@ -8,10 +8,11 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use serde_json::Map;
 use tensorseal::device::AnyBuffer;
+use tensorseal::device::cpu::Digests;
 use tensorseal::digest::Algorithm;
 use tensorseal::format::Dtype;
 use tensorseal::report::json::{self, Head};
-use tensorseal::sign::{self, FileDigests, MeantTensor, Tensors};
+use tensorseal::sign::{self, MeantTensor, Tensors};
 use tensorseal::tensors::{FileTensors, Piece, TileDigest};
 use tensorseal::{Digest, DeviceKind, Error, SignOptions};
 
@@ -86,7 +87,7 @@ impl Writer {
             AnyBuffer::Cpu(memory) if memory.bytes().len() as u64 == len => Some(memory.bytes()),
             _ => None,
         });
-        let dense = dense.filter(|_| lent.described.is_dense());
+        let dense = dense.filter(|_| matches!(lent.described.outer_steps(), Ok(None)));
         let dense = dense.ok_or_else(|| raise_usage(py, &lent.name, "it does not lie in one piece: give a contiguous copy"))?;
         self.0.with(py, |writer| writer.write(dense))
     }
@@ -214,7 +215,7 @@ impl Written {
     }
 }
 
-fn hex_of(digests: &FileDigests, algorithm: Algorithm) -> Option<String> {
+fn hex_of(digests: &Digests, algorithm: Algorithm) -> Option<String> {
     digests.get(algorithm).map(|digest| digest.to_hex())
 }
 

@@ -338,7 +338,7 @@ pub(super) fn compare(
         let same = record.filter(|record| record.dtype() == meant.dtype && *record.shape() == *meant.shape);
         let Some(record) = same else {
             let how = match record {
-                Some(record) => format!("is {} {:?} in place of {} {:?}", record.dtype(), record.shape(), meant.dtype, meant.shape),
+                Some(record) => format!("is {} {:?} in place of {} {:?}", record.dtype().name(), record.shape(), meant.dtype.name(), meant.shape),
                 None => "is not in it".to_owned(),
             };
             differing.push(DifferingTensor { name: tensor.clone(), how, ranges: Vec::new() });

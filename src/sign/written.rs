@@ -24,7 +24,7 @@ use crate::measure::Measured;
 use crate::output::{remove, stands_in_for, sweep};
 use crate::source::SourceFile;
 use crate::statement;
-use crate::tensors::{FILE_NAME, FileTensors};
+use crate::tensors::{FILE_NAME, FileTensors, FileTiles};
 
 /// Why a file that was written is not published, or not signed.
 #[derive(Debug, thiserror::Error)]
