@@ -11,9 +11,10 @@ use std::process::{Command, Stdio};
 use tensorseal::device::cpu::{Cpu, Settings, Silent};
 use tensorseal::key::{Curve, PrivateKey};
 use tensorseal::sign::{
-    Finished, HashingWriter, KeySigner, Signed, Tensors, Written, WrittenError, sign_written, sweep_leftovers, withdraw,
+    Finished, HashingWriter, KeySigner, MeantTensor, Signed, Tensors, Written, WrittenError, sign_written, sweep_leftovers, withdraw,
 };
-use tensorseal::tensors::TileDigest;
+use tensorseal::format::Dtype;
+use tensorseal::tensors::TensorRecord;
 use tensorseal::{Algorithm, Device, Digest, Error, SignOptions, VerifyError, sign};
 
 /// A file of two tensors of these sizes, and one without a byte.
@@ -272,9 +273,14 @@ fn what_was_meant_and_what_was_written_are_compared() {
     let bytes = safetensors(5000, 4096);
     let blake3 = |bytes: &[u8]| Digest::new(Algorithm::Blake3, blake3::hash(bytes).as_bytes()).unwrap();
     let finished = place.write("w.safetensors", &bytes, 999, true);
-    let tiles = |finished: &Finished| -> BTreeMap<String, Vec<TileDigest>> {
+    let tiles = |finished: &Finished| -> BTreeMap<String, MeantTensor> {
+        let meant = |tensor: &TensorRecord| MeantTensor {
+            dtype: tensor.dtype(),
+            shape: tensor.shape().to_vec(),
+            tiles: tensor.tiles().iter().copied().enumerate().collect(),
+        };
         let tensors = finished.tensors().unwrap().tensors();
-        tensors.iter().map(|tensor| (tensor.name().to_owned(), tensor.tiles().to_vec())).collect()
+        tensors.iter().map(|tensor| (tensor.name().to_owned(), meant(tensor))).collect()
     };
     let good = tiles(&finished);
     assert_eq!(good.len(), 3);
@@ -293,10 +299,36 @@ fn what_was_meant_and_what_was_written_are_compared() {
     assert!(error.to_string().starts_with("written bytes differ: \"w.safetensors\""), "{error}");
     assert!(finished.compare(&blake3(&bytes), &BTreeMap::new()).is_err(), "the digest alone says no");
     assert!(finished.compare(&blake3(&flipped), &good).is_err(), "the tiles alone do");
-    let unknown = BTreeMap::from([("other".to_owned(), vec![[0; 32]])]);
-    assert!(finished.compare(&blake3(&flipped), &unknown).is_err());
+    for change in [
+        |tensors: &mut BTreeMap<String, MeantTensor>| {
+            let tensor = tensors.remove("a").unwrap();
+            tensors.insert("other".to_owned(), tensor);
+        },
+        |tensors| tensors.get_mut("a").unwrap().dtype = Dtype::from_safetensors("I8").unwrap(),
+        |tensors| tensors.get_mut("a").unwrap().shape = vec![5000, 1],
+        |tensors| drop(tensors.get_mut("a").unwrap().tiles.insert(99, [0; 32])),
+    ] {
+        let mut meant = tiles(&finished);
+        change(&mut meant);
+        assert!(finished.compare(&blake3(&flipped), &meant).is_err());
+    }
+    finished.compare(&blake3(&flipped), &tiles(&finished)).unwrap();
     drop(finished);
     assert_eq!(place.names(), ["config.json"], "nothing stays");
+
+    // A file that somebody else wrote.
+    let path = place.model().join("w.safetensors");
+    fs::write(&path, &bytes).unwrap();
+    let read = Written::of_file(&place.model(), "w.safetensors", true, &Silent).unwrap();
+    assert_eq!(read.digests().get(Algorithm::Blake3), Some(blake3(&bytes)));
+    read.compare(&good).unwrap();
+    place.sign_written(&with_tensors(), vec![read]).unwrap();
+    fs::write(&path, &flipped).unwrap();
+    let read = Written::of_file(&place.model(), "w.safetensors", true, &Silent).unwrap();
+    let error = read.compare(&good).unwrap_err();
+    let Some(VerifyError::Written(differs)) = error.refusal() else { panic!("{error}") };
+    assert_eq!((&*differs.tensors[0].name, differs.tensors[0].ranges.last().unwrap().end), ("b", bytes.len() as u64));
+    assert!(matches!(Written::of_file(&place.model(), "none", false, &Silent), Err(Error::Io { .. })));
     let finished = place.write("w.safetensors", &bytes, 999, false);
     assert!(matches!(why(&finished.compare(&blake3(&bytes), &good).unwrap_err()), WrittenError::NoTiles { .. }));
 }

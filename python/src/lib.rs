@@ -10,6 +10,7 @@ mod signed;
 mod tensors;
 mod verbs;
 mod who;
+mod writer;
 
 use pyo3::prelude::*;
 
@@ -28,6 +29,8 @@ mod _native {
     use super::verbs::{digest, sign, verify};
     #[pymodule_export]
     use super::who::{Signer, Who};
+    #[pymodule_export]
+    use super::writer::{Finished, Writer, Written, sign_written, sweep, tiles, withdraw};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -1,6 +1,6 @@
 //! Seals over named tensors.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use pyo3::prelude::*;
@@ -10,7 +10,7 @@ use tensorseal::seal::{self, Budget, Region, SealOptions};
 use tensorseal::tree::GroupSize;
 
 use crate::error::usage;
-use crate::memory::{Memory, Taken, Unusable};
+use crate::memory::{Memory, Unusable};
 use crate::tensors::{Lent, taken};
 
 /// Named memory, and what was in it. It holds no memory: whoever asks, shows it again.
@@ -26,10 +26,11 @@ pub(crate) fn seconds(at: SystemTime) -> f64 {
 }
 
 fn regions(memory: &Memory) -> Result<Vec<Region<'_, AnyBuffer>>, Unusable> {
-    let region = |(index, (taken, device, _)): (usize, &(Arc<Taken>, usize, _))| {
-        Ok(Region { name: &taken.name, device: *device, layout: memory.layout(index)? })
-    };
-    memory.tensors.iter().enumerate().map(region).collect()
+    let mut regions = Vec::with_capacity(memory.tensors.len());
+    for (index, (taken, device, _)) in memory.tensors.iter().enumerate() {
+        regions.push(Region { name: &taken.name, device: *device, layout: memory.layout(index)? });
+    }
+    Ok(regions)
 }
 
 impl Seal {

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use tensorseal::device::AnyBuffer;
-use tensorseal::error::VerifyError;
 use tensorseal::format::{Dtype, Format};
 use tensorseal::manifest::SINGLE_FILE;
 use tensorseal::resident::{self, Head, ResidentFile, ResidentTensor, Strides};
@@ -18,7 +17,7 @@ use tensorseal::{Error, Manifest, Verified, VerifyOptions};
 use crate::error::{to_python, usage};
 use crate::memory::{Memory, Taken, Unusable, raise_usage};
 use crate::seal::seconds;
-use crate::tensors::{Lent, taken};
+use crate::tensors::Lent;
 use crate::who::Who;
 
 /// Ranges of elements, one for each dimension.
@@ -119,30 +118,24 @@ impl Signed {
         let heads = heads.collect::<PyResult<Vec<_>>>()?;
         let work = || -> Result<_, Unusable> {
             let memory = Memory::new(&lent)?;
-            let tensor = |((tensor, file), dtype): ((&(Arc<Taken>, usize, AnyBuffer), _), &Dtype)| {
-                let (taken, device, buffer) = tensor;
-                let file: &Option<String> = file;
-                let (shape, strides) = (taken.described.shape.clone(), taken.described.strides.clone());
-                ResidentTensor {
-                    name: memory_name(taken),
+            let mut tensors = Vec::with_capacity(lent.len());
+            for (((taken, device, buffer), file), dtype) in memory.tensors.iter().zip(&files_of).zip(&dtypes) {
+                let of = &taken.described;
+                tensors.push(ResidentTensor {
+                    name: &taken.name,
                     file: file.as_deref(),
                     device: *device,
                     buffer,
                     at: 0,
                     dtype: *dtype,
-                    shape,
-                    strides: Strides::Elements(strides),
-                }
-            };
-            let tensors: Vec<_> = memory.tensors.iter().zip(&files_of).zip(&dtypes).map(tensor).collect();
-            let file = |(name, path, format): &'_ (&String, PathBuf, Format)| -> (String, PathBuf, Format) {
-                ((*name).clone(), path.clone(), *format)
-            };
-            let owned: Vec<_> = heads.iter().map(file).collect();
-            let files: Vec<_> = owned
-                .iter()
-                .map(|(name, path, format)| ResidentFile { name, head: Head::File { format: *format, path } })
-                .collect();
+                    shape: of.shape.clone(),
+                    strides: Strides::Elements(of.strides.clone()),
+                });
+            }
+            let mut files = Vec::with_capacity(heads.len());
+            for (name, path, format) in &heads {
+                files.push(ResidentFile { name, head: Head::File { format: *format, path } });
+            }
             let devices = memory.devices();
             let first = resident::verify_resident(&devices, &files, &tensors, &self.first)?;
             for other in &self.others {
@@ -171,12 +164,8 @@ impl Signed {
     }
 }
 
-fn memory_name(taken: &Taken) -> &str {
-    &taken.name
-}
-
 /// The type as files have it.
-fn dtype_of(py: Python<'_>, tensor: &Taken) -> PyResult<Dtype> {
+pub(crate) fn dtype_of(py: Python<'_>, tensor: &Taken) -> PyResult<Dtype> {
     tensor.described.dtype.ok_or_else(|| {
         let why = format!("its type {} is none that files of tensors have", tensor.described.type_name);
         raise_usage(py, &tensor.name, &why)
@@ -269,7 +258,7 @@ fn hex(digest: &tensors::TileDigest) -> String {
 ///
 /// # Errors
 /// Elements that do not follow each other along the last dimension, or backwards.
-fn place<'a>(taken: &Taken, buffer: &'a AnyBuffer) -> Result<Place<'a, AnyBuffer>, Unusable> {
+pub(crate) fn place<'a>(taken: &Taken, buffer: &'a AnyBuffer) -> Result<Place<'a, AnyBuffer>, Unusable> {
     match taken.described.outer_steps().map_err(|why| Unusable::Usage(taken.name.clone(), why))? {
         None => Ok(Place::dense(buffer, 0)),
         Some(steps) => Ok(Place::strided(buffer, 0, steps)),

@@ -53,7 +53,16 @@ _PUBLIC: dict[str, str] = {
     "NoAnswerError": ".errors",
     "UsageError": ".errors",
     "Difference": ".errors",
+    # Tensors where they are.
     "TensorInfo": ".tensors",
+    "signed": ".signed",
+    "SignedModel": ".signed",
+    "Slice": ".signed",
+    "TensorManifest": ".signed",
+    "Coverage": ".signed",
+    "verify_resident": ".signed",
+    "Seal": ".seal",
+    "exposition": ".seal",
 }
 
 __all__ = ["__version__", *_PUBLIC]

@@ -23,7 +23,7 @@ use pkcs11::Pkcs11Error;
 pub use tensors::{SignedTensors, TensorManifestError, Tensors};
 #[cfg(feature = "sigstore-sign")]
 pub use timestamp::{StampingError, Timestamped};
-pub use writer::{DifferingTensor, Finished, HashingWriter, WrittenDiffers};
+pub use writer::{DifferingTensor, Finished, HashingWriter, MeantTensor, WrittenDiffers};
 use written::Taken;
 pub use written::{Written, WrittenError, sign_written, sweep_leftovers, withdraw};
 

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Write};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -15,10 +16,10 @@ use crate::device::cpu::{Algorithms, Digests, Stamp};
 use crate::device::{DeviceError, DeviceKind};
 use crate::digest::{Algorithm, Digest};
 use crate::error::{Error, VerifyError, quoted};
-use crate::format::Format;
+use crate::format::{Dtype, Format};
 use crate::manifest::{ResourceName, SINGLE_FILE};
 use crate::output::Pending;
-use crate::tensors::{FILE_NAME, FileTensors, FileTiles, TileDigest, TilesFault};
+use crate::tensors::{FILE_NAME, FileTensors, FileTiles, TensorRecord, TileDigest, TilesFault};
 
 /// Bytes that go to the disk and to the hashes at a time.
 const BLOCK: usize = 4 << 20;
@@ -62,17 +63,8 @@ impl HashingWriter {
     /// # Errors
     /// [`Error::Written`] for a name that no written file may have, [`Error::Io`] if nothing can be written there.
     pub fn create(model: &Path, name: &str, size: u64, tensors: bool) -> Result<Self, Error> {
-        let refused = |why| Error::from(WrittenError::Name { name: name.to_owned(), why });
-        let resource = ResourceName::parse(name).ok().filter(|read| read.as_str() == name && name != SINGLE_FILE);
-        let resource = resource.ok_or_else(|| refused("it is not the name of a file of the model"))?;
-        if name == FILE_NAME {
-            return Err(refused("this file is made when the model is signed"));
-        }
-        let tiles = match Format::of_name(name) {
-            _ if !tensors => None,
-            Some(format) => Some(FileTiles::new(resource.clone(), format, size)),
-            None => return Err(refused("its tensors are wanted, and it is no .safetensors or .gguf")),
-        };
+        let (resource, format) = name_of(name, tensors)?;
+        let tiles = format.map(|format| FileTiles::new(resource.clone(), format, size));
         let path = model.join(name);
         let start = || -> io::Result<Self> {
             let pending = Pending::create(&path, 0o666)?;
@@ -181,6 +173,21 @@ impl HashingWriter {
     }
 }
 
+/// The name of a file that can be written, and its format if its tensors are wanted.
+pub(super) fn name_of(name: &str, tensors: bool) -> Result<(ResourceName, Option<Format>), Error> {
+    let refused = |why| Error::from(WrittenError::Name { name: name.to_owned(), why });
+    let resource = ResourceName::parse(name).ok().filter(|read| read.as_str() == name && name != SINGLE_FILE);
+    let resource = resource.ok_or_else(|| refused("it is not the name of a file of the model"))?;
+    if name == FILE_NAME {
+        return Err(refused("this file is made when the model is signed"));
+    }
+    match Format::of_name(name) {
+        _ if !tensors => Ok((resource, None)),
+        None => Err(refused("its tensors are wanted, and it is no .safetensors or .gguf")),
+        format => Ok((resource, format)),
+    }
+}
+
 fn take_tiles(tiles: &mut Tiles, bytes: &[u8]) {
     if let Ok(taking) = tiles
         && let Err(fault) = taking.update(bytes)
@@ -268,36 +275,13 @@ impl Finished {
     }
 
     /// Whether the bytes written are those that were meant: `blake3` is of the file as it was computed from the memory it
-    /// was made of. `tiles` are the digests of the tiles of its tensors, taken there, too, or of some of them, by name.
+    /// was made of. `tensors` are those in that memory, or some of them, by name, with the digests of their tiles.
     ///
     /// # Errors
     /// [`VerifyError::Written`] if any digest is another; [`Error::Written`] if tiles are to be compared that were not taken
     /// of the file.
-    pub fn compare(&self, blake3: &Digest, tiles: &BTreeMap<String, Vec<TileDigest>>) -> Result<(), Error> {
-        let records = match &self.tensors {
-            Some(tensors) => tensors.tensors(),
-            None if tiles.is_empty() => &[],
-            None => return Err(WrittenError::NoTiles { name: self.name.to_string() }.into()),
-        };
-        let by_name: BTreeMap<_, _> = records.iter().map(|record| (record.name(), record.tiles())).collect();
-        let mut tensors = Vec::new();
-        for (tensor, expected) in tiles {
-            let found = by_name.get(tensor.as_str()).copied().unwrap_or_default();
-            let differs = |tile: &usize| expected.get(*tile) != found.get(*tile);
-            let differing: Vec<usize> = (0..expected.len().max(found.len())).filter(differs).collect();
-            if !differing.is_empty() {
-                tensors.push(DifferingTensor { name: tensor.clone(), tiles: differing, of: found.len() });
-            }
-        }
-        let found = self.digests.get(Algorithm::Blake3);
-        match found {
-            Some(found) if found == *blake3 && tensors.is_empty() => Ok(()),
-            Some(found) => {
-                let name = self.name.to_string();
-                Err(VerifyError::Written(Box::new(WrittenDiffers { name, expected: *blake3, found, tensors })).into())
-            }
-            None => Err(DeviceError::Worker(DeviceKind::Cpu).into()),
-        }
+    pub fn compare(&self, blake3: &Digest, tensors: &BTreeMap<String, MeantTensor>) -> Result<(), Error> {
+        compare(&self.name, &self.digests, self.tensors.as_ref(), Some(blake3), tensors)
     }
 
     /// Gives the file its name, in place of an older one. A signature over the older one has to be gone by then: see
@@ -323,12 +307,68 @@ impl Finished {
     }
 }
 
+/// A tensor as it lay in the memory that a file was made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MeantTensor {
+    /// Its type.
+    pub dtype: Dtype,
+    /// Its dimensions, the slowest first.
+    pub shape: Vec<u64>,
+    /// Digests of its tiles, by their numbers: of all of them, or of those in a shard.
+    pub tiles: BTreeMap<usize, TileDigest>,
+}
+
+/// Compares what was taken of a file with what it was made of. No tile that is meant may differ, or be none of the file's.
+pub(super) fn compare(
+    name: &ResourceName,
+    digests: &Digests,
+    tensors: Option<&FileTensors>,
+    blake3: Option<&Digest>,
+    meant: &BTreeMap<String, MeantTensor>,
+) -> Result<(), Error> {
+    let records = match tensors {
+        Some(tensors) => tensors.tensors(),
+        None if meant.is_empty() => &[],
+        None => return Err(WrittenError::NoTiles { name: name.to_string() }.into()),
+    };
+    let by_name: BTreeMap<&str, &TensorRecord> = records.iter().map(|record| (record.name(), record)).collect();
+    let mut differing = Vec::new();
+    for (tensor, meant) in meant {
+        let record = by_name.get(tensor.as_str());
+        let same = record.filter(|record| record.dtype() == meant.dtype && *record.shape() == *meant.shape);
+        let Some(record) = same else {
+            let how = match record {
+                Some(record) => format!("is {} {:?} in place of {} {:?}", record.dtype().name(), record.shape(), meant.dtype.name(), meant.shape),
+                None => "is not in it".to_owned(),
+            };
+            differing.push(DifferingTensor { name: tensor.clone(), how, ranges: Vec::new() });
+            continue;
+        };
+        let differs = |(tile, digest): &(&usize, &TileDigest)| record.tiles().get(**tile) != Some(*digest);
+        let tiles: Vec<usize> = meant.tiles.iter().filter(differs).map(|(tile, _)| *tile).collect();
+        if let Some(first) = tiles.first() {
+            let how = format!("differs in {} of {} tiles, first in {first}", tiles.len(), record.tiles().len());
+            let known = tiles.iter().filter(|tile| **tile < record.tiles().len());
+            let ranges = known.map(|tile| record.tile_range(*tile)).collect();
+            differing.push(DifferingTensor { name: tensor.clone(), how, ranges });
+        }
+    }
+    let found = digests.get(Algorithm::Blake3);
+    let found = found.ok_or(DeviceError::Worker(DeviceKind::Cpu))?;
+    let expected = blake3.copied().unwrap_or(found);
+    if found == expected && differing.is_empty() {
+        return Ok(());
+    }
+    let name = name.to_string();
+    Err(VerifyError::Written(Box::new(WrittenDiffers { name, expected, found, tensors: differing })).into())
+}
+
 /// A file that was not written as it was meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WrittenDiffers {
     /// The file.
     pub name: String,
-    /// BLAKE3 of what it was to be, taken where that lay.
+    /// BLAKE3 of what it was to be, taken where that lay; the same as `found` if only tensors were compared.
     pub expected: Digest,
     /// BLAKE3 of what was written.
     pub found: Digest,
@@ -341,38 +381,26 @@ pub struct WrittenDiffers {
 pub struct DifferingTensor {
     /// Its name.
     pub name: String,
-    /// Which of its tiles.
-    pub tiles: Vec<usize>,
-    /// How many tiles it has in the file; 0 if it is not in it.
-    pub of: usize,
+    /// How it differs, for people.
+    pub how: String,
+    /// Its bytes in the file that differ, as far as that is known: a tile each.
+    pub ranges: Vec<Range<u64>>,
 }
 
 impl fmt::Display for WrittenDiffers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const NAMED: usize = 5;
         let Self { name, expected, found, tensors } = self;
-        write!(
-            f,
-            "written bytes differ: {} was to have the BLAKE3 {} (of the tensors where they lay), and ",
-            quoted(name),
-            expected.to_hex()
-        )?;
-        write!(f, "{} was written", found.to_hex())?;
+        write!(f, "written bytes differ: {} is not what lay in memory", quoted(name))?;
+        if expected != found {
+            write!(f, ", whose BLAKE3 is {} as a file, and {} was written", expected.to_hex(), found.to_hex())?;
+        }
         for tensor in tensors.iter().take(NAMED) {
-            let (count, first) = (tensor.tiles.len(), tensor.tiles.first().copied().unwrap_or_default());
-            write!(
-                f,
-                "; the tensor {} differs in {count} of {} tiles, first in {first}",
-                quoted(&tensor.name),
-                tensor.of
-            )?;
+            write!(f, "; the tensor {} {}", quoted(&tensor.name), tensor.how)?;
         }
         if tensors.len() > NAMED {
             write!(f, "; and {} tensors more", tensors.len() - NAMED)?;
         }
-        write!(
-            f,
-            ". Nothing was published or signed. Memory, bus or disk changed bytes, or somebody changed the tensors meanwhile: write again"
-        )
+        write!(f, ". It is not signed. Memory, bus or disk changed bytes, or somebody changed the tensors meanwhile: write again")
     }
 }

@@ -1,15 +1,20 @@
 //! Signing a model of which some files were hashed while they were written.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use super::tensors::check_target;
+use super::tensors::{check_target, unlisted};
+use super::writer::MeantTensor;
 use super::{SignOptions, Signed, Signer, hash_for};
 use crate::bundle::Bundle;
-use crate::device::Device;
-use crate::device::cpu::{Algorithms, Digests, Progress, Stamp};
+use crate::device::cpu::{
+    Algorithms, Cpu, Digests, FileJob, HashedFile, Progress, Settings, Stamp, Tap, Wanted,
+};
+use crate::device::{Device, DeviceError, DeviceKind};
 use crate::digest::{Algorithm, Digest};
 use crate::error::{Error, quoted};
 use crate::format::Format;
@@ -19,7 +24,7 @@ use crate::measure::Measured;
 use crate::output::{remove, stands_in_for, sweep};
 use crate::source::SourceFile;
 use crate::statement;
-use crate::tensors::{FILE_NAME, FileTensors};
+use crate::tensors::{FILE_NAME, FileTensors, FileTiles};
 
 /// Why a file that was written is not published, or not signed.
 #[derive(Debug, thiserror::Error)]
@@ -163,6 +168,37 @@ impl Written {
         self.here
     }
 
+    /// A file that others wrote, as it is now: hashed in one pass, with the tiles of its tensors if these are wanted. It can be
+    /// compared with the memory that it was made of, and signed without another reading, if nobody changes it meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::Written`] for a name that no such file has, [`Error::TensorManifest`] or [`Error::Header`] if its tensors cannot
+    /// be listed, [`Error::Io`] and [`Error::FileChanged`] if it cannot be read.
+    pub fn of_file(model: &Path, name: &str, tensors: bool, progress: &dyn Progress) -> Result<Self, Error> {
+        let (name, format) = super::writer::name_of(name, tensors)?;
+        let path = model.join(name.as_str());
+        let slot = format.map(|format| Listed { path: path.clone(), name: name.clone(), format, tiles: Mutex::new(None) });
+        let tap = slot.as_ref().map(|slot| -> &dyn Tap { slot });
+        let algorithms = Algorithms::only(Algorithm::Sha256).with(Algorithm::Blake3);
+        let job = FileJob { path: path.clone(), size_hint: None, expected_len: None };
+        let cpu = Cpu::open(Settings::default())?;
+        let hashed = cpu.hash_files_for(&[job], &Wanted { algorithms, shard: None, groups: None, tap }, progress)?;
+        let Some(HashedFile { stamp, parts, .. }) = hashed.into_iter().next() else {
+            return Err(DeviceError::Worker(DeviceKind::Cpu).into());
+        };
+        let digests = parts.first().map(|part| part.digests).unwrap_or_default();
+        let tensors = slot.map(Listed::finish).transpose()?;
+        Ok(Self::new(name, digests, tensors, stamp))
+    }
+
+    /// Whether the tensors in the file are those in memory, or have these among them.
+    ///
+    /// # Errors
+    /// [`VerifyError::Written`](crate::VerifyError::Written) if any tile is another; [`Error::Written`] if the tiles of the file were not taken.
+    pub fn compare(&self, tensors: &BTreeMap<String, MeantTensor>) -> Result<(), Error> {
+        super::writer::compare(&self.name, &self.digests, self.tensors.as_ref(), None, tensors)
+    }
+
     /// Whether the file at `path` is still as it was written.
     pub(super) fn check(&self, path: &Path) -> Result<(), Error> {
         let changed = |how: String| Err(WrittenError::Changed { path: path.to_owned(), how }.into());
@@ -180,6 +216,36 @@ impl Written {
         } else {
             Ok(())
         }
+    }
+}
+
+/// The tiles of a file that is read.
+struct Listed {
+    path: PathBuf,
+    name: ResourceName,
+    format: Format,
+    tiles: Mutex<Option<FileTiles>>,
+}
+
+impl Listed {
+    fn finish(self) -> Result<FileTensors, Error> {
+        let tiles = self.tiles.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let tiles = tiles.ok_or(DeviceError::Worker(DeviceKind::Cpu))?;
+        tiles.finish().map_err(|source| unlisted(&self.path, source))
+    }
+}
+
+impl Tap for Listed {
+    fn begin(&self, _file: usize, len: u64) -> Result<u64, Error> {
+        let tiles = FileTiles::new(self.name.clone(), self.format, len);
+        *self.tiles.lock().unwrap_or_else(PoisonError::into_inner) = Some(tiles);
+        Ok(len)
+    }
+
+    fn take(&self, _file: usize, _at: u64, bytes: &[u8]) -> Result<(), Error> {
+        let mut tiles = self.tiles.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = tiles.as_mut().map_or(Ok(()), |tiles| tiles.update(bytes));
+        taken.map_err(|source| unlisted(&self.path, source))
     }
 }
 
