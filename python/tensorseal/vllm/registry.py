@@ -1,6 +1,5 @@
 """What this process has loaded in the load format, and what of it is under seal. One list for all models of a worker."""
 
-import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -8,9 +7,6 @@ from .sealed import SealedModel
 
 if TYPE_CHECKING:
     import torch
-
-_log = logging.getLogger("tensorseal.vllm")
-
 
 @dataclass
 class Load:
@@ -21,6 +17,16 @@ class Load:
     loaded: int = 0
 
 
+@dataclass
+class Engine:
+    """The engine of this process: the configuration and the folder of the model that it serves, as it began, and the mode."""
+
+    config: Any = None
+    folder: str | None = None
+    mode: str = "enforce"
+
+
+engine = Engine()
 _loads: list[Load] = []
 _sealed: list[SealedModel] = []
 
