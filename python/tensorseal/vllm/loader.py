@@ -88,16 +88,15 @@ class TensorsealLoader(DefaultModelLoader):
             allow_patterns_overrides=getattr(model, "allow_patterns_overrides", None),
         )
         load = self._load = registry.begin({"mode": self.asked.mode, "inner": self.asked.inner, "folders": []})
-        refused = False
         for source in (primary, *getattr(model, "secondary_weights", ())):
             try:
                 for name, tensor in self._source(source, model_config, load):
                     load.loaded += tensor.nbytes
                     yield name, tensor
             except TensorsealError as error:
-                refused = True
+                load.refused = True
                 self._refused(error)
-        load.complete = not refused
+        load.complete = not load.refused
         load.report["complete"] = load.complete
         _log.info("%s", json.dumps(load.report))
 
@@ -165,6 +164,7 @@ class TensorsealLoader(DefaultModelLoader):
             report = tensorseal.verify(path, bundle=bundle, policy=policy)
             load.report["folders"].append({"model": str(path), "identity": str(report.identity), "root": report.root})
         except TensorsealError as error:
+            load.refused = True
             load.report["folders"].append({"model": str(path), "refused": str(error)})
             self._refused(error)
         if self.asked.inner == "runai_streamer":

@@ -71,10 +71,10 @@ def status(worker: Any) -> dict[str, Any]:
 
 
 def exposition(worker: Any) -> str:
-    """The seals of this worker for Prometheus."""
+    """The counters and seals of this worker for Prometheus."""
     from tensorseal.seal import exposition as written
 
-    return written([one.seal for one in registry.sealed()])
+    return registry.metrics(worker.rank, lora.counted()) + written([one.seal for one in registry.sealed()])
 
 
 def _watching(name: str, original: Callable[..., Any]) -> Callable[..., Any]:

@@ -387,7 +387,9 @@ def served(monkeypatch: pytest.MonkeyPatch) -> _Worker:
 
 def test_a_worker_answers_for_all_that_it_has(served: _Worker) -> None:
     assert served.tensorseal_reverify()["result"] == "unchanged"  # type: ignore[attr-defined]
-    assert "tensorseal_seal_broken" in served.tensorseal_exposition()  # type: ignore[attr-defined]
+    page = served.tensorseal_exposition()  # type: ignore[attr-defined]
+    assert "tensorseal_seal_broken" in page and 'tensorseal_vllm_seal_void{rank="3",seal="toy"} 0\n' in page
+    assert 'tensorseal_vllm_loads_total{rank="3",outcome="verified"} 0\n' in page
     assert served.tensorseal_status()["seals"][0]["loaded_bytes"] == 100  # type: ignore[attr-defined]
     served.model, kept = _model(), served.model
     assert "another model" in served.tensorseal_reverify()["seals"][1]["message"]  # type: ignore[attr-defined]
@@ -411,6 +413,7 @@ def test_weights_that_were_dropped_void_the_seal_until_they_are_loaded_and_verif
     served.sleep(level=2)
     served.wake_up()
     assert served.tensorseal_reverify()["result"] == "broken"  # type: ignore[attr-defined]
+    assert 'seal_void{rank="3",seal="toy"} 1' in served.tensorseal_exposition()  # type: ignore[attr-defined]
 
     def reload(complete: bool) -> None:
         served.model[0].bare[0] += 1
