@@ -185,6 +185,22 @@ pub trait Progress: Sync {
 
     /// `bytes` more have been hashed, and `files` more are done.
     fn advance(&self, bytes: u64, files: usize);
+
+    /// Whether the caller wants it to end before it is done: it then fails with [`Error::Stopped`] before long.
+    fn stopped(&self) -> bool {
+        false
+    }
+}
+
+impl dyn Progress + '_ {
+    /// Tells of `bytes` and `files`.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`] if that is where it shall end.
+    pub(crate) fn tell(&self, bytes: u64, files: usize) -> Result<(), Error> {
+        self.advance(bytes, files);
+        if self.stopped() { Err(Error::Stopped) } else { Ok(()) }
+    }
 }
 
 /// Tells nobody.
