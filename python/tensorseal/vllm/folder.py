@@ -81,6 +81,21 @@ class Folder:
         """A file as it was checked, or None if none of that name is signed."""
         return self.companions.file(name) if name in self.names and self.names[name] == "disk" else None
 
+    def refuse_foreign_code(self) -> None:
+        """Configuration may take code from another repository (`"auto_map": {"AutoConfig": "who/what--file.Class"}`).
+
+        Raises `VerifyError` then: the signature does not cover it.
+        """
+        for name in ("config.json", "tokenizer_config.json", "processor_config.json", "preprocessor_config.json"):
+            text = self.file(name)
+            code = json.loads(text).get("auto_map", {}) if text is not None else {}
+            foreign = [str(where) for where in code.values() if "--" in str(where)]
+            if foreign:
+                raise VerifyError(
+                    f"{self.path}/{name} takes code from another repository, which the signature does not cover: {foreign[0]}. "
+                    "Copy that code into the model, and have it signed"
+                )
+
     def chosen(self, subfolder: str | None = None, patterns: list[str] | None = None) -> "Chosen":
         """Which files of weights the engine is to be given: by the signed index, where there is one."""
         root = f"{subfolder.strip('/')}/" if subfolder else ""

@@ -54,6 +54,8 @@ class TensorsealLoader(DefaultModelLoader):
         if asked.mode == "off":
             _log.warning("NOTHING IS VERIFIED of %s: mode is off", model_config.model)
             return super().load_model(vllm_config, model_config, prefix)
+        served = vllm_config.model_config
+        registry.engine = registry.Engine(served, _folder_of(served), asked.mode)
         worker.install(vllm_config.parallel_config.worker_cls)
         if vllm_config.lora_config is not None:
             lora.install(asked)
@@ -81,21 +83,20 @@ class TensorsealLoader(DefaultModelLoader):
             yield from super().get_all_weights(model_config, model)
             return
         primary = DefaultModelLoader.Source(
-            model_config.model_weights or model_config.model,
+            _folder_of(model_config),
             model_config.revision,
             allow_patterns_overrides=getattr(model, "allow_patterns_overrides", None),
         )
         load = self._load = registry.begin({"mode": self.asked.mode, "inner": self.asked.inner, "folders": []})
-        refused = False
         for source in (primary, *getattr(model, "secondary_weights", ())):
             try:
                 for name, tensor in self._source(source, model_config, load):
                     load.loaded += tensor.nbytes
                     yield name, tensor
             except TensorsealError as error:
-                refused = True
+                load.refused = True
                 self._refused(error)
-        load.complete = not refused
+        load.complete = not load.refused
         load.report["complete"] = load.complete
         _log.info("%s", json.dumps(load.report))
 
@@ -106,15 +107,16 @@ class TensorsealLoader(DefaultModelLoader):
             raise UsageError("there is no policy")
         path = Path(source.model_or_path)
         # The bundle that was named is that of the model which is served; a draft or an encoder has its own.
-        bundle = asked.bundle if source.model_or_path == _served(model_config) else None
+        bundle = asked.bundle if source.model_or_path == registry.engine.folder else None
         if asked.mode == "log":
             yield from self._only_logged(source, path, bundle, policy, load)
             return
         folder = Folder.open(path, policy=policy, bundle=bundle)
         entry = folder.report()
         load.report["folders"].append(entry)
-        entry["engine_configuration"] = self._compare_config(folder, model_config)
-        self._check_others(model_config, path, policy, load)
+        if source.model_or_path == _folder_of(model_config):
+            entry["engine_configuration"] = self._compare_config(folder, model_config)
+            self._check_others(model_config, path, policy, load)
         for name, tensor in self._verified(folder, source):
             yield source.prefix + name, tensor
         folder.check_rest()
@@ -162,6 +164,7 @@ class TensorsealLoader(DefaultModelLoader):
             report = tensorseal.verify(path, bundle=bundle, policy=policy)
             load.report["folders"].append({"model": str(path), "identity": str(report.identity), "root": report.root})
         except TensorsealError as error:
+            load.refused = True
             load.report["folders"].append({"model": str(path), "refused": str(error)})
             self._refused(error)
         if self.asked.inner == "runai_streamer":
@@ -175,22 +178,28 @@ class TensorsealLoader(DefaultModelLoader):
 
     def _check_others(self, model_config: ModelConfig, path: Path, policy: Path, load: registry.Load) -> None:
         """Folders beside the model's from which the engine takes configuration or a tokenizer: the policy is asked, too."""
-        for other in (model_config.tokenizer, model_config.hf_config_path):
-            if other is None or (model_config.skip_tokenizer_init and other == model_config.tokenizer):
-                continue
-            if Path(other).resolve() != path.resolve() and str(path) == _served(model_config):
+        others = {model_config.hf_config_path}
+        if not model_config.skip_tokenizer_init:
+            others.add(model_config.tokenizer)
+        if model_config.generation_config not in ("auto", "vllm"):
+            others.add(model_config.generation_config)
+        for other in sorted({str(other) for other in others if other is not None}):
+            if Path(other).resolve() != path.resolve():
                 report = tensorseal.verify(Path(other), policy=policy)
                 load.report["folders"].append({"model": other, "identity": str(report.identity), "root": report.root})
 
     def _compare_config(self, folder: Folder, model_config: ModelConfig) -> str:
         """Whether the configuration that the engine holds, which it read before, is what the signed file says."""
-        if str(folder.path) != _served(model_config):
-            return "not compared: it is not that of the served model"
         text = folder.file("config.json")
         if text is None or model_config.hf_config_path is not None:
             return "not compared: the engine has it from elsewhere"
-        if "auto_map" in json.loads(text) or model_config.hf_overrides:
-            return "not compared: the model's code or --hf-overrides have changed what the engine holds"
+        if model_config.trust_remote_code:
+            folder.refuse_foreign_code()
+        code = json.loads(text).get("auto_map")
+        if model_config is not registry.engine.config or folder.path != Path(registry.engine.folder or ""):
+            return "not compared: the engine derives it from that of the served model"
+        if code or model_config.hf_overrides:
+            return "not compared: the model's code or --hf-overrides decide what the engine holds"
         from vllm.transformers_utils.config import get_config
 
         with tempfile.TemporaryDirectory(prefix="tensorseal-config-") as name:
@@ -211,14 +220,16 @@ class TensorsealLoader(DefaultModelLoader):
         self, model: torch.nn.Module, vllm_config: VllmConfig, model_config: ModelConfig, load: registry.Load
     ) -> None:
         device = torch.device(vllm_config.device_config.device).type
-        name = f"{Path(model_config.model).name}-rank{vllm_config.parallel_config.rank}"
+        parallel = vllm_config.parallel_config
+        role = "" if model_config is vllm_config.model_config else "draft-"
+        name = f"{role}{Path(model_config.model).name}-dp{parallel.data_parallel_index}-rank{parallel.rank}"
         sealed = SealedModel(
             model, name=name, device=device, loaded=load.loaded, ignore=self.asked.seal_ignore, wraps=worker.stands_for
         )
         registry.keep(sealed)
         cover = sealed.coverage
         share = cover.sealed / load.loaded if load.loaded else 0.0
-        say = _log.warning if share < 0.5 and vllm_config.parallel_config.world_size == 1 else _log.info
+        say = _log.warning if share < 0.5 and parallel.world_size == 1 else _log.info
         say(
             "%s: %d bytes in %d allocations are sealed, %d were loaded (%.0f %%); %d tensors are empty, and what they stand for "
             "is where no tensor reaches it", name, cover.sealed, cover.regions, load.loaded, 100 * share, len(cover.empty),
@@ -233,8 +244,8 @@ class TensorsealLoader(DefaultModelLoader):
         raise error
 
 
-def _served(model_config: ModelConfig) -> str:
-    return model_config.model_weights or model_config.model
+def _folder_of(model_config: ModelConfig) -> str:
+    return str(model_config.model_weights or model_config.model)
 
 
 def _speak_where_the_engine_speaks() -> None:

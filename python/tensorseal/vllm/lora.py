@@ -27,6 +27,7 @@ _log = logging.getLogger("tensorseal.vllm")
 _settings: Settings | None = None
 _verified: set[Path] = set()
 _loaded: list[dict[str, Any]] = []
+_refused = 0
 
 
 def install(settings: Settings) -> None:
@@ -84,6 +85,8 @@ def _guarded(original: Callable[[Any, Any], Any], resolve: Callable[[str], str])
             try:
                 report = materialise(path, folder, settings.policy)
             except TensorsealError as error:
+                global _refused
+                _refused += 1
                 if settings.mode != "log":
                     _log.error("the adapter %s is refused: %s", request.lora_name, error)
                     raise
@@ -150,3 +153,8 @@ def materialise(path: Path, into: Path, policy: Path) -> dict[str, Any]:
 def adapters() -> list[dict[str, Any]]:
     """Adapters that were verified in this process, in order."""
     return _loaded
+
+
+def counted() -> dict[str, int]:
+    """How many adapters were verified, and refused."""
+    return {"verified": len(_loaded), "refused": _refused}

@@ -71,10 +71,10 @@ def status(worker: Any) -> dict[str, Any]:
 
 
 def exposition(worker: Any) -> str:
-    """The seals of this worker for Prometheus."""
+    """The counters and seals of this worker for Prometheus."""
     from tensorseal.seal import exposition as written
 
-    return written([one.seal for one in registry.sealed()])
+    return registry.metrics(worker.rank, lora.counted()) + written([one.seal for one in registry.sealed()])
 
 
 def _watching(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
@@ -113,7 +113,8 @@ def _after(name: str, worker: Any, before: int, arguments: tuple[Any, ...], keyw
     if name == "reload_weights" and _reseal(worker, registry.loads()[before:]):
         return
     found = [one for one in (sealed.reverify() for sealed in registry.sealed()) if one["result"] != "unchanged"]
-    if found and name == "wake_up" and not any(sealed.spoilt for sealed in registry.sealed()):
+    void = any(sealed.spoilt for sealed in registry.sealed())
+    if found and name == "wake_up" and not void and registry.engine.mode == "enforce":
         raise VerifyError(f"memory is not what was sealed after {name}: {found[0]['message']}")
 
 
