@@ -139,7 +139,10 @@ impl<'a> Run<'a> {
 
     /// Whether to go on.
     fn check(&self) -> Result<(), Error> {
-        if self.cancel.is_cancelled() { Err(Error::Cancelled { path: self.model.to_owned() }) } else { Ok(()) }
+        if self.cancel.is_cancelled() {
+            return Err(Error::Cancelled { path: self.model.to_owned() });
+        }
+        self.progress.go_on(self.model)
     }
 }
 
@@ -323,6 +326,10 @@ struct Quiet<'a>(&'a dyn Progress);
 impl Progress for Quiet<'_> {
     fn advance(&self, bytes: u64, files: usize) {
         self.0.advance(bytes, files);
+    }
+
+    fn cancelled(&self) -> bool {
+        self.0.cancelled()
     }
 }
 

@@ -190,8 +190,7 @@ impl<B: Backend> Work<'_, B> {
         let len = file.len();
         if job.expected_len.is_some_and(|expected| expected != len) {
             self.slabs.results.files.push(HashedFile { len, stamp: file.stamp(), parts: Vec::new() });
-            self.progress.advance(job.size_hint.unwrap_or(0), 1);
-            return Ok(());
+            return self.progress.advance_or_stop(job.size_hint.unwrap_or(0), 1, &job.path);
         }
         let index = self.slabs.results.files.len();
         self.slabs.results.files.push(HashedFile { len, stamp: file.stamp(), parts: Vec::new() });
@@ -305,6 +304,7 @@ impl<B: Backend> Work<'_, B> {
         let offset = self.slabs.begin();
         let mut done = 0;
         while done < len {
+            self.progress.go_on(&file.path)?;
             let kind = self.slabs.kind();
             let block = self.slabs.block(len - done)?;
             let count = block.len() as u64;
