@@ -237,9 +237,9 @@ pub enum Error {
     #[error("the parts of the model do not belong together: {0}. Get all of them anew, of one version")]
     Parts(IndexFault),
     /// The caller ended it.
-    #[error("cancelled while {path:?} was read: there is no result, and nothing was handed out or written")]
+    #[error("loading {path:?} was cancelled; nothing was handed out")]
     Cancelled {
-        /// The model, or the file of it that was being read.
+        /// The model.
         path: PathBuf,
     },
     /// A model is not signed for the sake of its tensor manifest.

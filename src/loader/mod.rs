@@ -139,10 +139,7 @@ impl<'a> Run<'a> {
 
     /// Whether to go on.
     fn check(&self) -> Result<(), Error> {
-        if self.cancel.is_cancelled() {
-            return Err(Error::Cancelled { path: self.model.to_owned() });
-        }
-        self.progress.go_on(self.model)
+        if self.cancel.is_cancelled() { Err(Error::Cancelled { path: self.model.to_owned() }) } else { Ok(()) }
     }
 }
 
@@ -326,10 +323,6 @@ struct Quiet<'a>(&'a dyn Progress);
 impl Progress for Quiet<'_> {
     fn advance(&self, bytes: u64, files: usize) {
         self.0.advance(bytes, files);
-    }
-
-    fn cancelled(&self) -> bool {
-        self.0.cancelled()
     }
 }
 

@@ -15,7 +15,7 @@ mod stream;
 pub(super) mod tap;
 
 use std::num::{NonZeroU64, NonZeroUsize};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 pub use self::memory::Memory;
 pub(crate) use self::pool::part_of;
@@ -185,25 +185,6 @@ pub trait Progress: Sync {
 
     /// `bytes` more have been hashed, and `files` more are done.
     fn advance(&self, bytes: u64, files: usize);
-
-    /// Whether to stop: asked after each [`Progress::advance`], every few megabytes at the latest, and by several threads.
-    /// The call ends with [`Error::Cancelled`] then: no digest, no signature, no verdict.
-    fn cancelled(&self) -> bool {
-        false
-    }
-}
-
-impl dyn Progress + '_ {
-    /// Tells of it, and stops if that is wanted by now. `path` is what is being read.
-    pub(crate) fn advance_or_stop(&self, bytes: u64, files: usize, path: &Path) -> Result<(), Error> {
-        self.advance(bytes, files);
-        self.go_on(path)
-    }
-
-    /// Stops if that is wanted.
-    pub(crate) fn go_on(&self, path: &Path) -> Result<(), Error> {
-        if self.cancelled() { Err(Error::Cancelled { path: path.to_owned() }) } else { Ok(()) }
-    }
 }
 
 /// Tells nobody.
@@ -434,39 +415,6 @@ mod tests {
     impl Progress for Defect {
         fn advance(&self, _bytes: u64, files: usize) {
             assert_eq!(files, 0, "planted");
-        }
-    }
-
-    /// Stops once so many bytes are done.
-    struct StopsAt(u64, AtomicU64);
-
-    impl Progress for StopsAt {
-        fn advance(&self, bytes: u64, _files: usize) {
-            self.1.fetch_add(bytes, Ordering::Relaxed);
-        }
-
-        fn cancelled(&self) -> bool {
-            self.1.load(Ordering::Relaxed) >= self.0
-        }
-    }
-
-    #[test]
-    fn who_stops_it_gets_no_result_and_waits_for_no_more_than_what_was_begun() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut jobs: Vec<FileJob> = (0..40).map(|i| file(dir.path(), &format!("f{i}"), 100_000).0).collect();
-        jobs.extend((0..3).map(|i| file(dir.path(), &format!("large{i}"), 24 << 20).0));
-        let total = FileJob::total(&jobs).unwrap();
-        for (threads, at) in [(1, 0), (1, 30 << 20), (3, 1), (3, 25 << 20), (3, total)] {
-            for algorithms in [Algorithms::only(Algorithm::Blake3), all()] {
-                for shard in [None, NonZeroU64::new(1 << 20)] {
-                    let stops = StopsAt(at, AtomicU64::new(0));
-                    let error = cpu(threads, Io::Auto).hash_files(&jobs, algorithms, shard, &stops).unwrap_err();
-                    assert!(matches!(error, Error::Cancelled { .. }), "{error}");
-                    // What each worker had in hand, at most.
-                    let most = at.max(1) + threads as u64 * (16 << 20);
-                    assert!(stops.1.into_inner() <= most.min(total), "{threads} threads, {at} bytes");
-                }
-            }
         }
     }
 

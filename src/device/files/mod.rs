@@ -190,7 +190,8 @@ impl<B: Backend> Work<'_, B> {
         let len = file.len();
         if job.expected_len.is_some_and(|expected| expected != len) {
             self.slabs.results.files.push(HashedFile { len, stamp: file.stamp(), parts: Vec::new() });
-            return self.progress.advance_or_stop(job.size_hint.unwrap_or(0), 1, &job.path);
+            self.progress.advance(job.size_hint.unwrap_or(0), 1);
+            return Ok(());
         }
         let index = self.slabs.results.files.len();
         self.slabs.results.files.push(HashedFile { len, stamp: file.stamp(), parts: Vec::new() });
@@ -304,7 +305,6 @@ impl<B: Backend> Work<'_, B> {
         let offset = self.slabs.begin();
         let mut done = 0;
         while done < len {
-            self.progress.go_on(&file.path)?;
             let kind = self.slabs.kind();
             let block = self.slabs.block(len - done)?;
             let count = block.len() as u64;
