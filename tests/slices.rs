@@ -415,7 +415,7 @@ fn ranks<'a>(model: &'a Model, make: impl Fn(&'a Model, u64, u64) -> Rank<'a>) {
             assert_eq!(refused.iter().map(|(rank, _)| *rank).collect::<Vec<_>>(), [bad], "of {count} ranks");
             let (_, error) = refused.remove(0);
             let Some(VerifyError::Tensors(TensorRefusal::Tiles(tiles))) = error.refusal() else { panic!("{error}") };
-            let [tile] = &tiles.0[..] else { panic!("{error}") };
+            let [tile] = &tiles.first[..] else { panic!("{error}") };
             assert_eq!(tile.tensor, name);
             // Of the slice's first row, the last element.
             let element: Vec<u64> = ranges.iter().map(|range| range.start).collect();

@@ -1,12 +1,20 @@
 //! The native part of the Python package `tensorseal`. It converts, and decides nothing: what is checked, and how, is in
 //! the library.
 
+mod dlpack;
+mod error;
+mod memory;
+mod tensors;
+
 use pyo3::prelude::*;
 
 /// `tensorseal._native`: private to the package, whose modules give it a face.
 #[pymodule]
 mod _native {
     use super::*;
+
+    #[pymodule_export]
+    use crate::tensors::{Lent, digest_parts, digests, lend, lend_at};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -7,7 +7,9 @@ from ._native import __version__
 
 # Public name -> the module that has it. They are imported when they are first asked for: `import tensorseal` must cost
 # nothing worth mentioning, in a serving process, too.
-_PUBLIC: dict[str, str] = {}
+_PUBLIC: dict[str, str] = {
+    "TensorInfo": ".tensors",
+}
 
 __all__ = ["__version__", *_PUBLIC]
 

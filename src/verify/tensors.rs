@@ -1,9 +1,12 @@
 //! From a signed manifest of files to a verified one of tensors.
 
+use std::collections::BTreeSet;
+
 use blake2::Digest as _;
 
 use super::Verified;
 use crate::digest::{Algorithm, Digest};
+use crate::format::Format;
 use crate::manifest::{Manifest, Resource, ResourceName};
 use crate::tensors::{SourceFile, Stale, StaleTensors, TensorManifest, TensorRefusal};
 
@@ -11,8 +14,8 @@ impl Verified<Manifest> {
     /// The tensor manifest that was signed as the file `name` of the model, of which `bytes` are all.
     ///
     /// # Errors
-    /// [`TensorRefusal`] if it is not signed, not as signed, no tensor manifest, or lists a file that is not signed or was
-    /// signed with another length.
+    /// [`TensorRefusal`] if it is not signed, not as signed, no tensor manifest, lists a file that is not signed or was
+    /// signed with another length, or leaves out a signed file of tensors.
     pub fn tensor_manifest(
         &self,
         name: &ResourceName,
@@ -46,7 +49,7 @@ impl Verified<Manifest> {
     ///
     /// # Errors
     /// [`TensorRefusal`] if the signature names none, or another one, if it is no tensor manifest, or if it lists other
-    /// files than those beside whose digests it is named.
+    /// files than those beside whose digests it is named, or leaves out a signed file of tensors.
     pub fn detached_tensor_manifest(
         &self,
         name: &str,
@@ -84,12 +87,24 @@ impl Verified<Manifest> {
     fn tensors_of(&self, name: &str, bytes: &[u8]) -> Result<Verified<TensorManifest>, TensorRefusal> {
         let malformed = |source| TensorRefusal::Malformed { name: name.to_string(), source };
         let read = TensorManifest::parse(bytes).map_err(malformed)?;
-        let stale: Vec<Stale> = read.files().iter().filter_map(|file| unlike_signed(self, file)).collect();
+        let mut stale: Vec<Stale> = read.files().iter().filter_map(|file| unlike_signed(self, file)).collect();
+        // A file of tensors that was signed with it and is not in it would be one of which no tensor can be missed.
+        let listed: BTreeSet<&str> = read.files().iter().map(|file| file.name.as_str()).collect();
+        let unlisted =
+            files_of(self).into_iter().filter(|name| Format::of_name(name).is_some() && !listed.contains(name));
+        stale.extend(unlisted.map(|name| Stale::File { name: name.to_owned(), how: "is there and not listed" }));
         if !stale.is_empty() {
             return Err(TensorRefusal::Stale { name: name.to_string(), stale: StaleTensors(stale) });
         }
         Ok(self.vouches_for(read))
     }
+}
+
+/// The names of all signed files.
+fn files_of(signed: &Manifest) -> BTreeSet<&str> {
+    let sharded = signed.serialization().method.shard_size().is_some();
+    let names = signed.resources().iter().map(|resource| &resource.name);
+    names.map(|name| name.shard().filter(|_| sharded).map_or(name.as_str(), |(file, _)| file)).collect()
 }
 
 /// The resource of a file, or its shards in order, each with the byte behind its last.
