@@ -236,6 +236,12 @@ pub enum Error {
     /// The parts of a model in several files do not belong together.
     #[error("the parts of the model do not belong together: {0}. Get all of them anew, of one version")]
     Parts(IndexFault),
+    /// A part of a model was asked for, and no file of it.
+    #[error("no file of {path:?} was asked for, and to check nothing is no check; name some, or ask for all of them")]
+    NothingAsked {
+        /// The model.
+        path: PathBuf,
+    },
     /// The caller ended it.
     #[error("loading {path:?} was cancelled; nothing was handed out")]
     Cancelled {
