@@ -289,7 +289,9 @@ pub unsafe extern "C" fn tensorseal_digest_memory(
             // SAFETY: the caller promises room for `count` digests, and there are so many.
             let to = unsafe { digests.add(at * DIGEST_LEN) };
             // SAFETY: as above; a BLAKE3 digest has this length, and `min` keeps to it.
-            unsafe { ptr::copy_nonoverlapping(digest.as_bytes().as_ptr(), to, digest.as_bytes().len().min(DIGEST_LEN)) };
+            unsafe {
+                ptr::copy_nonoverlapping(digest.as_bytes().as_ptr(), to, digest.as_bytes().len().min(DIGEST_LEN))
+            };
         }
         Ok(())
     });
@@ -361,7 +363,8 @@ unsafe fn fill(tensor: &Tensor, to: *mut View) -> Result<(), Fault> {
     };
     // There is one version so far: whoever knows less of it than that has set something else.
     if size < size_of::<View>() {
-        let why = format!("tensor's size is {size}: set it to sizeof(tensorseal_tensor), which is {}", size_of::<View>());
+        let why =
+            format!("tensor's size is {size}: set it to sizeof(tensorseal_tensor), which is {}", size_of::<View>());
         return Err(Fault::Usage(why));
     }
     // SAFETY: as the caller promises, and there is room for all of it.

@@ -40,7 +40,9 @@ fn one<'o>(taken: &Taken<'o>, key: &'static str) -> Result<Option<&'o str>, Faul
 fn either<'o>(taken: &Taken<'o>, name: &'static str, regexp: &'static str) -> Result<[Option<&'o str>; 2], Fault> {
     match [one(taken, name)?, one(taken, regexp)?] {
         [None, None] => Err(Fault::Usage(format!("the option {name} or {regexp} is needed, and neither is set"))),
-        [Some(_), Some(_)] => Err(Fault::Usage(format!("the options {name} and {regexp} say the same: set one of them"))),
+        [Some(_), Some(_)] => {
+            Err(Fault::Usage(format!("the options {name} and {regexp} say the same: set one of them")))
+        }
         one => Ok(one),
     }
 }
@@ -118,7 +120,8 @@ pub(crate) fn signer(taken: &Taken<'_>) -> Result<(SignMethod, Timestamping), Fa
                 (Some(text), false) => IdentityTokenFrom::Text(text),
                 (None, true) => IdentityTokenFrom::Ambient,
                 (Some(_), true) => {
-                    let why = "the options identity-token and use-ambient-credentials are two identities: set one of them";
+                    let why =
+                        "the options identity-token and use-ambient-credentials are two identities: set one of them";
                     return Err(Fault::usage(why));
                 }
                 (None, false) => {
@@ -167,10 +170,11 @@ pub(crate) fn verify_options(taken: &Taken<'_>, default: DigestChoice) -> Result
     let uncovered = match (taken.switch("strict"), except.is_empty()) {
         (true, _) => UncoveredFiles::Refuse { except },
         (false, true) => UncoveredFiles::List,
-        (false, false) => return Err(Fault::usage("the option allow-ignored is an exception to strict: set that, too")),
+        (false, false) => {
+            return Err(Fault::usage("the option allow-ignored is an exception to strict: set that, too"));
+        }
     };
-    let unsigned =
-        if taken.switch("ignore-unsigned-files") { UnsignedFiles::Tolerate } else { UnsignedFiles::Refuse };
+    let unsigned = if taken.switch("ignore-unsigned-files") { UnsignedFiles::Tolerate } else { UnsignedFiles::Refuse };
     let options = VerifyOptions::default();
     Ok(VerifyOptions {
         symlinks: symlinks(taken),

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use tensorseal::Error;
 use tensorseal::device::DeviceError;
 use tensorseal::error::Failure;
-use tensorseal::report::json::{Head, error, insert, text};
+use tensorseal::report::json::{Head, error, insert};
 
 /// How a call ended: `tensorseal_status`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -170,7 +170,7 @@ pub(crate) fn verb<T>(command: &str, run: impl FnOnce(&mut About) -> Result<(T, 
         }
         .into();
         insert(&mut report, fields.unwrap_or_else(|fault| fault.fields()));
-        Ok(CString::new(text(&report)).ok())
+        Ok(serde_json::to_string_pretty(&report).ok().and_then(|text| CString::new(text + "\n").ok()))
     };
     let report = caught(report).ok().flatten();
     Told { status, value, report }

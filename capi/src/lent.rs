@@ -116,6 +116,18 @@ enum Found<'a> {
     Buffer(AnyBuffer, Piece),
 }
 
+impl Found<'_> {
+    const fn extent(&self) -> Extent<'_, AnyBuffer> {
+        match self {
+            &Self::Bytes(bytes) => Extent::Host(bytes),
+            Self::Buffer(buffer, Piece { row, rows: 1, .. }) => Extent::Range { buffer, at: 0, len: *row },
+            Self::Buffer(buffer, Piece { row, rows, stride, .. }) => {
+                Extent::Rows { buffer, at: 0, row: *row, stride: *stride, rows: *rows }
+            }
+        }
+    }
+}
+
 /// BLAKE3 digests of strings, in order.
 ///
 /// # Safety
@@ -151,15 +163,10 @@ pub(crate) unsafe fn digests(
         }
         found.push(places);
     }
-    let extent = |found| match found {
-        &Found::Bytes(bytes) => Extent::Host(bytes),
-        Found::Buffer(buffer, Piece { row, rows: 1, .. }) => Extent::Range { buffer, at: 0, len: *row },
-        Found::Buffer(buffer, Piece { row, rows, stride, .. }) => {
-            Extent::Rows { buffer, at: 0, row: *row, stride: *stride, rows: *rows }
-        }
-    };
-    let layout = |places: &Vec<Found<'_>>| Layout::new(places.iter().map(extent).collect());
-    let layouts = found.iter().map(layout).collect::<Result<Vec<_>, _>>();
+    let layouts = found
+        .iter()
+        .map(|places| Layout::new(places.iter().map(Found::extent).collect()))
+        .collect::<Result<Vec<_>, _>>();
     let layouts = layouts.map_err(|error| Fault::Failed(tensorseal::device::DeviceError::from(error).into()))?;
     // SAFETY: as the caller promises.
     let after = unsafe { stream_of(device, stream) }?;
@@ -173,7 +180,9 @@ unsafe fn lend<'a>(device: &Device, piece: Piece) -> Result<Found<'a>, Fault> {
     let owner = Box::new(());
     if piece.host && piece.rows == 1 {
         // SAFETY: as the caller promises; `Piece::of` looked at address and length.
-        return Ok(Found::Bytes(unsafe { slice::from_raw_parts(std::ptr::with_exposed_provenance(piece.address), piece.span) }));
+        return Ok(Found::Bytes(unsafe {
+            slice::from_raw_parts(std::ptr::with_exposed_provenance(piece.address), piece.span)
+        }));
     }
     let buffer = match device {
         // SAFETY: as the caller promises.

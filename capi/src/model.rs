@@ -5,16 +5,16 @@ use std::ffi::{CStr, CString};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
+use tensorseal::device::Backend;
 use tensorseal::device::Cpu;
-use tensorseal::layout::Buffer as _;
 #[cfg(feature = "cuda")]
 use tensorseal::device::Cuda;
-use tensorseal::device::Backend;
+use tensorseal::layout::Buffer as _;
 use tensorseal::loader::{LoadOptions, LoadReport, LoadedModel, View, load_verified, load_with_policy};
 use tensorseal::method::Trusted;
 use tensorseal::report::json as report;
 use tensorseal::verify::DigestChoice;
-use tensorseal::{Device, DeviceKind, Error, Verified};
+use tensorseal::{Device, Error, Verified};
 
 use crate::asked;
 use crate::call::{About, Fault};
@@ -76,10 +76,7 @@ struct Tensors {
 }
 
 impl Tensors {
-    fn of<B: Backend>(
-        model: &LoadedModel<B>,
-        address: impl Fn(&View<'_, B::Buffer>) -> usize,
-    ) -> Result<Self, Fault> {
+    fn of<B: Backend>(model: &LoadedModel<B>, address: impl Fn(&View<'_, B::Buffer>) -> usize) -> Result<Self, Fault> {
         let (mut tensors, mut names) = (Vec::new(), HashMap::new());
         for (at, view) in model.tensors().enumerate() {
             let tensor = Tensor::of(&view, address(&view))?;
@@ -145,13 +142,16 @@ pub(crate) fn load(model: &Path, options: &Options, about: &mut About) -> Result
         #[cfg(feature = "cuda")]
         Device::Cuda(cuda) => {
             let loaded = load.on(&cuda)?;
-            let address = |view: &View<'_, _>| view.buffer().place().saturating_add(view.range().start) as usize;
+            let address = |view: &View<'_, tensorseal::device::cuda::Buffer>| {
+                view.buffer().place().saturating_add(view.range().start) as usize
+            };
             let tensors = Tensors::of(&loaded, address)?;
             let fields = fields(loaded.report());
             (Memory::Cuda(loaded), tensors, fields)
         }
         other => {
-            let why = format!("memory of {} has no address that could be handed out; load to cpu or cuda", other.kind());
+            let why =
+                format!("memory of {} has no address that could be handed out; load to cpu or cuda", other.kind());
             return Err(Fault::Usage(why));
         }
     };

@@ -64,7 +64,7 @@ impl Progress for Telling {
         }
     }
 
-    fn cancelled(&self) -> bool {
+    fn stopped(&self) -> bool {
         self.cancelled.load(Ordering::Relaxed)
     }
 }

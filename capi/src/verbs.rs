@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use tensorseal::hash;
 use tensorseal::key::PasswordError;
-use tensorseal::method::{Secrets, Trusted, Warning, default_signature};
+use tensorseal::method::{Secrets, Trusted, Warning, sign_to};
 use tensorseal::report::json;
+use tensorseal::sign::{Annotations, SignOptions};
 use tensorseal::verify::DigestChoice;
-use tensorseal::{hash, sign};
 
 use crate::asked::{self, Trust};
 use crate::call::{About, Fault};
@@ -19,6 +20,16 @@ pub(crate) fn warn(fields: &mut Value, warnings: &[Warning]) {
     if let Some(notes) = fields.get_mut("notes").and_then(Value::as_array_mut) {
         notes.extend(warnings.iter().map(|warning| warning.to_string().into()));
     }
+}
+
+/// Where a signature lies unless somebody says otherwise: `model.sig` in a folder, `FILE.sig` beside a file.
+fn default_signature(model: &Path) -> PathBuf {
+    if model.is_dir() {
+        return model.join("model.sig");
+    }
+    let mut path = model.as_os_str().to_owned();
+    path.push(".sig");
+    path.into()
 }
 
 /// The signatures that are to be looked at.
@@ -77,8 +88,7 @@ pub(crate) fn sign_model(model: &Path, options: &Options, about: &mut About) -> 
     };
     let signer = method.signer(&timestamp, &mut secrets, &mut |warning| warnings.push(warning))?;
     let device = asked::device(kind, threads)?;
-    let signed = sign(model, &signature, &*signer, &how, &device, &Telling::new(options.progress))?;
-    signed.write(&signature)?;
+    let signed = sign_to(model, &signature, &*signer, &how, &device, &Telling::new(options.progress))?;
     let mut fields = json::signing(&signed.hashed, &how, model.is_file());
     warn(&mut fields, &warnings);
     Ok(((), fields))
@@ -91,7 +101,7 @@ pub(crate) fn digest(model: &Path, options: &Options, _: &mut About) -> Result<(
     taken.nothing_left("digest")?;
     let device = asked::device(kind, threads)?;
     // Of what a signature has beside its digests nothing is wanted.
-    let how = tensorseal::SignOptions { annotations: tensorseal::sign::Annotations::None, ..how };
+    let how = SignOptions { annotations: Annotations::None, ..how };
     let hashed = hash(model, None, &how, &device, &Telling::new(options.progress))?;
     Ok(((), json::digests(&hashed)))
 }
