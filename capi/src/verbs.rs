@@ -17,8 +17,8 @@ use crate::progress::Telling;
 
 /// What the caller should know beside the result.
 pub(crate) fn warn(fields: &mut Value, warnings: &[Warning]) {
-    if let Some(notes) = fields.get_mut("notes").and_then(Value::as_array_mut) {
-        notes.extend(warnings.iter().map(|warning| warning.to_string().into()));
+    if !warnings.is_empty() {
+        fields["warnings"] = warnings.iter().map(ToString::to_string).collect();
     }
 }
 

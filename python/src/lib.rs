@@ -1,8 +1,12 @@
 //! The native part of the Python package `tensorseal`. It converts, and decides nothing: what is checked, and how, is in
 //! the library.
 
-mod dlpack;
 mod error;
+mod progress;
+mod verbs;
+mod who;
+
+mod dlpack;
 mod memory;
 mod tensors;
 
@@ -15,6 +19,10 @@ mod _native {
 
     #[pymodule_export]
     use crate::tensors::{Lent, digest_parts, digests, lend, lend_at};
+    #[pymodule_export]
+    use super::verbs::{digest, sign, verify};
+    #[pymodule_export]
+    use super::who::{Signer, Who};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -145,7 +145,10 @@ impl<'a> Run<'a> {
 
     /// Whether to go on.
     fn check(&self) -> Result<(), Error> {
-        if self.cancel.is_cancelled() { Err(Error::Cancelled { path: self.model.to_owned() }) } else { Ok(()) }
+        if self.cancel.is_cancelled() {
+            return Err(Error::Cancelled { path: self.model.to_owned() });
+        }
+        if self.progress.stopped() { Err(Error::Stopped) } else { Ok(()) }
     }
 }
 
@@ -330,6 +333,10 @@ struct Quiet<'a>(&'a dyn Progress);
 impl Progress for Quiet<'_> {
     fn advance(&self, bytes: u64, files: usize) {
         self.0.advance(bytes, files);
+    }
+
+    fn stopped(&self) -> bool {
+        self.0.stopped()
     }
 }
 
