@@ -185,5 +185,6 @@ fn fields(loaded: &LoadReport) -> Value {
     fields["device_bytes"] = json!(loaded.device_bytes);
     fields["host_bytes"] = json!(loaded.host_bytes);
     fields["not_held"] = json!(loaded.not_held);
+    fields["not_asked"] = json!(loaded.not_asked);
     fields
 }

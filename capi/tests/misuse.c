@@ -136,7 +136,7 @@ static void models(const char *model, const char *public_key) {
     tensor.data = &tensor;
     refused(tensorseal_model_tensor(loaded, 0, &tensor), "sizeof");
     CHECK(tensor.data == &tensor);
-    refused(tensorseal_model_file(loaded, "model.safetensors", &data, &len), "model.safetensors");
+    refused(tensorseal_model_file(loaded, "model-00001-of-00002.safetensors", &data, &len), "model-00001");
     refused(tensorseal_model_file(loaded, NULL, &data, &len), "name is NULL");
     refused(tensorseal_model_file(loaded, "config.json", NULL, &len), "NULL");
     refused(tensorseal_model_file(loaded, "config.json", &data, NULL), "NULL");
