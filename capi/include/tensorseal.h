@@ -73,70 +73,74 @@ void tensorseal_free(char *report);
  * with * may be set several times, each adding a value; any other may be set once.
  *
  *   any verb
- *     device            where BLAKE3 is computed, and where loaded tensors lie: "cpu" (the default), "cuda", "cuda:N"; for
- *                       files also "wgpu". Never another in its place.
- *     threads           threads of the CPU; as many as the process may use, if not set
- *     ignore-paths *    a path that does not count as part of the model, from the current folder
- *     allow-symlinks    follow links inside the model
+ *     device                where BLAKE3 is computed, and where loaded tensors lie: "cpu" (if it is not set), "cuda", "cuda:N"; for
+ *                           files also "wgpu". Never another in its place.
+ *     threads               of the CPU; as many as the process may use, if it is not set
+ *     ignore-paths *        a path that does not count as part of the model, from the current folder
+ *     allow-symlinks        follow links inside the model
  *     no-ignore-git-paths   the files of git at the model's root are part of it
  *
  *   verify, load: who may have signed, and what is checked
- *     method            "key", "certificate", "sigstore" or "policy"; needed
- *     signature *       the signature file; if not set, model.sig in the model's folder, or beside a model that is a single
- *                       file that file's name with .sig behind it. Several for a policy.
- *     digest            "oms" (the digest that every verifier checks; default of verify), "blake3" (the signed BLAKE3
- *                       digest beside it), "all"; load also has "fastest", its default: BLAKE3 where it is signed
- *     ignore-unsigned-files   files that are not signed are listed in the report, and not a difference
- *     strict            files of which nothing was signed, such as those under ignored paths, are refused
- *     allow-ignored *   with strict: a path that may stay all the same
- *     max-bundle-size   the longest signature file to read, in bytes
+ *     method                "key", "certificate", "sigstore" or "policy"; needed
+ *     signature *           the signature file; if it is not set, model.sig in the model's folder, or, for a model that is a
+ *                           single file, that file's path with .sig behind it. Several for a policy.
+ *     digest                which digests: "oms" (that which every verifier checks; what verify does if it is not set),
+ *                           "blake3" (that which is signed beside it), "all"; load also has "fastest", which it does if it
+ *                           is not set: BLAKE3 where that is signed
+ *     ignore-unsigned-files   files that are not signed are listed in the report, and are no difference
+ *     strict                files of which nothing was signed, such as those under ignored paths, are refused
+ *     allow-ignored *       with strict: a path that may stay all the same
+ *     max-bundle-size       the longest signature file to read, in bytes
  *
  *     method key
- *       public-key              PEM file
+ *       public-key          PEM file
  *     method certificate
- *       certificate-chain *     PEM file of certificates that are trusted
- *       identity *              a name that the signer's certificate must have; without one any certificate will do
- *       tsa-certificate-chain * PEM file of timestamp authorities that are trusted
- *       allow-eku               accept certificates that are for other purposes
- *       judge-at-not-before     judge certificates for the first second of the signer's
+ *       certificate-chain *   PEM file of certificates that are trusted
+ *       system-roots        the machine's certificate authorities are trusted, too; only with identity
+ *       identity *          a name that the signer's certificate may have; without one any certificate will do
+ *       tsa-certificate-chain *   PEM file of timestamp authorities that are trusted
+ *       allow-eku           accept certificates that are for other purposes than signing
+ *       judge-at-not-before   judge certificates for the first second of the signer's
  *     method sigstore
- *       identity, or identity-regexp                     who: an e-mail address or URI
+ *       identity, or identity-regexp   who: an e-mail address or a URI
  *       identity-provider, or identity-provider-regexp   the OpenID Connect issuer that vouched for it
- *       trust-config            a trust root of one's own
- *       use-staging             Sigstore's staging instance
+ *       trust-config        the file of a trust root, in place of that of Sigstore's public instance
+ *       use-staging         Sigstore's staging instance
  *     method policy
- *       policy                  the policy file (docs/policy.md)
+ *       policy              the policy file (docs/policy.md)
  *
  *   sign: who signs, and how
- *     method            "key", "certificate", "pkcs11-key", "pkcs11-certificate" or "sigstore"; needed
- *     signature         where the signature goes; if not set, where verify looks for it
- *     hash              "sha256" (the default), "blake2b", "blake3"
- *     shards            bytes a shard: sign shards of files instead of files
- *     tensors           write and sign a tensor manifest
+ *     method                "key", "certificate", "pkcs11-key", "pkcs11-certificate" or "sigstore"; needed
+ *     signature             where the signature goes; if it is not set, where verify looks for it
+ *     hash                  "sha256" (if it is not set), "blake2b", "blake3"
+ *     shards                bytes a shard: sign shards of files instead of files
+ *     tensors               write a tensor manifest into the model, and sign it
+ *     password              of a locked private key; a token's PIN
+ *     timestamp-url         have the signature stamped by this RFC 3161 authority; by any method but sigstore
+ *     tsa-certificate-chain *   the stamp must be by one of these
  *
  *     method key
- *       private-key             PEM file
- *       password                that of the key, if it has one
- *     method certificate, the two above and
- *       signing-certificate     PEM file of the signer's certificate
- *       certificate-chain *     PEM file of certificates between that and a root
- *       allow-eku               accept certificates that are for other purposes
+ *       private-key         PEM file
+ *     method certificate, also
+ *       signing-certificate   PEM file of the signer's certificate
+ *       certificate-chain *   PEM file of certificates between that and a root
+ *       allow-eku           accept a certificate that is for other purposes than signing
  *     method pkcs11-key
- *       pkcs11-uri              which key (RFC 7512)
- *       module-path *           a PKCS#11 module to load, or a folder of some
- *       password                the token's PIN
- *     method pkcs11-certificate, the three above and those of certificate but for private-key
- *     method sigstore
- *       identity-token          the OpenID Connect token; without it that of the CI job
- *       trust-config            whom to ask
- *       use-staging             Sigstore's staging instance
+ *       pkcs11-uri          which key (RFC 7512)
+ *       module-path *       the PKCS#11 module, or a folder of some
+ *     method pkcs11-certificate: what pkcs11-key and certificate have, but for private-key
+ *     method sigstore: one of the first two
+ *       identity-token      an OpenID Connect token
+ *       use-ambient-credentials   that of the CI job or machine that this runs on
+ *       trust-config        the file that says whom to ask
+ *       use-staging         Sigstore's staging instance
  *
  *   digest
- *     hash              as for sign
+ *     hash                  as for sign
  *
  *   load, also
- *     only *            a file of the model, by its name in it: only such files are read and handed out
- *     keep              files that hold no tensors are kept up to so many bytes each (64 MiB if not set)
+ *     only *                a file of the model, by its name in it: such files alone are read and handed out
+ *     keep                  files that hold no tensors are kept up to so many bytes each; 64 MiB if it is not set
  */
 typedef struct tensorseal_options tensorseal_options;
 

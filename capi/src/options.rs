@@ -182,7 +182,7 @@ impl<'o> Taken<'o> {
 mod tests {
     use super::*;
 
-    /// The keys in the comment of the header that lists them.
+    /// In the comment of the header that lists them: at the beginning of a line, behind five or seven blanks.
     #[test]
     fn the_header_lists_every_option_and_no_other() {
         let header = include_str!("../include/tensorseal.h");
@@ -190,20 +190,28 @@ mod tests {
         let mut listed = BTreeSet::new();
         for line in list.lines().map(|line| line.strip_prefix(" *").unwrap_or(line)) {
             let words = line.trim_start();
-            let indent = line.len() - words.len();
-            // Keys stand at one of two indents, what is said of them further right.
-            if indent != 5 && indent != 7 {
+            if ![5, 7].contains(&(line.len() - words.len())) {
                 continue;
             }
-            let head = words.split("  ").next().unwrap();
-            for key in head.replace(" *", "").split(", or ") {
-                if !key.contains(' ') {
-                    listed.insert(key.trim().to_owned());
-                }
-            }
+            let keys = words.split("  ").next().unwrap().replace(" *", "");
+            listed.extend(keys.split(", or ").map(str::to_owned));
         }
+        // Each method has a heading at five blanks.
+        listed.retain(|key| !key.starts_with("method "));
         let keys: BTreeSet<String> = KEYS.iter().map(|(key, ..)| (*key).to_owned()).collect();
         assert_eq!(listed, keys);
-        assert!(KEYS.is_sorted_by_key(|(key, ..)| key), "in order, so that one is found");
+        assert!(KEYS.is_sorted_by_key(|(key, ..)| key));
+    }
+
+    #[test]
+    fn what_no_verb_takes_is_not_passed_over() {
+        let mut options = Options::default();
+        options.set(c"threads", c"3").unwrap();
+        options.set(c"keep", c"5").unwrap();
+        let taken = Taken::new(&options);
+        assert_eq!((taken.number("threads"), taken.switch("strict")), (Some(3), false));
+        assert!(matches!(taken.nothing_left("digest"), Err(Fault::Usage(why)) if why.contains("keep")));
+        assert_eq!(taken.number("keep"), Some(5));
+        assert!(taken.nothing_left("digest").is_ok());
     }
 }
