@@ -210,7 +210,7 @@ pub(crate) fn signature_options(taken: &Taken<'_>) -> Result<SignOptions, Fault>
 /// Threads, where they are the CPU's.
 pub(crate) fn threads(taken: &Taken<'_>) -> Result<Option<NonZeroUsize>, Fault> {
     let too_many = |_| Fault::usage("the option threads is more than any machine has");
-    Ok(nonzero(taken, "threads")?.map(NonZeroUsize::try_from).transpose().map_err(too_many)?)
+    nonzero(taken, "threads")?.map(NonZeroUsize::try_from).transpose().map_err(too_many)
 }
 
 /// The device that was asked for, as it is named.

@@ -199,7 +199,7 @@ mod tests {
             (&report["verdict"], &report["exit_code"], &report["error"]["kind"], &report["model"]),
             (&json!("none"), &json!(3), &json!("defect"), &json!("m"))
         );
-        std::panic::catch_unwind(|| call(|| -> Result<(), Fault> { std::panic::panic_any(7) })).unwrap();
+        catch_unwind(|| call(|| -> Result<(), Fault> { std::panic::panic_any(7) })).unwrap();
         assert!(said().contains("without a word"));
     }
 

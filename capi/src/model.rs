@@ -112,15 +112,16 @@ pub(crate) fn load(model: &Path, options: &Options, about: &mut About) -> Result
     let taken = Taken::new(options);
     let signatures = signatures(model, &taken, about);
     let trust = asked::trust(&taken)?;
-    let mut how = LoadOptions::default();
-    how.verify = asked::verify_options(&taken, DigestChoice::Fastest)?;
     let only: BTreeSet<String> = taken.texts("only").into_iter().map(str::to_owned).collect();
-    how.only = (!only.is_empty()).then_some(only);
-    if let Some(keep) = taken.number("keep") {
-        how.keep = keep;
-    }
+    let unset = LoadOptions::default();
+    let how = LoadOptions {
+        verify: asked::verify_options(&taken, DigestChoice::Fastest)?,
+        threads: asked::threads(&taken)?,
+        keep: taken.number("keep").unwrap_or(unset.keep),
+        only: (!only.is_empty()).then_some(only),
+        ..unset
+    };
     let kind = asked::device_kind(&taken)?;
-    how.threads = asked::threads(&taken)?;
     taken.nothing_left("load")?;
 
     let mut warnings = Vec::new();

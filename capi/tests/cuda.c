@@ -1,5 +1,5 @@
-/* cuda FILE: digests of device memory, as lines of hexadecimal; `memory.py` does the same. Memory and streams are the
- * driver's own, as an engine's would be. */
+/* cuda FILE MODEL PUBLIC_KEY: digests of device memory, as lines of hexadecimal; `memory.py` does the same. Memory and
+ * streams are the driver's own, as an engine's would be. Then MODEL is loaded there, and has the tensors that it has on the host. */
 #include <dlfcn.h>
 
 #include "check.h"
@@ -20,6 +20,46 @@ static const void *at(address place) {
     return (const void *)(uintptr_t)place;
 }
 
+/* The digest of a tensor where it lies. */
+static void digest_of(const tensorseal_device *device, const tensorseal_tensor *tensor, int32_t place, unsigned char *digest) {
+    tensorseal_part part;
+    tensorseal_string string;
+    memset(&part, 0, sizeof part);
+    part.data = tensor->data;
+    part.len = tensor->len;
+    part.place = place;
+    string.parts = &part;
+    string.count = 1;
+    CHECK(tensorseal_digest_memory(device, &string, 1, NULL, digest) == TENSORSEAL_YES);
+}
+
+static void load(const tensorseal_device *cuda, const char *path, const char *public_key) {
+    tensorseal_options *options = trusting(public_key);
+    tensorseal_model *host = NULL, *there = NULL;
+    tensorseal_device *cpu = NULL;
+    size_t index;
+    CHECK(tensorseal_device_open("cpu", &cpu) == TENSORSEAL_YES);
+    CHECK(tensorseal_load(path, options, &host, NULL) == TENSORSEAL_YES);
+    set(options, "device", "cuda:0");
+    CHECK(tensorseal_load(path, options, &there, NULL) == TENSORSEAL_YES);
+    tensorseal_options_free(options);
+    CHECK(tensorseal_model_tensors(there) == tensorseal_model_tensors(host) && tensorseal_model_tensors(host) > 0);
+    for (index = 0; index < tensorseal_model_tensors(host); index++) {
+        unsigned char digests[2][TENSORSEAL_DIGEST_LEN];
+        tensorseal_tensor one, other;
+        one.size = other.size = sizeof one;
+        CHECK(tensorseal_model_tensor(host, index, &one) == TENSORSEAL_YES);
+        CHECK(tensorseal_model_tensor(there, index, &other) == TENSORSEAL_YES);
+        CHECK(strcmp(one.name, other.name) == 0 && one.len == other.len && one.data != other.data);
+        digest_of(cpu, &one, TENSORSEAL_HOST, digests[0]);
+        digest_of(cuda, &other, TENSORSEAL_DEVICE, digests[1]);
+        CHECK(memcmp(digests[0], digests[1], sizeof digests[0]) == 0);
+    }
+    tensorseal_model_free(host);
+    tensorseal_model_free(there);
+    tensorseal_device_free(cpu);
+}
+
 int main(int count, char **arguments) {
     int (*init)(unsigned), (*retain)(handle *, int), (*push)(handle), (*pop)(handle *), (*alloc)(address *, size_t);
     int (*release)(int), (*give_back)(address), (*upload)(address, const void *, size_t, handle);
@@ -33,7 +73,7 @@ int main(int count, char **arguments) {
     address memory, late;
     void *pinned;
     size_t len, line;
-    CHECK(count == 2);
+    CHECK(count == 4);
     bytes = read_file(arguments[1], &len);
     driver = dlopen("libcuda.so.1", RTLD_NOW);
     CHECK(driver != NULL);
@@ -98,6 +138,7 @@ int main(int count, char **arguments) {
     rows.place = TENSORSEAL_HOST;
     CHECK(tensorseal_digest_memory(device, strings + 2, 1, NULL, digests) == TENSORSEAL_USAGE);
 
+    load(device, arguments[2], arguments[3]);
     tensorseal_device_free(device);
     CHECK(push(context) == 0 && give_back(memory) == 0 && give_back(late) == 0 && stream_end(stream) == 0);
     CHECK(host_free(pinned) == 0 && pop(&context) == 0 && release(0) == 0);
