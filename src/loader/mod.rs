@@ -149,7 +149,10 @@ impl<'a> Run<'a> {
 
     /// Whether to go on.
     fn check(&self) -> Result<(), Error> {
-        if self.cancel.is_cancelled() { Err(Error::Cancelled { path: self.model.to_owned() }) } else { Ok(()) }
+        if self.cancel.is_cancelled() {
+            return Err(Error::Cancelled { path: self.model.to_owned() });
+        }
+        if self.progress.stopped() { Err(Error::Stopped) } else { Ok(()) }
     }
 }
 
