@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
 
     from tensorseal.loading import LoadedModel
-    from tensorseal.signed import SignedModel
+    from tensorseal import SignedModel
 
 INDEX = "model.safetensors.index.json"
 
@@ -44,7 +44,7 @@ class Folder:
     policy: Path
     signed: "SignedModel"
     weights: tuple[str, ...]
-    companions: "LoadedModel"
+    companions: "LoadedModel | None"
     names: dict[str, str] = field(default_factory=dict)
     """How each file was checked: `memory` (what is used are the bytes that were checked) or `disk`."""
 
@@ -63,23 +63,30 @@ class Folder:
         names = sorted(signed.files, key=_natural)
         weights = tuple(name for name in names if name.endswith(".safetensors"))
         others = [name for name in names if not name.endswith(".safetensors")]
-        companions = tensorseal.load_model(path, bundle=bundle, policy=policy, only=others)
+        companions = tensorseal.load_model(path, bundle=bundle, policy=policy, only=others) if others else None
         folder = cls(path, bundle, policy, signed, weights, companions)
-        folder._same(companions)
+        if companions is not None:
+            folder._same(companions)
         folder.names = {name: "disk" for name in others}
         return folder
 
     def _same(self, loaded: "LoadedModel") -> None:
         """Each load reads the signature again: it has to be the one of the first."""
-        if (loaded.report.root, loaded.report.identity) != (self.signed.root, self.signed.identity):
+        if (loaded.report.root, str(loaded.report.identity)) != (self.signed.root, self.signed.identity):
             raise VerifyError(
                 f"{self.path} was exchanged for another signed model while it was loaded: it began as {self.signed.root}, and "
                 f"is {loaded.report.root} now"
             )
 
     def file(self, name: str) -> bytes | None:
-        """A file as it was checked, or None if none of that name is signed."""
-        return self.companions.file(name) if name in self.names and self.names[name] == "disk" else None
+        """A file that holds no weights, as it was checked, or None if none of that name is signed."""
+        return self.held(name) if name in self.names and name not in self.weights else None
+
+    def held(self, name: str) -> bytes:
+        """The same of a file that is signed. Raises `UsageError` if it was too long to be kept."""
+        if self.companions is None or name not in self.companions.files:
+            raise UsageError(f"{self.path}/{name} is longer than what is kept in memory, and nothing else can be used of it")
+        return self.companions.file(name)
 
     def refuse_foreign_code(self) -> None:
         """Configuration may take code from another repository (`"auto_map": {"AutoConfig": "who/what--file.Class"}`).
@@ -157,7 +164,7 @@ class Folder:
         """What was found, for programs."""
         return {
             "model": str(self.path),
-            "identity": str(self.signed.identity),
+            "identity": self.signed.identity,
             "root": self.signed.root,
             "files": {
                 name: {"checked": how, "read_before_the_check": read_before(name)} for name, how in self.names.items()

@@ -16,9 +16,9 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-import tensorseal
 from tensorseal.errors import TensorsealError, UsageError, VerifyError
 
+from .folder import Folder
 from .settings import Settings
 
 _log = logging.getLogger("tensorseal.vllm")
@@ -131,23 +131,16 @@ def materialise(path: Path, into: Path, policy: Path) -> dict[str, Any]:
     """
     from safetensors.torch import save_file
 
-    if not path.is_dir():
-        raise UsageError(f"the adapter {path} is no local folder: download it first, and verify it")
-    signed = tensorseal.signed(path, policy=policy)
-    names = sorted(signed.files)
-    weights = [name for name in names if name.endswith(".safetensors")]
-    loaded = tensorseal.load_model(path, policy=policy)
-    if loaded.report.root != signed.root:
-        raise VerifyError(f"{path} was exchanged for another signed adapter while it was loaded")
-    for name in names:
-        if "/" in name:
-            continue  # vLLM reads the top of the folder alone.
-        if name in weights:
-            tensors = {tensor: loaded[tensor] for tensor in loaded if loaded.source(tensor) == name}
-            save_file(tensors, into / name)
-        else:
-            (into / name).write_bytes(loaded.file(name))
-    return {"model": str(path), "identity": str(signed.identity), "root": signed.root}
+    folder = Folder.open(path, policy=policy)
+    # vLLM reads the top of the folder alone.
+    for name in folder.names:
+        if "/" not in name:
+            (into / name).write_bytes(folder.held(name))
+    for name in folder.weights:
+        if "/" not in name:
+            save_file(dict(folder.shard(name)), into / name)
+    folder.check_rest()
+    return {"model": str(path), "identity": folder.signed.identity, "root": folder.signed.root}
 
 
 def adapters() -> list[dict[str, Any]]:

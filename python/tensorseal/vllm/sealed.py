@@ -79,6 +79,7 @@ class SealedModel:
         self._ignore = (*_NEVER_SEALED, *ignore)
         self._wraps = wraps
         self.spoilt: str | None = None
+        self._seal: Seal | None = None
         self.take(loaded)
 
     @property
@@ -102,7 +103,11 @@ class SealedModel:
                 f"no byte of the model {self.name} is in a tensor that can be found, so there is nothing to seal: "
                 f'{len(empty)} tensors are empty, {len(ignored)} are ignored. "seal": false leaves it without a seal'
             )
-        self._seal: Seal = Seal.take({name: _allocation(found[name][1]) for name in regions.values()}, name=self.name)
+        shown = {name: _allocation(found[name][1]) for name in regions.values()}
+        if self._seal is None:
+            self._seal = Seal.take(shown, name=self.name)
+        else:
+            self._seal.reseal(shown)
         self._places = places
         self._regions = tuple(regions.values())
         self.coverage = Coverage(sealed, loaded, len(regions), empty, tuple(ignored), tuple(elsewhere))
@@ -127,8 +132,8 @@ class SealedModel:
         return {"seal": self.name, "result": "unchanged", "message": str(unchanged), "bytes": self.coverage.sealed}
 
     def _measure(self) -> object:
-        if self.spoilt is not None:
-            raise VerifyError(self.spoilt)
+        if self.spoilt is not None or self._seal is None:
+            raise VerifyError(self.spoilt or "nothing is sealed")
         found, _, _ = self._walk()
         shown = {name: _allocation(found[name][1]) for name in self._regions if name in found}
         # Names that lead to one allocation have to go on leading to it, and it is to be looked at in the same way.
@@ -172,7 +177,7 @@ class SealedModel:
         }
 
     @property
-    def seal(self) -> "Seal":
+    def seal(self) -> "Seal | None":
         """The seal itself, for its metrics."""
         return self._seal
 

@@ -13,8 +13,7 @@ from tensorseal.errors import UsageError, VerifyError
 if TYPE_CHECKING:
     import torch
 
-    from tensorseal.signed import SignedModel
-    from tensorseal.tensors import TensorManifest
+    from tensorseal import SignedModel, TensorManifest
 
 
 def private(tensor: "torch.Tensor") -> "torch.Tensor":
@@ -38,7 +37,7 @@ def by_manifest(
     Raises `VerifyError` for a tensor that is not signed, comes twice or is not as signed; and at the end, if a signed tensor of
     these files was wanted and did not come.
     """
-    from tensorseal.tensors import Slice
+    from tensorseal import Slice
 
     loaded = set(files)
     expected = {name for name, record in manifest.tensors.items() if record.file in loaded}
@@ -79,7 +78,7 @@ def by_file(
             if tensor in held:
                 raise VerifyError(f"the tensor {tensor} of {name} was yielded twice")
             held[tensor] = private(value)
-        tensorseal.verify_resident(signed, {name: folder / name}, held)
+        tensorseal.verify_resident(signed, [name], held)
         yield from held.items()
 
 

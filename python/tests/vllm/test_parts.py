@@ -72,7 +72,7 @@ class _Signed:
         signed = SimpleNamespace(files=list(files), root="r", identity="i")
         names = sorted(self.shards, key=folder._natural)
         self.folder = folder.Folder(
-            tmp_path, None, Path("p"), signed, tuple(names), SimpleNamespace(file=texts.__getitem__), dict.fromkeys(texts, "disk")
+            tmp_path, None, Path("p"), signed, tuple(names), SimpleNamespace(file=texts.__getitem__, files=list(texts)), dict.fromkeys(texts, "disk")
         )
         self.folder.shard = self.shard  # type: ignore[method-assign]
         self.read: list[str] = []
@@ -212,8 +212,8 @@ def test_without_a_manifest_nothing_comes_before_its_file_is_compared(monkeypatc
 
     shown: list[tuple[list[str], list[str]]] = []
 
-    def resident(signed: object, files: dict[str, object], tensors: dict[str, torch.Tensor]) -> None:
-        shown.append((list(files), list(tensors)))
+    def resident(signed: object, files: list[str], tensors: dict[str, torch.Tensor]) -> None:
+        shown.append((files, list(tensors)))
         if "g" in files:
             raise VerifyError("g is not as signed")
 
