@@ -45,7 +45,7 @@ def sglang() -> Iterator[None]:
 @pytest.fixture
 def policy(keys: tuple[Path, Path], tmp_path: Path) -> Path:
     path = tmp_path / "policy.toml"
-    path.write_text(f'version = 1\n[signers.us]\nkey = "{keys[1]}"\n[[rule]]\npath = "**"\nany_of = ["us"]\n')
+    path.write_text(f'version = 1\n[signers.us]\nkey = "{keys[1]}"\n[[rule]]\npath = "/**"\nany_of = ["us"]\n')
     return path
 
 
