@@ -341,7 +341,7 @@ impl Tensor {
         dict.set_item("shape", pyo3::types::PyTuple::new(py, &self.shape)?)?;
         dict.set_item("typestr", self.typestr().ok_or_else(none)?)?;
         // Nobody else has it: it may be written to.
-        dict.set_item("data", (if self.len == 0 { 0 } else { self.address }, false))?;
+        dict.set_item("data", (self.address, false))?;
         dict.set_item("strides", py.None())?;
         dict.set_item("version", 3)?;
         Ok(dict)
@@ -404,7 +404,7 @@ impl Tensor {
     }
 
     /// All that was queued for this memory is done, so that no stream need wait for it.
-    #[pyo3(signature = (*, stream = None, max_version = None, dl_device = None, copy = None))]
+    #[pyo3(signature = (stream = None, *, max_version = None, dl_device = None, copy = None))]
     fn __dlpack__<'py>(
         &self,
         py: Python<'py>,
@@ -442,6 +442,9 @@ impl Tensor {
             return Err(PyAttributeError::new_err(format!("{:?} is not in memory of a CUDA device", self.name)));
         }
         let dict = self.interface(py, "__cuda_array_interface__")?;
+        if self.len == 0 {
+            dict.set_item("data", (0, false))?;
+        }
         // Nothing is queued for it.
         dict.set_item("stream", py.None())?;
         Ok(dict)

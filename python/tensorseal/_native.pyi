@@ -1,5 +1,6 @@
 """The native part. Private: the package's modules give it a face."""
 
+from os import PathLike
 from collections.abc import Callable, Sequence
 from typing import Any, final
 
@@ -219,6 +220,13 @@ class TensorRecord:
 
     @property
     def name(self) -> str: ...
+# Models in memory (loader.rs).
+
+class Tensor:
+    @property
+    def name(self) -> str: ...
+    @property
+    def file(self) -> str: ...
     @property
     def dtype(self) -> str: ...
     @property
@@ -278,3 +286,53 @@ def cover(
     holds: Sequence[tuple[str, Sequence[tuple[int, int]]]],
     not_held: Sequence[tuple[str, str]],
 ) -> dict[str, Any]: ...
+    def nbytes(self) -> int: ...
+    @property
+    def address(self) -> int: ...
+    @property
+    def device(self) -> str: ...
+    @property
+    def __array_interface__(self) -> dict[str, Any]: ...
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]: ...
+    def as_bytes(self) -> Tensor: ...
+    def __dlpack_device__(self) -> tuple[int, int]: ...
+    def __dlpack__(
+        self,
+        stream: object = None,
+        *,
+        max_version: tuple[int, int] | None = None,
+        dl_device: tuple[int, int] | None = None,
+        copy: bool | None = None,
+    ) -> Any: ...
+
+class LoadedModel:
+    @property
+    def tensor_files(self) -> list[str]: ...
+    @property
+    def files(self) -> list[str]: ...
+    def report(self) -> dict[str, Any]: ...
+    def file(self, name: str) -> bytes | None: ...
+    def metadata(self, file: str) -> dict[str, str] | None: ...
+    def tensors(self, file: str | None = None) -> list[Tensor]: ...
+    def tensor(self, name: str) -> Tensor | None: ...
+
+def load(
+    model: str,
+    bundles: Sequence[str],
+    who: Who,
+    *,
+    only: Sequence[str] | None,
+    digests: str,
+    strict: bool,
+    ignore_unsigned: bool,
+    ignore: Sequence[str],
+    allow_ignored: Sequence[str],
+    symlinks: str,
+    git: str,
+    keep: int | None,
+    threads: int | None,
+    device: str,
+    progress: Callable[[int, int | None], object] | None,
+) -> LoadedModel: ...
+def model_of(file: str, bundle: str | None) -> tuple[PathLike[str], PathLike[str], str | None]: ...
