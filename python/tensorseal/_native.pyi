@@ -218,6 +218,16 @@ class TensorRecord:
 
     @property
     def name(self) -> str: ...
+<<<<<<< HEAD
+=======
+# Models in memory (loader.rs).
+
+class Tensor:
+    @property
+    def name(self) -> str: ...
+    @property
+    def file(self) -> str: ...
+>>>>>>> w-vllm
     @property
     def dtype(self) -> str: ...
     @property
@@ -277,6 +287,7 @@ def cover(
     holds: Sequence[tuple[str, Sequence[tuple[int, int]]]],
     not_held: Sequence[tuple[str, str]],
 ) -> dict[str, Any]: ...
+<<<<<<< HEAD
 
 # Files that are hashed while they are written (training)
 
@@ -362,6 +373,8 @@ class Tensor:
     @property
     def shape(self) -> tuple[int, ...]: ...
     @property
+=======
+>>>>>>> w-vllm
     def nbytes(self) -> int: ...
     @property
     def address(self) -> int: ...

@@ -1,7 +1,7 @@
 """Verified loading and sealed weights in SGLang (read and recorded: 0.5.23).
 
 `sglang serve --model-path MODEL --load-format private --model-loader-extra-config '{"tensorseal": {"policy": "policy.toml"}}'`,
-or, from Python, `Engine(load_format=tensorseal.sglang.loader(), ..)`.
+or, from Python, `Engine(load_format=tensorseal.sglang.load_format(), ..)`.
 
 SGLang logs a plugin that it cannot load and goes on without it. Neither of the two ways is open then: SGLang itself has no
 loader for `private`, and the class asserts, when it is made, that the hooks below were there. `loader` is the load format; it
@@ -30,7 +30,7 @@ def register() -> None:
     HookRegistry.register(CHECKER, check, HookType.AROUND)
 
 
-def loader() -> type:
+def load_format() -> type:
     """The load format as a class, for `Engine(load_format=..)`."""
     from .loader import TensorsealLoader
 
@@ -48,7 +48,7 @@ def choose(original: Callable[..., Any], load_config: Any, model_config: Any = N
     Raises `UsageError` for any other loader where `TENSORSEAL_POLICY` says that weights are to be verified.
     """
     global _choosing
-    ours = loader()
+    ours = load_format()
     asked = load_config.load_format
     if load_config.weight_cache_mode != "off" and (os.environ.get("TENSORSEAL_POLICY") or _is_ours(load_config, ours)):
         raise UsageError("weights from a cache (--weight-cache-mode) were loaded by another process: they cannot be verified here")

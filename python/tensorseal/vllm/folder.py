@@ -128,12 +128,12 @@ class Folder:
             raise VerifyError(f"{self.path}: no signed safetensors file is there to load")
         return Chosen(tuple(here), tensors)
 
-    def shard(self, name: str) -> "LoadedModel":
-        """One file of weights, in private memory, compared with its signature there."""
+    def shard(self, name: str) -> dict[str, "torch.Tensor"]:
+        """The tensors of one file of weights, in private memory, compared with its signature there."""
         loaded = tensorseal.load_model(self.path, bundle=self.bundle, policy=self.policy, only=[name])
         self._same(loaded)
         self.names[name] = "memory"
-        return loaded
+        return loaded.tensors_of(name)
 
     def tensors(self, chosen: "Chosen", wanted: Callable[[str], bool]) -> Iterator[tuple[str, "torch.Tensor"]]:
         """Tensors of these files, each verified before it comes; those which are not `wanted` are verified, and do not come.
@@ -142,13 +142,12 @@ class Folder:
         """
         seen: set[str] = set()
         for name in chosen.files:
-            shard = self.shard(name)
-            for tensor in shard:
+            for tensor, value in self.shard(name).items():
                 if tensor in seen:
                     raise VerifyError(f"{self.path}: the tensor {tensor} is in two files, {name} being the second")
                 seen.add(tensor)
                 if wanted(tensor):
-                    yield tensor, shard[tensor]
+                    yield tensor, value
         missing = sorted((chosen.tensors or frozenset()) - seen)
         if missing:
             raise VerifyError(f"{self.path}: {len(missing)} tensors of the signed index are in no file, such as {missing[0]}")

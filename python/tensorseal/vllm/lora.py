@@ -138,7 +138,7 @@ def materialise(path: Path, into: Path, policy: Path) -> dict[str, Any]:
             (into / name).write_bytes(folder.held(name))
     for name in folder.weights:
         if "/" not in name:
-            save_file(dict(folder.shard(name)), into / name)
+            save_file(folder.shard(name), into / name)
     folder.check_rest()
     return {"model": str(path), "identity": folder.signed.identity, "root": folder.signed.root}
 

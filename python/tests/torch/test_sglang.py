@@ -117,7 +117,7 @@ def test_a_quantization_does_not_lead_past_it(sglang, signed_model: Path, policy
 def test_the_class_is_the_same(sglang, signed_model: Path, policy: Path) -> None:
     import tensorseal.sglang
 
-    assert len(start(signed_model, policy, load_format=tensorseal.sglang.loader()).seen) == 5
+    assert len(start(signed_model, policy, load_format=tensorseal.sglang.load_format()).seen) == 5
 
 
 def test_without_the_plugin_nothing_is_loaded(signed_model: Path, policy: Path) -> None:
@@ -127,7 +127,7 @@ def test_without_the_plugin_nothing_is_loaded(signed_model: Path, policy: Path) 
         import tensorseal.sglang
 
         with pytest.raises(UsageError, match="plugin"):
-            start(signed_model, policy, load_format=tensorseal.sglang.loader())
+            start(signed_model, policy, load_format=tensorseal.sglang.load_format())
 
 
 def test_with_a_policy_set_nothing_is_loaded_otherwise(sglang, signed_model: Path, policy: Path, monkeypatch) -> None:
