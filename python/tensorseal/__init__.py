@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         VerifyError as VerifyError,
     )
     from .report import Identity as Identity, ModelDigest as ModelDigest, Report as Report, Signed as Signed
+    from .training import save_and_sign as save_and_sign
     from .verbs import digest as digest, sign as sign, verify as verify
     from .who import (
         Certificate as Certificate,
@@ -47,6 +48,8 @@ _PUBLIC: dict[str, str] = {
     "Identity": ".report",
     "Signed": ".report",
     "ModelDigest": ".report",
+    # At the end of training.
+    "save_and_sign": ".training",
     # What goes wrong.
     "TensorsealError": ".errors",
     "VerifyError": ".errors",
