@@ -112,7 +112,8 @@ impl Signed {
         let heads = files.iter().map(|name| {
             let path = if name == SINGLE_FILE { self.model.clone() } else { self.model.join(name) };
             let format = Format::of_name(&path.to_string_lossy());
-            let format = format.ok_or_else(|| usage(py, format!("{name:?} is no file of tensors: it has no such name")))?;
+            let format =
+                format.ok_or_else(|| usage(py, format!("{name:?} is no file of tensors: it has no such name")))?;
             Ok((name, path, format))
         });
         let heads = heads.collect::<PyResult<Vec<_>>>()?;
@@ -354,7 +355,8 @@ impl TensorManifest {
         let lent = tensor.get().taken();
         let own = dtype_of(py, &lent)?;
         let found = Dtype::from_safetensors(dtype).filter(|dtype| *dtype == own);
-        let dtype = found.ok_or_else(|| raise_usage(py, &lent.name, &format!("it is of type {}, not {dtype}", own.name())))?;
+        let dtype =
+            found.ok_or_else(|| raise_usage(py, &lent.name, &format!("it is of type {}, not {dtype}", own.name())))?;
         let ranges = ranges_of(&ranges);
         let sizes: Vec<u64> = ranges.iter().map(|range| range.end.saturating_sub(range.start)).collect();
         if sizes != lent.described.shape {

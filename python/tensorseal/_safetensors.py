@@ -69,6 +69,7 @@ def lend_all(state_dict: Mapping[str, Any]) -> list[Tensor]:
             raise UsageError(f"the names of tensors are strings, and {name!r} is a {type(name).__name__}")
         if name == "__metadata__":
             raise UsageError("no tensor can have the name '__metadata__': files of tensors use it themselves")
+        _utf8(name)
         lent = lend(tensor, name=name)
         if lent.dtype not in _RANK:
             raise UsageError(f"tensor {name!r}: its type {lent.type_name} is none that files of tensors have")

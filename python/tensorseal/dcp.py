@@ -24,7 +24,7 @@ from ._blocks import dense
 from ._lend import lend
 from .errors import Difference, UsageError, VerifyError
 from .report import Signed
-from .training import compare_files, meant, sign_written
+from .training import check_hash, compare_files, meant, sign_written
 from .verbs import Hash, bundle_of
 from .who import Path, Signing, path_of, paths_of, signing
 
@@ -61,6 +61,7 @@ class SigningWriter(HuggingFaceStorageWriter):
         **options: Any,
     ) -> None:
         super().__init__(path_of(path), **options)
+        check_hash(hash)
         self._who = signing(signer)
         self._bundle = bundle
         self._tensors = tensors

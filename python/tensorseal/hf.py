@@ -16,7 +16,7 @@ from . import _log, _native
 from ._lend import lend
 from .errors import NoAnswerError
 from .report import Signed
-from .training import compare_files, meant, save_and_sign, sign_written
+from .training import check_hash, compare_files, meant, save_and_sign, sign_written
 from .verbs import Hash, bundle_of
 from .who import Path, Signing, path_of, signing
 
@@ -46,6 +46,7 @@ class SigningCallback(TrainerCallback):
     ) -> None:
         # Now, and not at the end of the training.
         signing(signer)
+        check_hash(hash)
         self.signer = signer
         self.checkpoints = checkpoints
         self.final = final

@@ -67,6 +67,7 @@ def save_and_sign(
     """
     folder, who = path_of(dir), signing(signer)
     target = bundle_of(folder, bundle)
+    check_hash(hash)
     lent = lend_all(state_dict)
     kept, removed = without_tied(lent, discard)
     files = files_of(kept, size_of(max_shard_size), metadata_of(metadata, kept, removed))
@@ -95,6 +96,12 @@ def save_and_sign(
     )
 
 
+def check_hash(hash: str) -> None:
+    """Raises `UsageError` for a digest that is not taken of files while they are written."""
+    if hash not in ("sha256", "blake3"):
+        raise UsageError(f"hash is 'sha256' or 'blake3' where files are hashed as they are written, not {hash!r}")
+
+
 def sign_written(
     folder: str,
     written: list[_native.Written],
@@ -107,8 +114,7 @@ def sign_written(
     progress: Progress | None = None,
 ) -> Signed:
     """Signs a folder of which the files in `written` are not read again. For the other modules of this package."""
-    if hash not in ("sha256", "blake3"):
-        raise UsageError(f"hash is 'sha256' or 'blake3' where files are hashed as they are written, not {hash!r}")
+    check_hash(hash)
     fields = _native.sign_written(
         folder,
         target,
