@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use tensorseal::device::cpu::{Cpu, Settings, Silent};
+use tensorseal::format::Dtype;
 use tensorseal::key::{Curve, PrivateKey};
 use tensorseal::sign::{
-    Finished, HashingWriter, KeySigner, MeantTensor, Signed, Tensors, Written, WrittenError, sign_written, sweep_leftovers, withdraw,
+    Finished, HashingWriter, KeySigner, MeantTensor, Signed, Tensors, Written, WrittenError, sign_written,
+    sweep_leftovers, withdraw,
 };
-use tensorseal::format::Dtype;
 use tensorseal::tensors::TensorRecord;
 use tensorseal::{Algorithm, Device, Digest, Error, SignOptions, VerifyError, sign};
 
@@ -307,6 +308,8 @@ fn what_was_meant_and_what_was_written_are_compared() {
         |tensors| tensors.get_mut("a").unwrap().dtype = Dtype::from_safetensors("I8").unwrap(),
         |tensors| tensors.get_mut("a").unwrap().shape = vec![5000, 1],
         |tensors| drop(tensors.get_mut("a").unwrap().tiles.insert(99, [0; 32])),
+        |tensors| drop(tensors.get_mut("b").unwrap().tiles.pop_first().unwrap()),
+        |tensors| tensors.get_mut("b").unwrap().tiles.clear(),
     ] {
         let mut meant = tiles(&finished);
         change(&mut meant);
@@ -469,7 +472,12 @@ fn what_a_killed_writer_leaves_is_removed_by_the_next_one_and_what_a_living_one_
     drop(place.write("w.safetensors", b"0123", 1, false));
     assert_eq!(place.names(), ["config.json"]);
 
-    for (name, goes) in [(".x.safetensors.12-0.tmp", true), (".x.txt.12-0.tmp", false), (".x.safetensors.tmp", false)] {
+    for (name, goes) in [
+        (".x.safetensors.12-0.tmp", true),
+        (".x.safetensors.index.json.1-1.tmp", true),
+        (".x.txt.12-0.tmp", false),
+        (".x.safetensors.tmp", false),
+    ] {
         fs::write(place.model().join(name), "").unwrap();
         sweep_leftovers(&place.model()).unwrap();
         assert_eq!(place.model().join(name).exists(), !goes, "{name}");

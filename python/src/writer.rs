@@ -14,7 +14,7 @@ use tensorseal::format::Dtype;
 use tensorseal::report::json::{self, Head};
 use tensorseal::sign::{self, MeantTensor, Tensors};
 use tensorseal::tensors::{FileTensors, Piece, TileDigest};
-use tensorseal::{Digest, DeviceKind, Error, SignOptions};
+use tensorseal::{DeviceKind, Digest, Error, SignOptions};
 
 use crate::error::{object, raised, to_python, usage};
 use crate::memory::{Memory, Unusable, raise_usage};
@@ -88,7 +88,8 @@ impl Writer {
             _ => None,
         });
         let dense = dense.filter(|_| matches!(lent.described.outer_steps(), Ok(None)));
-        let dense = dense.ok_or_else(|| raise_usage(py, &lent.name, "it does not lie in one piece: give a contiguous copy"))?;
+        let dense =
+            dense.ok_or_else(|| raise_usage(py, &lent.name, "it does not lie in one piece: give a contiguous copy"))?;
         self.0.with(py, |writer| writer.write(dense))
     }
 
@@ -224,9 +225,11 @@ fn hex(digest: &TileDigest) -> Option<String> {
 }
 
 fn tensors_of(tensors: &FileTensors) -> BTreeMap<String, Meant> {
-    let tiles = |tiles: &[TileDigest]| tiles.iter().enumerate().filter_map(|(at, tile)| Some((at, hex(tile)?))).collect();
+    let tiles =
+        |tiles: &[TileDigest]| tiles.iter().enumerate().filter_map(|(at, tile)| Some((at, hex(tile)?))).collect();
     let all = tensors.tensors().iter();
-    all.map(|of| (of.name().to_owned(), (of.dtype().name().to_owned(), of.shape().to_vec(), tiles(of.tiles())))).collect()
+    all.map(|of| (of.name().to_owned(), (of.dtype().name().to_owned(), of.shape().to_vec(), tiles(of.tiles()))))
+        .collect()
 }
 
 fn meant_of(py: Python<'_>, tensors: BTreeMap<String, Meant>) -> PyResult<BTreeMap<String, MeantTensor>> {
@@ -310,8 +313,7 @@ pub(crate) fn sign_written<'py>(
         signed.write(&bundle)?;
         Ok(json::signing(&signed.hashed, &options, model.is_file()))
     })?;
-    let mut report: Map<_, _> =
-        Head::of("sign", &model, Some(&bundle), found.as_ref().err()).into();
+    let mut report: Map<_, _> = Head::of("sign", &model, Some(&bundle), found.as_ref().err()).into();
     match found {
         Ok(fields) => json::insert(&mut report, fields),
         Err(error) => {

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     )
     from .seal import Seal as Seal, Unchanged as Unchanged, exposition as exposition
     from .tensors import TensorInfo as TensorInfo
+    from .training import save_and_sign as save_and_sign
     from .verbs import digest as digest, sign as sign, verify as verify
     from .who import (
         Certificate as Certificate,
@@ -67,6 +68,8 @@ _PUBLIC: dict[str, str] = {
     "Identity": ".report",
     "Signed": ".report",
     "ModelDigest": ".report",
+    # At the end of training.
+    "save_and_sign": ".training",
     # What goes wrong.
     "TensorsealError": ".errors",
     "VerifyError": ".errors",

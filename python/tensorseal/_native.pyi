@@ -352,6 +352,7 @@ def sign_written(
 def withdraw(model: str, bundle: str) -> None: ...
 def sweep(model: str) -> None: ...
 
+
 # Models in memory (loader.rs).
 
 class Tensor:

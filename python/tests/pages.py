@@ -87,7 +87,11 @@ def run(page: Path, folder: Path) -> None:
         else:
             code = "\n" * (block.line - 1) + block.code
             program.append(f"exec(compile({code!r}, {page.name!r}, 'exec'), space)")
-    environment = os.environ | {"HOME": str(folder)}
+    # The command line program is there for pages that make keys with it.
+    target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+    program_of = Path(os.environ.get("TENSORSEAL_BIN", target / "debug" / "tensorseal")).resolve()
+    search = os.pathsep.join([str(program_of.parent), os.environ.get("PATH", "")])
+    environment = os.environ | {"HOME": str(folder), "PATH": search}
     done = subprocess.run(
         [sys.executable, "-c", "\n".join(program)], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
     )

@@ -314,11 +314,11 @@ pub struct MeantTensor {
     pub dtype: Dtype,
     /// Its dimensions, the slowest first.
     pub shape: Vec<u64>,
-    /// Digests of its tiles, by their numbers: of all of them, or of those in a shard.
+    /// Digests of its tiles, by their numbers: all of them, whoever took them.
     pub tiles: BTreeMap<usize, TileDigest>,
 }
 
-/// Compares what was taken of a file with what it was made of. No tile that is meant may differ, or be none of the file's.
+/// Compares what was taken of a file with what it was made of: of each tensor that is meant, all tiles, and no other.
 pub(super) fn compare(
     name: &ResourceName,
     digests: &Digests,
@@ -338,18 +338,29 @@ pub(super) fn compare(
         let same = record.filter(|record| record.dtype() == meant.dtype && *record.shape() == *meant.shape);
         let Some(record) = same else {
             let how = match record {
-                Some(record) => format!("is {} {:?} in place of {} {:?}", record.dtype().name(), record.shape(), meant.dtype.name(), meant.shape),
+                Some(record) => format!(
+                    "is {} {:?} in place of {} {:?}",
+                    record.dtype().name(),
+                    record.shape(),
+                    meant.dtype.name(),
+                    meant.shape
+                ),
                 None => "is not in it".to_owned(),
             };
             differing.push(DifferingTensor { name: tensor.clone(), how, ranges: Vec::new() });
             continue;
         };
-        let differs = |(tile, digest): &(&usize, &TileDigest)| record.tiles().get(**tile) != Some(*digest);
-        let tiles: Vec<usize> = meant.tiles.iter().filter(differs).map(|(tile, _)| *tile).collect();
-        if let Some(first) = tiles.first() {
-            let how = format!("differs in {} of {} tiles, first in {first}", tiles.len(), record.tiles().len());
-            let known = tiles.iter().filter(|tile| **tile < record.tiles().len());
-            let ranges = known.map(|tile| record.tile_range(*tile)).collect();
+        let own = record.tiles();
+        let beyond = meant.tiles.range(own.len()..).count();
+        let differs = |tile: &usize| meant.tiles.get(tile) != own.get(*tile);
+        let tiles: Vec<usize> = (0..own.len()).filter(differs).collect();
+        if beyond > 0 || !tiles.is_empty() {
+            let absent = tiles.iter().filter(|tile| !meant.tiles.contains_key(tile)).count();
+            let how = match (beyond + absent, tiles.first()) {
+                (0, Some(first)) => format!("differs in {} of {} tiles, first in {first}", tiles.len(), own.len()),
+                (wrong, _) => format!("was measured in other tiles than it has: {wrong} are missing or too many"),
+            };
+            let ranges = tiles.iter().map(|tile| record.tile_range(*tile)).collect();
             differing.push(DifferingTensor { name: tensor.clone(), how, ranges });
         }
     }
@@ -401,6 +412,9 @@ impl fmt::Display for WrittenDiffers {
         if tensors.len() > NAMED {
             write!(f, "; and {} tensors more", tensors.len() - NAMED)?;
         }
-        write!(f, ". It is not signed. Memory, bus or disk changed bytes, or somebody changed the tensors meanwhile: write again")
+        write!(
+            f,
+            ". It is not signed. Memory, bus or disk changed bytes, or somebody changed the tensors meanwhile: write again"
+        )
     }
 }

@@ -11,9 +11,7 @@ use super::tensors::{check_target, unlisted};
 use super::writer::MeantTensor;
 use super::{SignOptions, Signed, Signer, hash_for};
 use crate::bundle::Bundle;
-use crate::device::cpu::{
-    Algorithms, Cpu, Digests, FileJob, HashedFile, Progress, Settings, Stamp, Tap, Wanted,
-};
+use crate::device::cpu::{Algorithms, Cpu, Digests, FileJob, HashedFile, Progress, Settings, Stamp, Tap, Wanted};
 use crate::device::{Device, DeviceError, DeviceKind};
 use crate::digest::{Algorithm, Digest};
 use crate::error::{Error, quoted};
@@ -177,7 +175,8 @@ impl Written {
     pub fn of_file(model: &Path, name: &str, tensors: bool, progress: &dyn Progress) -> Result<Self, Error> {
         let (name, format) = super::writer::name_of(name, tensors)?;
         let path = model.join(name.as_str());
-        let slot = format.map(|format| Listed { path: path.clone(), name: name.clone(), format, tiles: Mutex::new(None) });
+        let slot =
+            format.map(|format| Listed { path: path.clone(), name: name.clone(), format, tiles: Mutex::new(None) });
         let tap = slot.as_ref().map(|slot| -> &dyn Tap { slot });
         let algorithms = Algorithms::only(Algorithm::Sha256).with(Algorithm::Blake3);
         let job = FileJob { path: path.clone(), size_hint: None, expected_len: None };
@@ -469,11 +468,12 @@ pub fn withdraw(model: &Path, signature: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Removes what writers of files of tensors left in the folder `model` when they were killed. To be called before any
+/// Removes what writers of files of tensors, or of their index, left in the folder `model` when they were killed. To be called before any
 /// file of the model is begun. Files that somebody writes are locked, and stay.
 ///
 /// # Errors
 /// [`Error::Io`] if the folder cannot be read, or a file not removed.
 pub fn sweep_leftovers(model: &Path) -> Result<(), Error> {
-    sweep(model, &|name| Format::of_name(name).is_some()).map_err(Error::io("remove unfinished files in", model))
+    let of_weights = |name: &str| Format::of_name(name).is_some() || name.ends_with(".safetensors.index.json");
+    sweep(model, &of_weights).map_err(Error::io("remove unfinished files in", model))
 }
