@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import VerifyError
 from .compare import Leaves
-from .control import Control, together
+from .control import Control, difference_of, together
 from .layout import Held, element_bytes, held_here
 from .measure import Measured, cut_tiles
 from .move import Mover
@@ -63,7 +63,7 @@ def verify(
     """
 
     def body(control: Control) -> VerifiedAcross:
-        from ..signed import Slice, signed
+        from .._signed import Slice, signed
 
         held = held_here(state_dict)
         vouched = signed(model, bundle=bundle, policy=policy)
@@ -122,22 +122,24 @@ def check(
             if full is not None:
                 slices.append((name, full, one.part(full)))
                 tiles.setdefault(name, []).extend(numbers)
-    refused = None
+    refused, differences = None, []
     try:
         if slices:
             in_place(slices)
     except VerifyError as error:
         # Not raised yet: what the other ranks find belongs into the same answer.
         refused, tiles = str(error), {}
+        differences = [asdict(one) for one in error.differences]
     mover = Mover(control, held, {name: tensor.dtype for name, tensor in tensors.items()})
     cut = cut_tiles(control, mover, tensors)
-    mine = {"refused": refused, "tiles": tiles, "measured": Measured({}, cut).to_wire()}
+    mine = {"refused": refused, "differences": differences, "tiles": tiles, "measured": Measured({}, cut).to_wire()}
 
     def decision(brought: list[bytes]) -> bytes:
         ranks = [load(one) for one in brought]
         faults = [f"{control.ranks([rank])}: {one['refused']}" for rank, one in enumerate(ranks) if one["refused"]]
         if faults:
-            raise VerifyError("; ".join(faults), kind="tiles")
+            found = [difference_of(one) for rank in ranks for one in rank["differences"]]
+            raise VerifyError("; ".join(faults), kind="tiles", differences=found)
         leaves = Leaves(control, [Measured.from_wire(one["measured"]) for one in ranks])
         leaves.against(expected, {name: "is signed" for name in expected}, "not what was signed")
         found = [set(leaves.tiles_of(name)) for name in expected]

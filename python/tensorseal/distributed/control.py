@@ -17,9 +17,10 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any, TypeVar
 
-from ..errors import NoAnswerError, TensorsealError, UsageError, VerifyError
+from ..errors import Difference, NoAnswerError, TensorsealError, UsageError, VerifyError
 from .store import Courier, StoreGone
 
 _log = logging.getLogger("tensorseal.distributed")
@@ -316,12 +317,18 @@ def _to_wire(error: BaseException, control: Control) -> dict[str, Any]:
     if isinstance(error, RankError):
         return {"class": "rank", "message": str(error), "ranks": error.ranks}
     if isinstance(error, VerifyError):
-        return {"class": "verify", "kind": error.kind, "message": _placed(str(error), me)}
+        differences = [asdict(one) for one in error.differences]
+        return {"class": "verify", "kind": error.kind, "message": _placed(str(error), me), "differences": differences}
     if isinstance(error, UsageError):
         return {"class": "usage", "message": _placed(str(error), me)}
     kind = error.kind if isinstance(error, NoAnswerError) else "rank"
     text = str(error) if isinstance(error, TensorsealError) else f"{type(error).__name__}: {error}"
     return {"class": "rank", "kind": kind, "message": _placed(text, me), "ranks": [me]}
+
+
+def difference_of(wire: dict[str, Any]) -> Difference:
+    """What `asdict` and JSON made of one."""
+    return Difference(**{**wire, "ranges": tuple((first, end) for first, end in wire["ranges"])})
 
 
 def _placed(text: str, rank: int) -> str:
@@ -331,7 +338,8 @@ def _placed(text: str, rank: int) -> str:
 
 def _from_wire(wire: dict[str, Any]) -> TensorsealError:
     if wire["class"] == "verify":
-        return VerifyError(wire["message"], kind=wire["kind"])
+        differences = [difference_of(one) for one in wire["differences"]]
+        return VerifyError(wire["message"], kind=wire["kind"], differences=differences)
     if wire["class"] == "usage":
         return UsageError(wire["message"])
     return RankError(wire["message"], wire["ranks"])

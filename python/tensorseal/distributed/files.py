@@ -16,7 +16,7 @@ INDEX = "model.safetensors.index.json"
 
 @dataclass(frozen=True)
 class File:
-    """A safetensors file."""
+    """A safetensors file, or the index of several, which is all header."""
 
     name: str
     header: bytes
@@ -29,7 +29,7 @@ class File:
 
 
 def files_of(tensors: Mapping[str, Tensor], most: int, metadata: Mapping[str, str], ranks: int) -> list[File]:
-    """Cuts tensors into files of at most `most` bytes of data, or one tensor, and spreads them over the ranks.
+    """Cuts tensors into files (and an index, if they are several) of at most `most` bytes of data, or one tensor, and spreads them over the ranks.
 
     The same on all ranks, because it depends on these arguments alone. In a file they lie as safetensors writes them: the
     widest types first, then by name.
@@ -52,6 +52,9 @@ def files_of(tensors: Mapping[str, Tensor], most: int, metadata: Mapping[str, st
         load[writer] += max(data, 1)
         file = "model.safetensors" if len(groups) == 1 else f"model-{number:05}-of-{len(groups):05}.safetensors"
         files.append(File(file, header, tuple(names), len(header) + data, writer))
+    if len(files) > 1:
+        index = _index(files, tensors)
+        files.append(File(INDEX, index, (), len(index), 0))
     return files
 
 
@@ -69,7 +72,7 @@ def _header(names: list[str], tensors: Mapping[str, Tensor], metadata: Mapping[s
     return len(text).to_bytes(8, "little") + text
 
 
-def index_of(files: list[File], tensors: Mapping[str, Tensor]) -> bytes:
+def _index(files: list[File], tensors: Mapping[str, Tensor]) -> bytes:
     """The index of a model in several files, as transformers reads it."""
     weights = {name: file.name for file in files for name in file.tensors}
     total = sum(tensor.nbytes for tensor in tensors.values())

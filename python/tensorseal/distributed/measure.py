@@ -44,7 +44,7 @@ class Measured:
 
 def own_tiles(control: Control, held: dict[str, Held], tensors: dict[str, Tensor]) -> dict[str, dict[int, str]]:
     """Digests of the whole tiles that this rank holds, by name and number, each hashed where it lies."""
-    from ..signed import TensorManifest
+    from .._signed import TensorManifest
 
     found: dict[str, dict[int, str]] = {}
     for name, one in held.items():

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from .. import _native
+from .._lend import lend
 from ..errors import UsageError
+from ..who import signing
 from .compare import Leaves
 from .control import Control, together
-from .files import INDEX, File, digest_of, files_of, index_of
+from .files import INDEX, File, digest_of, files_of
 from .layout import held_here
 from .measure import Measured, cut_tiles, own_tiles
 from .move import Mover
@@ -86,13 +88,13 @@ def save_and_sign(
                 raise UsageError(f"no rank holds the elements {say_box(hole)} of {name!r}: give all ranks of the model")
         files = files_of(tensors, max_shard_size, dict(metadata or {}), control.size)
         same_plan(control, "plan of files", digest_of(files))
-        control.decide(b"", lambda _: _prepare(folder, files))
+        control.decide(b"", lambda _: _prepare(folder, files, signer))
 
         mover = Mover(control, held, {name: tensor.dtype for name, tensor in tensors.items()})
         measured = Measured(own_tiles(control, held, tensors), cut_tiles(control, mover, tensors))
-        finished = _write(control, mover, folder, files, tensors)
+        _write(control, mover, folder, files, tensors, finished)
 
-        mine = {"measured": measured.to_wire(), "files": {file: dict(one.tiles) for file, one in finished.items()}}
+        mine = {"measured": measured.to_wire(), "files": {file: _tiles_of(one) for file, one in finished.items()}}
         decided = control.decide(dump(mine), lambda all_of_them: _compare(control, all_of_them, files, tensors, folder, target))
         written = [one.publish().to_bytes() for one in finished.values()]
         signed = control.decide(
@@ -101,13 +103,26 @@ def save_and_sign(
         answer = load(signed)
         return SignedAcross(**{**answer, "files": tuple(answer["files"])})
 
-    return together("save_and_sign", group, timeout, patience, body)
+    finished: dict[str, Any] = {}
+    try:
+        return together("save_and_sign", group, timeout, patience, body)
+    finally:
+        # What was published is not there any more; what was not goes.
+        for file in finished.values():
+            file.discard()
 
 
-def _prepare(folder: Path, files: list[File]) -> bytes:
+def _tiles_of(finished: Any) -> dict[str, list[str]]:
+    """Digests of the tiles of each tensor of a file, as it was written."""
+    return {name: [tiles[tile] for tile in sorted(tiles)] for name, (_, _, tiles) in (finished.tensors or {}).items()}
+
+
+def _prepare(folder: Path, files: list[File], signer: Any) -> bytes:
     """Makes the folder fit to be written to. Files of tensors that would be signed as if they were of this model are refused."""
+    # Who cannot sign should say so before hours of writing.
+    signing(signer)
     folder.mkdir(parents=True, exist_ok=True)
-    planned = {file.name for file in files} | ({INDEX} if len(files) > 1 else set())
+    planned = {file.name for file in files}
     stale = sorted(
         path.name for path in folder.iterdir() if path.name.endswith((".safetensors", ".index.json")) and path.name not in planned
     )
@@ -115,44 +130,50 @@ def _prepare(folder: Path, files: list[File]) -> bytes:
         raise UsageError(
             f"{str(folder)!r} holds {', '.join(map(repr, stale[:5]))}, which this model does not have: remove them, or give another folder"
         )
-    _native.sweep_leftovers(folder)
+    _native.sweep(folder)
     return b""
 
 
 def _write(
-    control: Control, mover: Mover, folder: Path, files: list[File], tensors: Mapping[str, Tensor]
-) -> dict[str, Any]:
-    """Writes the files that are this rank's, under temporary names; what was hashed of each meanwhile."""
-    mine = [file for file in files if file.writer == control.rank]
-    writers: dict[str, Any] = {}
-    finished: dict[str, Any] = {}
-
-    def begin(file: File) -> None:
-        writers[file.name] = _native.Writer(folder, file.name, file.size, tensors=True)
-        writers[file.name].write(file.header)
-
-    def end(file: File) -> None:
-        control.look()
-        finished[file.name] = writers.pop(file.name).finish()
-
-    home = {name: file for file in mine for name in file.tensors}
+    control: Control,
+    mover: Mover,
+    folder: Path,
+    files: list[File],
+    tensors: Mapping[str, Tensor],
+    finished: dict[str, Any],
+) -> None:
+    """Writes the files that are this rank's, under temporary names; each goes to `finished`, with what was hashed meanwhile."""
+    waiting = [file for file in files if file.writer == control.rank]
+    home = {name: file for file in waiting for name in file.tensors}
     jobs = [job for file in files for name in file.tensors for job in gather_tensor(name, tensors[name], file.writer)]
-    # The files of a rank come one after the other, and their bytes in order, since rounds keep the order of jobs.
-    waiting = list(mine)
-    for job, data in mover.run(jobs):
-        file = home[job.name]
-        while waiting[0] is not file:
-            if waiting[0].name not in writers:
-                begin(waiting[0])
-            end(waiting.pop(0))
-        if file.name not in writers:
-            begin(file)
-        writers[file.name].write(data)
-    for file in waiting:
-        if file.name not in writers:
-            begin(file)
-        end(file)
-    return finished
+    writer: Any = None
+
+    def begin() -> None:
+        nonlocal writer
+        writer = _native.Writer(folder, waiting[0].name, waiting[0].size, tensors=waiting[0].name != INDEX)
+        writer.write(lend(waiting[0].header, name="header"))
+
+    def end() -> None:
+        nonlocal writer
+        if writer is None:
+            begin()
+        control.look()
+        finished[waiting.pop(0).name] = writer.finish()
+        writer = None
+
+    try:
+        # The files of a rank come one after the other, and their bytes in order, since rounds keep the order of jobs.
+        for job, data in mover.run(jobs):
+            while waiting[0] is not home[job.name]:
+                end()
+            if writer is None:
+                begin()
+            writer.write(lend(data, name=job.name))
+        while waiting:
+            end()
+    finally:
+        if writer is not None:
+            writer.discard()
 
 
 def _compare(
@@ -179,8 +200,6 @@ def _compare(
     leaves.covered(tensors)
     # An older signature is gone before the first file that it was about is replaced.
     _native.withdraw(folder, target)
-    if len(files) > 1:
-        _native.write_whole(folder / INDEX, index_of(files, tensors))
     return dump({"copies": leaves.copies(), "tiles": sum(map(len, expected.values()))})
 
 
@@ -199,12 +218,23 @@ def _sign(
 ) -> bytes:
     """Rank 0, when all files have their names."""
     written = [_native.Written.from_bytes(bytes.fromhex(part)) for one in brought for part in json.loads(one)]
-    signed = _native.sign_written(folder, target, signer, written, tensors=True)
+    signed = _native.sign_written(
+        folder,
+        target,
+        signing(signer),
+        written,
+        hash="sha256",
+        tensors=True,
+        ignore=[],
+        symlinks="refuse",
+        device="cpu",
+        progress=None,
+    )
     _log.info("signed %s: %d tensors over %d ranks", folder, len(tensors), len(brought))
     answer = SignedAcross(
         bundle=str(target),
-        root=signed.root,
-        files=tuple(file.name for file in files),
+        root=signed["root"],
+        files=tuple(file.name for file in files if file.name != INDEX),
         tensors=len(tensors),
         tiles=counts["tiles"],
         copies=counts["copies"],

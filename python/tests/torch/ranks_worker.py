@@ -13,6 +13,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_tensor
 
+ROOT = Path(__file__).resolve().parents[3]
 SHORT = 6.0
 """A timeout for tests in which ranks die: half of it is what they wait for."""
 
@@ -27,7 +28,7 @@ def full_tensors() -> dict[str, torch.Tensor]:
         "q.weight": torch.randn(32, 64, generator=random),
         "o.weight": torch.randn(32, 64, generator=random),
         "norm.weight": torch.randn(33, generator=random).to(torch.float16),
-        "uneven.weight": torch.randn(10, 6, generator=random),
+        "uneven.weight": torch.randn(9, 6, generator=random),
         "experts.weight": torch.randn(16, 16, generator=random).to(torch.float8_e4m3fn),
         "scale": torch.tensor(0.5),
         "mask": torch.tensor([True, False, True]),
@@ -207,16 +208,31 @@ def check_without(folder: str, keys: list[str], name: str, absent: dict[str, str
 
 
 def check_a_part(folder: str, keys: list[str]) -> object:
-    """Rank 3 does not show its shard: as a plain tensor nobody knows that it is one."""
-    weights = state()
-    return check(folder, keys, {k: v for k, v in weights.items() if k != "q.weight"} | _rows_but_of_the_last(weights))
-
-
-def _rows_but_of_the_last(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """24 of 32 rows, as if these were all: a tensor of another shape than was signed."""
+    rows = full_tensors()["q.weight"][:24]
     mesh = init_device_mesh("cpu", (4,))
-    local = weights["q.weight"].to_local() if dist.get_rank() < 3 else torch.empty(0, 64)
-    # 24 of 32 rows: a tensor of another shape than was signed.
-    return {"q.weight": DTensor.from_local(local, mesh, [Shard(0)], shape=(24, 64), stride=(64, 1))}
+    return check(folder, keys, state() | {"q.weight": distribute_tensor(rows, mesh, [Shard(0)], src_data_rank=None)})
+
+
+def check_rows(folder: str, keys: list[str]) -> object:
+    """Of a tensor over two ranks one half is not shown."""
+    from tensorseal.distributed import checking
+    from tensorseal.distributed.layout import Held
+
+    real = checking.held_here
+
+    def half(weights: dict[str, torch.Tensor]) -> dict[str, Held]:
+        held = real(weights)
+        if dist.get_rank() == 0:
+            held["q.weight"] = Held("F32", (32, 64), held["q.weight"].mesh, ())
+        return held
+
+    checking.held_here = half
+    return check(folder, keys)
+
+
+def check_by_another_policy(folder: str, keys: list[str], public: str) -> object:
+    return check(folder, [keys[0], public])
 
 
 def check_an_unknown(folder: str, keys: list[str]) -> object:
