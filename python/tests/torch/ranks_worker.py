@@ -4,11 +4,15 @@ import json
 import os
 import signal
 import time
+import traceback
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
 import torch
+import torch._dynamo  # imported by DTensor when it is first used: a second, in each process
 import torch.distributed as dist
+from tensorseal.errors import TensorsealError
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_tensor
@@ -16,6 +20,10 @@ from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distrib
 ROOT = Path(__file__).resolve().parents[3]
 SHORT = 6.0
 """A timeout for tests in which ranks die: half of it is what they wait for."""
+
+
+BREAKING = {"sign_with_a_change_before_writing", "other_plan", "failing_disk", "lose", "check_rows"}
+"""Scenarios that change this package for a while."""
 
 
 def full_tensors() -> dict[str, torch.Tensor]:
@@ -179,7 +187,7 @@ def sign_with_a_changed_part_of_a_copy(folder: str, keys: list[str]) -> object:
     return save(folder, keys, weights=weights)
 
 
-def sign_with_a_change_before_writing(folder: str, keys: list[str], name: str) -> object:
+def sign_with_a_change_before_writing(folder: str, keys: list[str], name: str, patch: pytest.MonkeyPatch) -> object:
     """A bit flips after the tiles were taken where they lie, and before the file is written."""
     from tensorseal.distributed import saving
 
@@ -190,7 +198,7 @@ def sign_with_a_change_before_writing(folder: str, keys: list[str], name: str) -
             flip(weights[name])
         return write(*arguments)
 
-    saving._write = late
+    patch.setattr(saving, "_write", late)
     return save(folder, keys, weights=weights)
 
 
@@ -214,7 +222,7 @@ def check_a_part(folder: str, keys: list[str]) -> object:
     return check(folder, keys, state() | {"q.weight": distribute_tensor(rows, mesh, [Shard(0)], src_data_rank=None)})
 
 
-def check_rows(folder: str, keys: list[str]) -> object:
+def check_rows(folder: str, keys: list[str], patch: pytest.MonkeyPatch) -> object:
     """Of a tensor over two ranks one half is not shown."""
     from tensorseal.distributed import checking
     from tensorseal.distributed.layout import Held
@@ -227,7 +235,7 @@ def check_rows(folder: str, keys: list[str]) -> object:
             held["q.weight"] = Held("F32", (32, 64), held["q.weight"].mesh, ())
         return held
 
-    checking.held_here = half
+    patch.setattr(checking, "held_here", half)
     return check(folder, keys)
 
 
@@ -268,16 +276,16 @@ def partial(folder: str, keys: list[str]) -> object:
     return save(folder, keys, weights={"grad": DTensor.from_local(torch.ones(4), mesh, [Partial()])})
 
 
-def other_plan(folder: str, keys: list[str]) -> object:
+def other_plan(folder: str, keys: list[str], patch: pytest.MonkeyPatch) -> object:
     """A rank with another version, say, of this package."""
     from tensorseal.distributed import saving
 
     if dist.get_rank() == 2:
-        saving.digest_of = lambda files: "0" * 64
+        patch.setattr(saving, "digest_of", lambda files: "0" * 64)
     return save(folder, keys)
 
 
-def failing_disk(folder: str, keys: list[str]) -> object:
+def failing_disk(folder: str, keys: list[str], patch: pytest.MonkeyPatch) -> object:
     from tensorseal.distributed import saving
 
     if dist.get_rank() == 3:
@@ -285,11 +293,11 @@ def failing_disk(folder: str, keys: list[str]) -> object:
         def full(*arguments: object) -> object:
             raise OSError(28, "No space left on device")
 
-        saving._write = full
+        patch.setattr(saving, "_write", full)
     return save(folder, keys)
 
 
-def lose(folder: str, keys: list[str], rank: int, when: str, how: str) -> object:
+def lose(folder: str, keys: list[str], rank: int, when: str, how: str, patch: pytest.MonkeyPatch) -> object:
     """A rank is killed, or stopped, while it hashes tiles, writes, or waits for the verdict."""
     from tensorseal.distributed import measure, saving
     from tensorseal.distributed.control import Control
@@ -302,22 +310,22 @@ def lose(folder: str, keys: list[str], rank: int, when: str, how: str) -> object
 
     if dist.get_rank() == rank:
         if when == "tiles":
-            measure.gather_tiles = end
+            patch.setattr(measure, "gather_tiles", end)
         elif when == "moving":
-            saving.Mover._wait = end
+            patch.setattr(saving.Mover, "_wait", end)
         elif when == "writing":
-            saving._native.Writer = end
+            patch.setattr(saving._native, "Writer", end)
         elif when == "verdict":
             decide = Control.decide
 
             def fourth(self: Control, *arguments: object) -> bytes:
                 return end() if self._step == 3 else decide(self, *arguments)
 
-            Control.decide = fourth
+            patch.setattr(Control, "decide", fourth)
         elif when == "never":
             end()
         elif when == "stuck":
-            saving._write = end
+            patch.setattr(saving, "_write", end)
     patience = SHORT if when == "stuck" else 60.0
     return save(folder, keys, timeout=SHORT, patience=patience)
 
@@ -353,43 +361,39 @@ def receive(folder: str, keys: list[str], steps: list[int], signed: bool = True,
     return got
 
 
-def twice(folder: str, keys: list[str]) -> object:
-    """Calls that fail leave nothing behind for those that follow."""
-    from tensorseal.errors import TensorsealError
-
-    said = []
-    for scenario in (sign_with_a_changed_copy, sign, check, lambda f, k: check_with_a_change(f, k, "o.weight", [1]), check):
-        try:
-            said.append(scenario(folder, keys) and "yes")
-        except TensorsealError as error:
-            said.append(type(error).__name__)
-    keys_left = dist.distributed_c10d._get_default_store().num_keys()
-    return [*said, keys_left]
+def keys_of_the_store(folder: str, keys: list[str]) -> object:
+    return dist.distributed_c10d._get_default_store().num_keys()
 
 
-def main(rank: int, world: int, port: int, scenario: str, arguments: dict, out: str) -> None:
-    """One process: what came of it is written to a file."""
+def main(rank: int, world: int, port: int, scenarios: list[tuple[str, dict]], out: str) -> None:
+    """One process: what came of each scenario is written to a file."""
     torch.set_num_threads(1)
-    began = time.monotonic()
     dist.init_process_group(
         "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world, timeout=timedelta(seconds=60)
     )
-    said: dict = {}
-    try:
-        said["value"] = globals()[scenario](**arguments)
-    except Exception as error:
-        said["error"] = type(error).__name__
-        said["kinds"] = [kind.__name__ for kind in type(error).__mro__]
-        said["message"] = str(error)
-        said["ranks"] = getattr(error, "ranks", None)
-        if not said["kinds"][-2:] or "TensorsealError" not in said["kinds"]:
-            import traceback
-
-            said["message"] = traceback.format_exc()
-    said["seconds"] = time.monotonic() - began
-    Path(out, f"{rank}.json.new").write_text(json.dumps(said))
-    Path(out, f"{rank}.json.new").rename(Path(out, f"{rank}.json"))
+    for number, (scenario, arguments) in enumerate(scenarios):
+        said = _said(scenario, arguments)
+        path = Path(out, f"{number}-{rank}.json")
+        path.with_suffix(".new").write_text(json.dumps(said))
+        path.with_suffix(".new").rename(path)
     if "error" in said:
         # Threads of torch that wait for the dead would hold up the end.
         os._exit(1)
     dist.destroy_process_group()
+
+
+def _said(scenario: str, arguments: dict) -> dict:
+    began = time.monotonic()
+    said: dict = {}
+    # Some scenarios break this process in one place; the next one finds it whole.
+    with pytest.MonkeyPatch.context() as patch:
+        try:
+            said["value"] = globals()[scenario](**arguments, **({"patch": patch} if scenario in BREAKING else {}))
+        except Exception as error:
+            said["error"] = type(error).__name__
+            said["kinds"] = [kind.__name__ for kind in type(error).__mro__]
+            said["message"] = str(error) if isinstance(error, TensorsealError) else traceback.format_exc()
+            said["ranks"] = getattr(error, "ranks", None)
+            said["differing"] = sorted({one.name for one in getattr(error, "differences", ())})
+    said["seconds"] = time.monotonic() - began
+    return said

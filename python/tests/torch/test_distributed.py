@@ -21,8 +21,6 @@ require("safetensors")
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import ranks_worker  # noqa: E402
 
-SHORT = ranks_worker.SHORT
-
 
 @pytest.fixture(scope="session")
 def processes():
@@ -36,36 +34,52 @@ def processes():
     return context
 
 
-@pytest.fixture
-def ranks(processes, tmp_path, keys):
-    """Runs a scenario on all ranks: what each said, `None` for one that said nothing."""
+Said = list  # of what each rank said, `None` for one that said nothing
 
-    def run(scenario: str, folder: Path, world: int = 4, mute: tuple[int, ...] = (), **arguments: object) -> list[dict | None]:
+
+@pytest.fixture
+def many(processes, tmp_path, keys):
+    """Runs scenarios, one after the other, on the same ranks: for each what the ranks said."""
+
+    def run(scenarios: list[tuple], folder: Path, world: int = 4, mute: tuple[int, ...] = ()) -> list[Said]:
         out = tmp_path / f"said-{time.monotonic_ns()}"
         out.mkdir()
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        arguments |= {"folder": str(folder), "keys": [str(key) for key in keys]}
+        common = {"folder": str(folder), "keys": [str(key) for key in keys]}
+        asked = [(name, common | (more[0] if more else {})) for name, *more in scenarios]
         started = [
-            processes.Process(target=ranks_worker.main, args=(rank, world, port, scenario, arguments, str(out)))
-            for rank in range(world)
+            processes.Process(target=ranks_worker.main, args=(rank, world, port, asked, str(out))) for rank in range(world)
         ]
         for process in started:
             process.start()
-        end = time.monotonic() + 60
+        end = time.monotonic() + 60 + 10 * len(scenarios)
         try:
             for rank, process in enumerate(started):
                 if rank not in mute:
                     process.join(max(0, end - time.monotonic()))
-                    assert process.exitcode is not None, f"rank {rank} hangs in {scenario}"
+                    assert process.exitcode is not None, f"rank {rank} hangs in one of {scenarios}"
         finally:
             for process in started:
                 if process.is_alive():
                     os.kill(process.pid, signal.SIGKILL)
                     process.join()
-        said = [out / f"{rank}.json" for rank in range(world)]
-        return [json.loads(path.read_text()) if path.exists() else None for path in said]
+
+        def read(path: Path) -> dict | None:
+            return json.loads(path.read_text()) if path.exists() else None
+
+        return [[read(out / f"{number}-{rank}.json") for rank in range(world)] for number in range(len(scenarios))]
+
+    return run
+
+
+@pytest.fixture
+def ranks(many):
+    """Runs one scenario on all ranks."""
+
+    def run(scenario: str, folder: Path, world: int = 4, mute: tuple[int, ...] = (), **arguments: object) -> Said:
+        return many([(scenario, arguments)], folder, world, mute)[0]
 
     return run
 
@@ -89,12 +103,14 @@ def all_agreed(said: list[dict]) -> dict:
 
 
 @pytest.fixture
-def signed(ranks, tmp_path) -> Path:
-    """The model of the worker, signed by 4 ranks."""
-    folder = tmp_path / "model"
-    folder.mkdir()
-    (folder / "config.json").write_text('{"model_type": "toy"}\n')
-    all_agreed(ranks("sign", folder))
+def signed(request, ranks, tmp_path_factory) -> Path:
+    """The model of the worker, signed by 4 ranks, once for all tests: none of them changes it."""
+    folder = getattr(request.config, "_tensorseal_signed", None)
+    if folder is None:
+        folder = tmp_path_factory.mktemp("signed")
+        (folder / "config.json").write_text('{"model_type": "toy"}\n')
+        all_agreed(ranks("sign", folder))
+        request.config._tensorseal_signed = folder
     return folder
 
 
@@ -122,11 +138,10 @@ def test_four_ranks_sign_and_everybody_verifies(signed, ranks, keys, cli):
     assert done.returncode == 0, done.stderr
 
 
-def test_four_ranks_sign_and_other_layouts_verify(signed, ranks):
-    four = all_agreed(ranks("check", signed))
-    two = all_agreed(ranks("check", signed, world=2))
-    pairs = all_agreed(ranks("check_with_copies", signed))
-    alone = all_agreed(ranks("check", signed, world=1))
+def test_four_ranks_sign_and_other_layouts_verify(signed, many):
+    four, pairs = map(all_agreed, many([("check",), ("check_with_copies",)], signed))
+    two = all_agreed(many([("check",)], signed, world=2)[0])
+    alone = all_agreed(many([("check",)], signed, world=1)[0])
     assert four["tensors"] == two["tensors"] == pairs["tensors"] == alone["tensors"] == 10
     assert four["tiles"] == two["tiles"] == pairs["tiles"] == alone["tiles"]
     size = sum(tensor.nbytes for tensor in ranks_worker.full_tensors().values())
@@ -134,97 +149,112 @@ def test_four_ranks_sign_and_other_layouts_verify(signed, ranks):
     assert pairs["copies"] > four["copies"] > alone["copies"] == 0
 
 
-def test_sharded_as_torch_shards(signed, ranks, tmp_path):
+def test_sharded_as_torch_shards(many, tmp_path):
     """FSDP2 alone, with copies, and over tensor parallelism: sizes that nothing divides, tiles that every shard cuts."""
     from safetensors.torch import load_file
 
     whole = {name: tensor for name, tensor in ranks_worker.Tiny().state_dict().items()}
     layouts = {"four": ("sign_fsdp", {"shape": [4]}), "pairs": ("sign_fsdp", {"shape": [2, 2]}), "tp": ("sign_fsdp_over_tp", {})}
-    for layout, (scenario, arguments) in layouts.items():
-        folder = tmp_path / layout
-        made = all_agreed(ranks(scenario, folder, **arguments))
-        assert (made["copies"] > 0) == (layout == "pairs")
-        found = load_file(folder / "model.safetensors")
+    folders = {layout: tmp_path / layout for layout in layouts}
+    signing = [(name, arguments | {"folder": str(folders[layout])}) for layout, (name, arguments) in layouts.items()]
+    checking = [("check_fsdp", {"folder": str(folders["tp"]), "shape": shape}) for shape in ([4], [2, 2])]
+    *made, four, pairs = map(all_agreed, many([*signing, *checking], tmp_path))
+    for layout, one in zip(layouts, made):
+        assert (one["copies"] > 0) == (layout == "pairs")
+        found = load_file(folders[layout] / "model.safetensors")
         assert set(found) == set(whole) and all(found[name].equal(whole[name]) for name in whole), layout
-    for shape in ([4], [2, 2]):
-        all_agreed(ranks("check_fsdp", tmp_path / "tp", shape=shape))
+    assert four["tiles"] == pairs["tiles"] and four["copies"] == 0 < pairs["copies"]
 
 
-def test_a_changed_copy_stops_signing_on_all_ranks(ranks, tmp_path):
+def test_changed_copies_stop_signing_on_all_ranks(many, tmp_path):
     folder = tmp_path / "model"
-    said = ranks("sign_with_a_changed_copy", folder)
-    all_refused(said, "VerifyError", "'norm.weight'", "on ranks 0, 1 and 3", "on rank 2")
-    assert list(folder.iterdir()) == []
+    copy, part = many([("sign_with_a_changed_copy",), ("sign_with_a_changed_part_of_a_copy",)], folder)
+    all_refused(copy, "VerifyError", "'norm.weight'", "on ranks 0, 1 and 3", "on rank 2")
     # Nor does a copy escape of which no rank has a whole tile.
-    said = ranks("sign_with_a_changed_part_of_a_copy", folder)
-    all_refused(said, "VerifyError", "'uneven.weight'", "put together from rank")
+    all_refused(part, "VerifyError", "'uneven.weight'", "put together from ranks 0 and 1", "put together from ranks 2 and 3")
     assert list(folder.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["q.weight", "o.weight", "uneven.weight"])
-def test_a_bit_that_flips_on_the_way_to_the_file_stops_signing(ranks, tmp_path, name):
+def test_a_bit_that_flips_on_the_way_to_the_file_stops_signing(many, tmp_path):
     folder = tmp_path / "model"
-    said = ranks("sign_with_a_change_before_writing", folder, name=name)
-    all_refused(said, "VerifyError", f"of {name!r}", "safetensors' as rank", "1")
+    names = ["q.weight", "o.weight", "uneven.weight"]
+    for name, said in zip(names, many([("sign_with_a_change_before_writing", {"name": name}) for name in names], folder)):
+        all_refused(said, "VerifyError", f"of {name!r}", "safetensors' as rank", "1")
     assert list(folder.iterdir()) == []
 
 
-def test_a_changed_shard_stops_verifying_on_all_ranks(signed, ranks):
-    all_refused(ranks("check_with_a_change", signed, name="o.weight", ranks=[3]), "VerifyError", "rank 3", "o.weight", "tile 6")
-    said = ranks("check_with_a_change", signed, name="embed.weight", ranks=[1, 2])
-    all_refused(said, "VerifyError", "rank 1", "rank 2", "embed.weight")
-    said = ranks("check_with_a_change", signed, name="uneven.weight", ranks=[2])
-    all_refused(said, "VerifyError", "'uneven.weight'", "put together from ranks", "2")
+def test_what_is_not_as_signed_stops_verifying_on_all_ranks(many, signed, tmp_path, cli):
+    assert cli("keygen", "--out", tmp_path / "other.pem").returncode == 0
+    one, two, cut, other, good = many(
+        [
+            ("check_with_a_change", {"name": "o.weight", "ranks": [3]}),
+            ("check_with_a_change", {"name": "embed.weight", "ranks": [1, 2]}),
+            ("check_with_a_change", {"name": "uneven.weight", "ranks": [2]}),
+            ("check_by_another_policy", {"public": str(tmp_path / "other.pub")}),
+            ("check",),
+        ],
+        signed,
+    )
+    all_refused(one, "VerifyError", "rank 3", "o.weight", "tile 6")
+    assert one[0]["differing"] == ["o.weight"]
+    all_refused(two, "VerifyError", "rank 1", "rank 2", "embed.weight")
+    all_refused(cut, "VerifyError", "'uneven.weight'", "put together from ranks 0, 1 and 2")
+    all_refused(other, "VerifyError", "rank")
+    all_agreed(good)
 
 
-def test_what_is_missing_or_unknown_stops_verifying(signed, ranks):
-    all_refused(ranks("check_without", signed, name="mask"), "VerifyError", "no rank has 'mask'")
-    told = all_agreed(ranks("check_without", signed, name="mask", absent={"mask": "not used here"}))
-    assert told["absent"] == {"mask": "not used here"} and told["tensors"] == 9
-    said = ranks("check_without", signed, name="mask", absent={"mask": "not used", "scale": "neither"})
-    all_refused(said, "VerifyError", "'scale' is said to be absent", "a rank has it")
-    all_refused(ranks("check_an_unknown", signed), "VerifyError", "'extra' on rank 2 is not signed")
-    all_refused(ranks("check_a_part", signed), "VerifyError", "'q.weight' is F32 [24, 64]", "F32 [32, 64] is signed")
+def test_what_is_missing_or_unknown_stops_verifying(many, signed):
+    without = {"name": "mask"}
+    missing, told, contradicted, unknown, shape = many(
+        [
+            ("check_without", without),
+            ("check_without", without | {"absent": {"mask": "not used here"}}),
+            ("check_without", without | {"absent": {"mask": "not used", "scale": "neither"}}),
+            ("check_an_unknown",),
+            ("check_a_part",),
+        ],
+        signed,
+    )
+    all_refused(missing, "VerifyError", "no rank has 'mask'")
+    value = all_agreed(told)
+    assert value["absent"] == {"mask": "not used here"} and value["tensors"] == 9
+    all_refused(contradicted, "VerifyError", "'scale' is said to be absent", "a rank has it")
+    all_refused(unknown, "VerifyError", "'extra' on rank 2 is not signed")
+    all_refused(shape, "VerifyError", "'q.weight' is F32 [24, 64]", "F32 [32, 64] is signed")
 
 
-def test_tensors_that_stop_before_the_end_are_missing(signed, ranks):
+def test_tensors_that_stop_before_the_end_are_missing(ranks, signed):
     said = ranks("check_rows", signed, world=2)
     all_refused(said, "VerifyError", "no rank has tile", "'q.weight'")
 
 
-def test_a_group_of_some_ranks(signed, ranks):
+def test_a_group_of_some_ranks(ranks, signed):
     said = ranks("check_by_a_part_of_the_ranks", signed)
     assert said[0]["value"] is None and said[2]["value"] is None
     all_refused([said[1], said[3]], "VerifyError", "rank 3", "q.weight")
 
 
-def test_another_signer_is_refused_on_all_ranks(signed, ranks, keys, tmp_path, cli):
-    made = cli("keygen", "--out", tmp_path / "other.pem")
-    assert made.returncode == 0
-    other = tmp_path / "other.pub"
-    said = ranks("check_by_another_policy", signed, public=str(other))
-    all_refused(said, "VerifyError", "rank")
+def test_ranks_that_do_not_agree_are_named(many, tmp_path):
+    scenarios = {
+        "other_arguments": ["rank 2", "max_shard_size is 7000"],
+        "other_type": ["'scale' is F32", "F16", "rank 1"],
+        "lacking_a_shard": ["rank 3 has no 'o.weight'"],
+        "partial": ["'grad'", "redistribute"],
+        "other_plan": ["rank 2 has another plan of files than rank 0"],
+    }
+    for words, said in zip(scenarios.values(), many([(name,) for name in scenarios], tmp_path / "model")):
+        all_refused(said, "UsageError", *words)
 
 
-@pytest.mark.parametrize(
-    ("scenario", "words"),
-    [
-        ("other_arguments", ["rank 2", "max_shard_size is 7000"]),
-        ("other_type", ["'scale' is F32", "F16", "rank 1"]),
-        ("lacking_a_shard", ["rank 3 has no 'o.weight'"]),
-        ("partial", ["'grad'", "redistribute"]),
-        ("other_plan", ["rank 2 has another plan of files than rank 0"]),
-    ],
-)
-def test_ranks_that_do_not_agree_are_named(ranks, tmp_path, scenario, words):
-    all_refused(ranks(scenario, tmp_path / "model"), "UsageError", *words)
-
-
-def test_an_error_on_one_rank_is_an_error_on_all(ranks, tmp_path):
-    said = ranks("failing_disk", tmp_path / "model")
-    all_refused(said, "NoAnswerError", "rank 3", "No space left on device")
-    assert said[0]["ranks"] == [3]
-    assert list((tmp_path / "model").iterdir()) == []
+def test_an_error_on_one_rank_is_an_error_on_all_and_leaves_nothing_behind(many, tmp_path):
+    folder = tmp_path / "model"
+    wrong = ("check_with_a_change", {"name": "o.weight", "ranks": [1]})
+    failed, *others, keys_left = many([("failing_disk",), ("sign",), ("check",), wrong, ("check",), ("keys_of_the_store",)], folder)
+    all_refused(failed, "NoAnswerError", "rank 3", "No space left on device")
+    assert failed[0]["ranks"] == [3]
+    assert ["error" in said[0] for said in others] == [False, False, True, False]
+    # Calls of some ten keys a step, each.
+    assert keys_left[0]["value"] < 60
 
 
 @pytest.mark.parametrize(
@@ -258,48 +288,39 @@ def test_a_lost_rank_is_named_and_nobody_waits_for_it(ranks, tmp_path, rank, whe
     assert not [name for name in left if name.endswith(".safetensors")]
 
 
-def test_calls_follow_each_other(ranks, tmp_path):
-    said = ranks("twice", tmp_path / "model")
-    for one in said:
-        *verdicts, keys_left = one["value"]
-        assert verdicts == ["VerifyError", "yes", "yes", "VerifyError", "yes"]
-        # Of five calls with some ten keys a step.
-        assert keys_left < 40
-
-
-def test_refit(ranks, tmp_path):
+def test_refit(many, tmp_path):
     folder = tmp_path / "messages"
     folder.mkdir()
-    for step in (3, 4):
-        all_agreed(ranks("publish", folder, step=step, signed=True))
-    messages = [(folder / f"step-4-{rank}").read_bytes() for rank in range(4)]
-    assert len(set(messages)) == 1
-
-    got = all_agreed(ranks("receive", folder, steps=[3, 4, 4], world=2))
-    assert [one["tensors"] for one in got] == [10, 10, 10]
-    assert "key" in got[0]["identity"]
-
-    def refused(*words: str, **arguments: object) -> None:
-        all_refused(ranks("receive", folder, world=2, **arguments), "VerifyError", *words)
-
-    refused("step 3 of 'grpo-1' is stale: step 4 was accepted", steps=[4, 3])
-    refused("stale: step 3, and 4 is waited for", steps=[4], message=3)
-    refused("of a later step: step 4, and 3 is waited for", steps=[3], message=4)
-    refused("of the run 'grpo-1', and 'grpo-2' is waited for", steps=[3], run="grpo-2")
-    refused("rank 1", "'o.weight'", steps=[3], change="o.weight")
-    refused("'uneven.weight'", steps=[3], change="uneven.weight")
-    refused("no rank has 'mask'", steps=[3], change="without mask")
-    refused("signature", steps=[3], alter=True)
-    refused("a policy", steps=[3], signed=False)
-    refused("this is no message", steps=[3], cut=100_000)
-
-    all_agreed(ranks("publish", folder, step=5, signed=False))
-    refused("the message is not signed", steps=[5])
-    got = all_agreed(ranks("receive", folder, steps=[5], signed=False, world=2))
-    assert "not signed" in got[0]["identity"]
-
-    all_refused(ranks("publish", folder, step=6, signed=True, plant=True), "VerifyError", "'norm.weight'", "on rank 1")
+    published = [("publish", {"step": step, "signed": step != 5}) for step in (3, 4, 5)]
+    *_, planted = many([*published, ("publish", {"step": 6, "signed": True, "plant": True})], folder)
+    all_refused(planted, "VerifyError", "'norm.weight'", "on rank 1")
     assert not (folder / "step-6-0").exists()
+    assert len({(folder / f"step-4-{rank}").read_bytes() for rank in range(4)}) == 1
+
+    refused = [
+        ({"steps": [4], "message": 3}, ["stale: step 3, and 4 is waited for"]),
+        ({"steps": [3], "message": 4}, ["of a later step: step 4, and 3 is waited for"]),
+        ({"steps": [3], "run": "grpo-2"}, ["of the run 'grpo-1', and 'grpo-2' is waited for"]),
+        ({"steps": [3], "change": "o.weight"}, ["rank 1", "'o.weight'"]),
+        ({"steps": [3], "change": "uneven.weight"}, ["'uneven.weight'"]),
+        ({"steps": [3], "change": "without mask"}, ["no rank has 'mask'"]),
+        ({"steps": [3], "alter": True}, ["rank"]),
+        ({"steps": [3], "signed": False}, ["a policy"]),
+        ({"steps": [3], "cut": 100_000}, ["this is no message"]),
+        ({"steps": [5]}, ["the message is not signed"]),
+        # Step 4 was accepted meanwhile, of these weights.
+        ({"steps": [4, 3]}, ["step 3 of 'grpo-1' is stale: step 4 was accepted"]),
+    ]
+    accepted = [{"steps": [3, 4, 4]}, {"steps": [5], "signed": False}]
+    asked = [{"steps": [3, 3]}, *[arguments for arguments, _ in refused], *accepted]
+    first, *said = many([("receive", arguments) for arguments in asked], folder, world=2)
+    got = all_agreed(first)
+    assert [one["tensors"] for one in got] == [10, 10] and "key" in got[0]["identity"]
+    for (_, words), one in zip(refused, said):
+        all_refused(one, "VerifyError", *words)
+    # What was accepted stays: step 3 is stale now.
+    all_refused(said[-2], "VerifyError", "stale")
+    assert "not signed" in all_agreed(said[-1])[0]["identity"]
 
 
 # Without processes
