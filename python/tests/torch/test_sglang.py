@@ -110,6 +110,31 @@ def test_what_was_not_signed_ends_the_start(sglang, signed_model: Path, policy: 
         start(signed_model, policy, inner=inner)
 
 
+@pytest.fixture
+def with_more(model: Path, keys: tuple[Path, Path], cli) -> Path:
+    """A signed model with a file of weights that its index does not name, so that no engine reads it."""
+    save_file({"more": torch.zeros(3)}, model / "more.safetensors")
+    made = cli("sign", "key", model, "--private-key", keys[0], "--signature", model / "model.sig", "--tensors")
+    assert made.returncode == 0, made.stderr
+    return model
+
+
+def test_files_that_the_engine_does_not_read_are_checked(sglang, with_more: Path, policy: Path) -> None:
+    assert "more" not in start(with_more, policy).seen
+    flip(with_more / "more.safetensors")
+    with pytest.raises(VerifyError, match="more"):
+        start(with_more, policy)
+
+
+def test_files_are_compared_whole_without_a_tensor_manifest(sglang, model: Path, keys, cli, policy: Path) -> None:
+    made = cli("sign", "key", model, "--private-key", keys[0], "--signature", model / "model.sig")
+    assert made.returncode == 0, made.stderr
+    assert len(start(model, policy, inner="fastsafetensors").seen) == 5
+    flip(model / "model-00001-of-00002.safetensors")
+    with pytest.raises(VerifyError):
+        start(model, policy, inner="fastsafetensors")
+
+
 def test_a_quantization_does_not_lead_past_it(sglang, signed_model: Path, policy: Path) -> None:
     assert len(start(signed_model, policy, quantization="modelopt").seen) == 5
 
@@ -161,6 +186,9 @@ def test_a_draft_model_has_its_own_names(sglang, signed_model: Path, policy: Pat
     made = loader.get_model_loader(config, None)
     source = made.Source(str(signed_model), None, prefix="draft.")
     assert all(name.startswith("draft.") for name, _ in made._get_weights_iterator(source))
+    flip(signed_model / "model-00002-of-00002.safetensors")
+    with pytest.raises(VerifyError):
+        list(made._get_weights_iterator(source))
 
 
 def test_mode_log_goes_on_and_says_so(sglang, signed_model: Path, policy: Path, caplog) -> None:

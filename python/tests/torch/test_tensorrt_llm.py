@@ -14,12 +14,12 @@ import torch
 from engines import differing, faked
 from recorded import TENSORRT_LLM_SIGNATURES
 from safetensors.torch import load_file
-from test_sglang import flip, policy
+from test_sglang import flip, policy, with_more
 
 from tensorseal.errors import TensorsealError, UsageError, VerifyError
 from tensorseal.tensorrt_llm import WeightLoader
 
-__all__ = ["policy"]
+__all__ = ["policy", "with_more"]
 
 
 @pytest.fixture
@@ -55,6 +55,13 @@ def test_a_flipped_bit_is_refused(signed_model: Path, policy: Path, inner, named
     flip(signed_model / file)
     with pytest.raises(VerifyError):
         WeightLoader(policy=policy, inner=inner if named else None).load_weights(str(signed_model), mapping=object())
+
+
+def test_files_that_are_not_loaded_are_checked(with_more: Path, policy: Path) -> None:
+    assert "more" not in WeightLoader(policy=policy).load_weights(str(with_more), mapping=object())
+    flip(with_more / "more.safetensors")
+    with pytest.raises(VerifyError, match="more"):
+        WeightLoader(policy=policy).load_weights(str(with_more), mapping=object())
 
 
 def test_what_another_loader_changes_or_drops_is_refused(signed_model: Path, policy: Path, inner, monkeypatch) -> None:
