@@ -20,7 +20,9 @@ SGLANG_SIGNATURES = {
     "sglang.srt.model_loader.weight_utils:fastsafetensors_weights_iterator": (
         "(hf_weights_files, enable_gds=True, drop_cache_after_load=False)"
     ),
-    "sglang.srt.plugins.hook_registry:HookRegistry.register": "(target, hook, hook_type, *, source=None)",
+    "sglang.srt.plugins.hook_registry:HookRegistry.register": (
+        "(target, hook, hook_type=<HookType.AFTER: 'after'>, *, source=None)"
+    ),
     "sglang.srt.managers.scheduler_components.weight_updater:SchedulerWeightUpdaterManager.check_weights": "(self, recv_req)",
 }
 # Fields of classes of data that are read or given.

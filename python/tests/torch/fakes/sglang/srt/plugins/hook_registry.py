@@ -6,12 +6,14 @@ import pkgutil
 
 
 class HookType(enum.Enum):
+    AFTER = "after"
     AROUND = "around"
 
 
 class HookRegistry:
     @classmethod
-    def register(cls, target, hook, hook_type, *, source=None):
+    def register(cls, target, hook, hook_type=HookType.AFTER, *, source=None):
+        assert hook_type is HookType.AROUND
         where, name = target.rsplit(".", 1)
         owner = pkgutil.resolve_name(where)
         original = getattr(owner, name)
