@@ -19,6 +19,7 @@ use crate::receipt::ReceiptError;
 use crate::report::Report;
 use crate::resident::{Mismatch, PlacementError};
 use crate::seal::{Broken, SealError};
+use crate::sign::pkcs11::Pkcs11Error;
 use crate::sign::{SignError, TensorManifestError};
 use crate::source::SourceError;
 use crate::tensors::{SliceError, TensorRefusal};
@@ -242,6 +243,22 @@ pub enum Error {
         /// The model.
         path: PathBuf,
     },
+    /// The caller ended it, through what it was told of the progress.
+    #[error("the caller ended it before it was done; nothing is known of the model")]
+    Stopped,
+    /// Several signatures, or none, where one is verified.
+    #[error(
+        "a key, a certificate or an identity verifies one signature, and {count} were given; a policy takes several"
+    )]
+    OneSignature {
+        /// How many.
+        count: usize,
+    },
+    /// The certificate authorities of the web were to be trusted, whoever it is that they vouch for.
+    #[error(
+        "this machine's certificate authorities vouch for anybody who has a web site: name whose certificate will do"
+    )]
+    NoNames,
     /// A model is not signed for the sake of its tensor manifest.
     #[error(transparent)]
     TensorManifest(Box<TensorManifestError>),
@@ -265,7 +282,35 @@ pub enum Error {
     Verify(#[from] Box<VerifyError>),
 }
 
+/// The three ways in which a call ends without a yes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// The answer is no.
+    No,
+    /// What was asked for makes no sense, whatever the files are.
+    Usage,
+    /// There is no answer.
+    NoAnswer,
+}
+
 impl Error {
+    /// Which of the three ways this is.
+    #[must_use]
+    pub fn failure(&self) -> Failure {
+        match self {
+            Self::Verify(_) => Failure::No,
+            #[cfg(feature = "sigstore-verify")]
+            Self::Pattern(_) => Failure::Usage,
+            Self::IgnoresEverything { .. } | Self::UnknownDevice(_) => Failure::Usage,
+            Self::OneSignature { .. } | Self::NoNames => Failure::Usage,
+            Self::TensorManifest(fault) if fault.is_usage() => Failure::Usage,
+            Self::Sign(SignError::Pkcs11(Pkcs11Error::Uri(_) | Pkcs11Error::NoKeyNamed | Pkcs11Error::TwoPins)) => {
+                Failure::Usage
+            }
+            _ => Failure::NoAnswer,
+        }
+    }
+
     /// The reason, if the answer is no; `None` if there is no answer.
     #[must_use]
     pub fn refusal(&self) -> Option<&VerifyError> {

@@ -1,12 +1,22 @@
 //! The native part of the Python package `tensorseal`. It converts, and decides nothing: what is checked, and how, is in
 //! the library.
 
+mod error;
+mod progress;
+mod verbs;
+mod who;
+
 use pyo3::prelude::*;
 
 /// `tensorseal._native`: private to the package, whose modules give it a face.
 #[pymodule]
 mod _native {
     use super::*;
+
+    #[pymodule_export]
+    use super::verbs::{digest, sign, verify};
+    #[pymodule_export]
+    use super::who::{Signer, Who};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

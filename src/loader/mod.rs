@@ -324,6 +324,10 @@ impl Progress for Quiet<'_> {
     fn advance(&self, bytes: u64, files: usize) {
         self.0.advance(bytes, files);
     }
+
+    fn stopped(&self) -> bool {
+        self.0.stopped()
+    }
 }
 
 /// Which file goes where.

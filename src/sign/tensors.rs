@@ -175,6 +175,14 @@ pub enum TensorManifestError {
     Model(ManifestFault),
 }
 
+impl TensorManifestError {
+    /// Whether it is the options that cannot be followed, whatever the files are.
+    pub(crate) const fn is_usage(&self) -> bool {
+        use TensorManifestError::{Ignored, Inside, NoBlake3, Shards, Signature, SingleFile};
+        matches!(self, NoBlake3 | Shards | SingleFile { .. } | Inside { .. } | Ignored { .. } | Signature { .. })
+    }
+}
+
 /// What is wanted of tensors in one signing.
 #[derive(Debug)]
 pub(super) struct Plan {

@@ -1,5 +1,7 @@
 //! What a verdict rests on: what was checked by which digest on which device, and what was not.
 
+pub mod json;
+
 use std::fmt;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};

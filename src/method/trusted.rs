@@ -1,0 +1,66 @@
+//! Whom a caller trusts, by whatever method.
+
+use std::path::Path;
+
+use crate::device::Device;
+use crate::device::cpu::Progress;
+use crate::error::Error;
+use crate::policy::{Policy, verify_with_policy};
+use crate::report::Report;
+use crate::verify::{Verified, Verifier, VerifyOptions, verify};
+
+/// Who may have signed: one signer, or what a policy says. It has been read, and is not read again.
+pub enum Trusted {
+    /// One signer, whose one signature counts.
+    Verifier(Box<dyn Verifier + Send + Sync>),
+    /// Whoever the policy accepts, with as many signatures as it asks for.
+    Policy(Policy),
+}
+
+impl std::fmt::Debug for Trusted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Verifier(_) => f.write_str("Verifier(..)"),
+            Self::Policy(policy) => f.debug_tuple("Policy").field(&policy.path()).finish(),
+        }
+    }
+}
+
+impl Trusted {
+    /// Reads a policy, and every file that it names.
+    ///
+    /// # Errors
+    /// As [`Policy::read`].
+    pub fn by_policy(path: &Path) -> Result<Self, Error> {
+        Policy::read(path).map(Self::Policy)
+    }
+
+    /// The one signature that a verifier verifies.
+    ///
+    /// # Errors
+    /// [`Error::OneSignature`] for any other number.
+    pub fn one<'a>(signatures: &[&'a Path]) -> Result<&'a Path, Error> {
+        match signatures {
+            [one] => Ok(one),
+            others => Err(Error::OneSignature { count: others.len() }),
+        }
+    }
+
+    /// Verifies a model, as [`verify`] or [`verify_with_policy`].
+    ///
+    /// # Errors
+    /// Theirs, and [`Error::OneSignature`].
+    pub fn verify(
+        &self,
+        model: &Path,
+        signatures: &[&Path],
+        options: &VerifyOptions,
+        device: &Device,
+        progress: &dyn Progress,
+    ) -> Result<Verified<Report>, Error> {
+        match self {
+            Self::Verifier(verifier) => verify(model, Self::one(signatures)?, &**verifier, options, device, progress),
+            Self::Policy(policy) => verify_with_policy(model, signatures, policy, options, device, progress),
+        }
+    }
+}
