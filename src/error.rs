@@ -262,6 +262,12 @@ pub enum Error {
     /// A model is not signed for the sake of its tensor manifest.
     #[error(transparent)]
     TensorManifest(Box<TensorManifestError>),
+    /// A tensor manifest was signed that lies outside of the model, nobody says where.
+    #[error("the tensor manifest of {path:?} was signed and is no file of the model: name the file that it is in")]
+    TensorsElsewhere {
+        /// The model.
+        path: PathBuf,
+    },
     /// A slice of a tensor could not be checked, or covered.
     #[error(transparent)]
     Slice(#[from] SliceError),
@@ -302,7 +308,10 @@ impl Error {
             #[cfg(feature = "sigstore-verify")]
             Self::Pattern(_) => Failure::Usage,
             Self::IgnoresEverything { .. } | Self::UnknownDevice(_) => Failure::Usage,
-            Self::OneSignature { .. } | Self::NoNames => Failure::Usage,
+            Self::OneSignature { .. } | Self::NoNames | Self::TensorsElsewhere { .. } => Failure::Usage,
+            // Whoever passes such a tensor, or slice, or budget has to pass another.
+            Self::Placement(_) | Self::Seal(_) => Failure::Usage,
+            Self::Slice(fault) if !matches!(fault, SliceError::Device(_)) => Failure::Usage,
             Self::TensorManifest(fault) if fault.is_usage() => Failure::Usage,
             Self::Sign(SignError::Pkcs11(Pkcs11Error::Uri(_) | Pkcs11Error::NoKeyNamed | Pkcs11Error::TwoPins)) => {
                 Failure::Usage

@@ -1,8 +1,13 @@
 //! The native part of the Python package `tensorseal`. It converts, and decides nothing: what is checked, and how, is in
 //! the library.
 
+mod dlpack;
 mod error;
+mod memory;
 mod progress;
+mod seal;
+mod signed;
+mod tensors;
 mod verbs;
 mod who;
 
@@ -13,6 +18,12 @@ use pyo3::prelude::*;
 mod _native {
     use super::*;
 
+    #[pymodule_export]
+    use super::seal::{Seal, exposition};
+    #[pymodule_export]
+    use super::signed::{Measured, Signed, TensorManifest, TensorRecord, cover};
+    #[pymodule_export]
+    use super::tensors::{Lent, digest_parts, digests, lend, lend_at};
     #[pymodule_export]
     use super::verbs::{digest, sign, verify};
     #[pymodule_export]

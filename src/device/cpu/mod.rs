@@ -4,6 +4,7 @@
 //! its BLAKE3 value, while the one that owns the file runs the sequential digests over the slabs in order.
 
 mod groups;
+mod lent;
 mod map;
 mod memory;
 mod ordered;
