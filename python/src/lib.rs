@@ -3,6 +3,8 @@
 
 mod dlpack;
 mod error;
+mod export;
+mod loader;
 mod memory;
 mod progress;
 mod seal;
@@ -10,6 +12,7 @@ mod signed;
 mod tensors;
 mod verbs;
 mod who;
+mod writer;
 
 use pyo3::prelude::*;
 
@@ -18,6 +21,8 @@ use pyo3::prelude::*;
 mod _native {
     use super::*;
 
+    #[pymodule_export]
+    use super::loader::{LoadedModel, Tensor, load, model_of};
     #[pymodule_export]
     use super::seal::{Seal, exposition};
     #[pymodule_export]
@@ -28,6 +33,8 @@ mod _native {
     use super::verbs::{digest, sign, verify};
     #[pymodule_export]
     use super::who::{Signer, Who};
+    #[pymodule_export]
+    use super::writer::{Finished, Writer, Written, sign_written, sweep, tiles, withdraw};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

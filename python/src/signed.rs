@@ -1,6 +1,6 @@
 //! What a signature says, and memory compared with it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use tensorseal::device::AnyBuffer;
 use tensorseal::format::{Dtype, Format};
-use tensorseal::manifest::SINGLE_FILE;
+use tensorseal::manifest::{ResourceName, SINGLE_FILE};
 use tensorseal::resident::{self, Head, ResidentFile, ResidentTensor, Strides};
 use tensorseal::tensors::{self, Coverage, MeasuredSlice, Piece, Place, SliceError, expect};
 use tensorseal::{Error, Manifest, Verified, VerifyOptions};
@@ -70,6 +70,19 @@ impl Signed {
     #[getter]
     fn root(&self) -> String {
         self.first.root().to_string()
+    }
+
+    /// The signed files, by name: of shards, those that they are of.
+    #[getter]
+    fn files(&self) -> BTreeSet<&str> {
+        fn file(name: &ResourceName, sharded: bool) -> &str {
+            match name.shard() {
+                Some((file, _)) if sharded => file,
+                _ => name.as_str(),
+            }
+        }
+        let sharded = self.first.serialization().method.shard_size().is_some();
+        self.first.resources().iter().map(|resource| file(&resource.name, sharded)).collect()
     }
 
     /// Of each signed resource its digests by algorithm and, if it was signed, its size.
@@ -159,14 +172,14 @@ impl Signed {
             })
             .collect();
         fields.set_item("files", files)?;
-        let rest: Vec<_> = measured.not_measured.iter().map(tensorseal::manifest::ResourceName::as_str).collect();
+        let rest: Vec<_> = measured.not_measured.iter().map(ResourceName::as_str).collect();
         fields.set_item("not_measured", rest)?;
         Ok(fields)
     }
 }
 
 /// The type as files have it.
-fn dtype_of(py: Python<'_>, tensor: &Taken) -> PyResult<Dtype> {
+pub(crate) fn dtype_of(py: Python<'_>, tensor: &Taken) -> PyResult<Dtype> {
     tensor.described.dtype.ok_or_else(|| {
         let why = format!("its type {} is none that files of tensors have", tensor.described.type_name);
         raise_usage(py, &tensor.name, &why)
@@ -259,7 +272,7 @@ fn hex(digest: &tensors::TileDigest) -> String {
 ///
 /// # Errors
 /// Elements that do not follow each other along the last dimension, or backwards.
-fn place<'a>(taken: &Taken, buffer: &'a AnyBuffer) -> Result<Place<'a, AnyBuffer>, Unusable> {
+pub(crate) fn place<'a>(taken: &Taken, buffer: &'a AnyBuffer) -> Result<Place<'a, AnyBuffer>, Unusable> {
     match taken.described.outer_steps().map_err(|why| Unusable::Usage(taken.name.clone(), why))? {
         None => Ok(Place::dense(buffer, 0)),
         Some(steps) => Ok(Place::strided(buffer, 0, steps)),

@@ -218,6 +218,22 @@ pub fn error(error: &Error) -> Value {
             insert(&mut fields, verified(report));
             fields.insert("uncovered".into(), names.as_slice().into());
         }
+        Some(VerifyError::Written(of)) => {
+            fields.insert(
+                "differences".into(),
+                json!([{
+                    "name": of.name,
+                    "kind": "miswritten",
+                    "expected": of.expected.to_string(),
+                    "found": of.found.to_string(),
+                }]),
+            );
+            let ranges = of.tensors.iter().flat_map(|tensor| &tensor.ranges);
+            let places: Vec<Value> = ranges.map(|range| json!({"start": range.start, "end": range.end})).collect();
+            if !places.is_empty() {
+                fields.insert("located".into(), json!([{"file": of.name, "places": places}]));
+            }
+        }
         Some(VerifyError::Resident(of)) => {
             if let Mismatch::Differs { differences: all, .. } = &**of {
                 fields.insert("differences".into(), differences(all));
@@ -298,6 +314,7 @@ pub fn kind(error: &Error) -> &'static str {
         #[cfg(feature = "sigstore-verify")]
         Error::Pattern(_) => "usage",
         Error::NoFeature { .. } => "feature",
+        Error::Written(_) => "written",
         Error::TensorManifest(_) | Error::TensorsElsewhere { .. } => "tensor-manifest",
         Error::UnknownDevice(_) | Error::Device(_) => "device",
         Error::Cancelled { .. } | Error::Stopped => "cancelled",
@@ -305,7 +322,8 @@ pub fn kind(error: &Error) -> &'static str {
         Error::Slice(_) => "slice",
         Error::Placement(_) => "placement",
         Error::Seal(_) => "seal",
-        Error::OneSignature { .. } | Error::NoNames => "usage",
+        Error::OneSignature { .. } | Error::NoNames | Error::NothingAsked { .. } => "usage",
+        Error::NoSignature { .. } => "no-signature",
         Error::Verify(no) => match &**no {
             VerifyError::BundleTooLarge { .. } => "bundle-too-large",
             VerifyError::Format(_) => "format",
@@ -315,6 +333,7 @@ pub fn kind(error: &Error) -> &'static str {
             VerifyError::SignerInconsistent { .. } => "signer-inconsistent",
             VerifyError::NoSuchDigest { .. } => "no-such-digest",
             VerifyError::Uncovered { .. } => "uncovered",
+            VerifyError::Written(_) => "written-bytes-differ",
             VerifyError::Policy(_) => "policy",
             VerifyError::Tensors(_) => "tensors",
             VerifyError::Resident(_) => "resident",
