@@ -20,7 +20,7 @@
  *            once, but tensorseal_options_set(), tensorseal_options_progress() and the functions that release a handle want
  *            it for themselves.
  * Sizes.     In bytes. Digests of memory are BLAKE3, 32 bytes.
- * Failure.   No C++ exception, no panic and no signal leaves this library. A defect of it is TENSORSEAL_NO_ANSWER with a
+ * Failure.   No panic and no exception leaves this library. A defect of it is TENSORSEAL_NO_ANSWER with a
  *            message. Results are written only with TENSORSEAL_YES, but for *report and as said.
  */
 #ifndef TENSORSEAL_H
