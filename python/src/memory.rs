@@ -267,6 +267,34 @@ impl Described {
         if self.units.contains(&0) { Ok(0) } else { bytes.ok_or_else(|| NO_NUMBER.to_owned()) }
     }
 
+    /// Bytes from one index to the next along each dimension but the last, along which elements must follow each other;
+    /// `None` if it is all in C order.
+    ///
+    /// # Errors
+    /// What is wrong with its strides.
+    pub(crate) fn outer_steps(&self) -> Result<Option<Vec<u64>>, String> {
+        let dense = c_order(&self.units).ok_or(NO_NUMBER)?;
+        let item = i64::try_from(self.item).map_err(|_| NO_NUMBER)?;
+        let apart = |((&count, step), dense): ((&u64, &i64), &i64)| count > 1 && Some(*step) != dense.checked_mul(item);
+        if self.units.contains(&0) || !self.units.iter().zip(&self.steps).zip(&dense).any(apart) {
+            return Ok(None);
+        }
+        let contiguous = "give a contiguous copy: `.contiguous()`";
+        let (Some((&last, units)), Some((&step, steps))) = (self.units.split_last(), self.steps.split_last()) else {
+            return Ok(None);
+        };
+        if last > 1 && step != item {
+            return Err(format!("elements of its last dimension do not follow each other; {contiguous}"));
+        }
+        let outer = units.iter().zip(steps).map(|(&count, &step)| match u64::try_from(step) {
+            // Never stepped along.
+            _ if count == 1 => Ok(0),
+            Ok(step) => Ok(step),
+            Err(_) => Err(format!("it runs backwards; {contiguous}")),
+        });
+        outer.collect::<Result<_, _>>().map(Some)
+    }
+
     /// From its first byte to the one behind its last, as far as strides lead forward.
     fn span(&self) -> Option<u64> {
         if self.units.contains(&0) {
@@ -303,6 +331,8 @@ pub(crate) struct Taken {
 pub(crate) enum Unusable {
     /// The library's reason, of this tensor.
     Tensor(String, DeviceError),
+    /// A reason of the bindings' own, of this tensor.
+    Usage(String, String),
     /// The library's reason.
     Library(tensorseal::Error),
 }
@@ -313,8 +343,7 @@ impl Unusable {
         match self {
             Self::Tensor(name, error @ DeviceError::Refused { .. }) => raise_usage(py, name, &error.to_string()),
             Self::Tensor(name, error) => no_answer(py, "device", format!("tensor {name:?}: {error}")),
-            // Whoever passes it has to pass another.
-            Self::Library(tensorseal::Error::Placement(error)) => usage(py, error.to_string()),
+            Self::Usage(name, why) => raise_usage(py, name, why),
             Self::Library(error) => to_python(py, error),
         }
     }

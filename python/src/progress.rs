@@ -75,7 +75,7 @@ pub(crate) fn away<T: Send>(
         cancel: Cancel::default(),
     };
     thread::scope(|scope| {
-        let (ended, end) = sync_channel::<()>(1);
+        let (ended, mut end) = sync_channel::<()>(1);
         let watched = &watch;
         let worker = thread::Builder::new().name("tensorseal".to_owned()).spawn_scoped(scope, move || {
             // Dropped, and so told, however the work ends.
@@ -84,7 +84,15 @@ pub(crate) fn away<T: Send>(
         });
         let worker = worker.map_err(|error| no_answer(py, "thread", format!("no thread can be started: {error}")))?;
         let mut raised = None;
-        while py.detach(|| end.recv_timeout(OFTEN)) == Err(RecvTimeoutError::Timeout) {
+        let mut waits = || {
+            // A receiver may be lent to another thread, not shared with it.
+            let end = &mut end;
+            py.detach(|| {
+                let end = &mut *end;
+                end.recv_timeout(OFTEN)
+            }) == Err(RecvTimeoutError::Timeout)
+        };
+        while waits() {
             if raised.is_none() {
                 raised = py.check_signals().and_then(|()| progress.map_or(Ok(()), |told| watch.tell(told))).err();
                 if raised.is_some() {

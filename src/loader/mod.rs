@@ -15,7 +15,9 @@ mod direct;
 mod fetch;
 mod locked;
 mod model;
+mod parts;
 mod place;
+mod root;
 mod staged;
 mod stored;
 #[cfg(test)]
@@ -37,6 +39,8 @@ pub(crate) use locked::Found;
 pub use locked::Loaded;
 use model::Rest;
 pub use model::{LoadReport, LoadedModel, View};
+pub use parts::{LoadedFile, ModelParts};
+pub use root::{ModelOf, model_of};
 
 use crate::bundle::Bundle;
 use crate::device::cpu::{Algorithms, Cpu, Io, Progress, Settings};

@@ -87,6 +87,10 @@ impl<Buf> fmt::Debug for View<'_, Buf> {
 }
 
 impl<'a, Buf> View<'a, Buf> {
+    pub(super) const fn new(file: &'a str, tensor: &'a Tensor, buffer: &'a Buf) -> Self {
+        Self { file, tensor, buffer }
+    }
+
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &'a str {
@@ -150,6 +154,10 @@ impl<'a> View<'a, Memory> {
         self.buffer.bytes().get(self.tensor.range.start as usize..self.tensor.range.end as usize).unwrap_or_default()
     }
 }
+
+/// Files with their headers and memory, companions, names, and the report.
+pub(super) type TakenApart<Buf> =
+    (Vec<(String, Header, Buf)>, BTreeMap<String, Vec<u8>>, HashMap<String, Option<(usize, usize)>>, LoadReport);
 
 /// Names of files that are not in memory.
 pub(super) struct Rest {
@@ -274,6 +282,12 @@ impl<B: Backend> LoadedModel<B> {
     #[must_use]
     pub fn file(&self, name: &str) -> Option<&[u8]> {
         self.companions.get(name).map(Vec::as_slice)
+    }
+
+    /// For [`LoadedModel::into_parts`].
+    pub(super) fn taken_apart(self) -> TakenApart<B::Buffer> {
+        let files = self.tensor_files.into_iter().map(|file| (file.name, file.header, file.buffer));
+        (files.collect::<Vec<_>>(), self.companions, self.names, self.report)
     }
 
     /// The files of tensors: their names, headers and memory.

@@ -29,6 +29,7 @@ pub use policy::{verify_signatures_with_policy, verify_with_policy};
 pub use recorded::{Checked, verify_recorded, verify_with_policy_recorded};
 #[cfg(feature = "sigstore-verify")]
 pub use sigstore::{NamePattern, NameRegex, PatternError, SigstoreError, SigstoreVerifier, unverified_subject};
+pub use tensors::tensor_manifest;
 
 pub(crate) use policy::{Decided, by_policy, unsigned};
 pub(crate) use tiles::Tensors;

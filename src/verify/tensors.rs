@@ -1,14 +1,17 @@
 //! From a signed manifest of files to a verified one of tensors.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use blake2::Digest as _;
 
 use super::Verified;
 use crate::digest::{Algorithm, Digest};
+use crate::error::{Error, VerifyError};
 use crate::format::Format;
+use crate::input::read_small;
 use crate::manifest::{Manifest, Resource, ResourceName};
-use crate::tensors::{SourceFile, Stale, StaleTensors, TensorManifest, TensorRefusal};
+use crate::tensors::{FILE_NAME, MAX_LEN, SourceFile, Stale, StaleTensors, TensorManifest, TensorRefusal};
 
 impl Verified<Manifest> {
     /// The tensor manifest that was signed as the file `name` of the model, of which `bytes` are all.
@@ -98,6 +101,41 @@ impl Verified<Manifest> {
         }
         Ok(self.vouches_for(read))
     }
+}
+
+/// The tensor manifest of the model at `model`, as all of `signed` vouch for it: that in the model, or the one in the
+/// file `detached`. `None` if none was signed.
+///
+/// # Errors
+/// [`TensorRefusal`] in [`VerifyError::Tensors`] if it is not what was signed, or not about these files; [`Error::TensorsElsewhere`] if one
+/// was signed that is in no file of the model, and `detached` does not say where it is; [`Error::Io`].
+pub fn tensor_manifest<'a>(
+    model: &Path,
+    signed: impl IntoIterator<Item = &'a Verified<Manifest>>,
+    detached: Option<&Path>,
+) -> Result<Option<Verified<TensorManifest>>, Error> {
+    let signed: Vec<_> = signed.into_iter().collect();
+    let own = ResourceName::of_file(FILE_NAME, None);
+    let of_model = signed.iter().any(|signed| !resources_of(signed, &own).is_empty());
+    let path = match detached {
+        Some(path) => path.to_owned(),
+        None if of_model => model.join(FILE_NAME),
+        None if signed.iter().any(|signed| signed.detached_tensors().is_some()) => {
+            return Err(Error::TensorsElsewhere { path: model.to_owned() });
+        }
+        None => return Ok(None),
+    };
+    let bytes = read_small(&path, MAX_LEN).map_err(Error::io("read tensor manifest", &path))?;
+    let mut read = None;
+    for signed in signed {
+        let this = match detached {
+            Some(path) => signed.detached_tensor_manifest(&path.to_string_lossy(), &bytes),
+            None => signed.tensor_manifest(&own, &bytes),
+        };
+        let this = this.map_err(VerifyError::Tensors)?;
+        read.get_or_insert(this);
+    }
+    Ok(read)
 }
 
 /// The names of all signed files.
