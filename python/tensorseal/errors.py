@@ -18,7 +18,7 @@ class Difference:
     """One way in which a file, or a shard of one, is not what was signed.
 
     `kind` is `changed`, `resized` (another length, so not read), `missing`, `unsigned`, `miscopied` (memory is not what was
-    read) or `not-measured`. More may be added: any is a no. Digests are `algorithm:hex`, sizes are bytes. `ranges` are
+    read), `miswritten` (a file is not what was in memory) or `not-measured`. More may be added: any is a no. Digests are `algorithm:hex`, sizes are bytes. `ranges` are
     the places in the file that differ, as (first byte, first byte that is no longer in it), where an outboard said so.
     """
 
@@ -118,7 +118,7 @@ def _differences(fields: dict[str, Any]) -> list[Difference]:
             found=of.get("found"),
             expected_size=of.get("expected_size"),
             found_size=of.get("found_size"),
-            ranges=places.get(of["name"], ()),
+            ranges=places.get(of["name"]) or tuple((start, end) for start, end in of.get("ranges", ())),
         )
         for of in fields.get("differences", ())
     ]

@@ -2,12 +2,15 @@
 
 use std::path::Path;
 
-use crate::device::Device;
+use crate::bundle::Bundle;
 use crate::device::cpu::Progress;
+use crate::device::{Backend, Device};
 use crate::error::Error;
+use crate::loader::{LoadOptions, LoadedModel, load_verified, load_with_policy};
+use crate::manifest::Manifest;
 use crate::policy::{Policy, verify_with_policy};
 use crate::report::Report;
-use crate::verify::{Verified, Verifier, VerifyOptions, verify};
+use crate::verify::{Verified, Verifier, VerifyOptions, verify, verify_signatures_with_policy};
 
 /// Who may have signed: one signer, or what a policy says. It has been read, and is not read again.
 pub enum Trusted {
@@ -43,6 +46,45 @@ impl Trusted {
         match signatures {
             [one] => Ok(one),
             others => Err(Error::OneSignature { count: others.len() }),
+        }
+    }
+
+    /// What the signatures say of a model, each of which is accepted: one statement for each. No file of the model is looked at.
+    ///
+    /// # Errors
+    /// Those of [`Bundle::verify`] or [`verify_signatures_with_policy`], and [`Error::OneSignature`].
+    pub fn signed(
+        &self,
+        model: &Path,
+        signatures: &[&Path],
+        options: &VerifyOptions,
+    ) -> Result<Vec<Verified<Manifest>>, Error> {
+        match self {
+            Self::Verifier(verifier) => {
+                let bundle = Bundle::read(Self::one(signatures)?, options.max_bundle.get())?;
+                Ok(vec![bundle.verify(&**verifier)?])
+            }
+            Self::Policy(policy) => verify_signatures_with_policy(model, signatures, policy, options),
+        }
+    }
+
+    /// Loads a model, as [`load_verified`] or [`load_with_policy`].
+    ///
+    /// # Errors
+    /// Theirs, and [`Error::OneSignature`].
+    pub fn load<B: Backend>(
+        &self,
+        model: &Path,
+        signatures: &[&Path],
+        options: &LoadOptions,
+        backend: &B,
+        progress: &dyn Progress,
+    ) -> Result<Verified<LoadedModel<B>>, Error> {
+        match self {
+            Self::Verifier(verifier) => {
+                load_verified(model, Self::one(signatures)?, &**verifier, options, backend, progress)
+            }
+            Self::Policy(policy) => load_with_policy(model, signatures, policy, options, backend, progress),
         }
     }
 

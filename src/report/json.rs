@@ -13,8 +13,10 @@ use crate::manifest::{Difference, Differences, Method, Serialization};
 use crate::outboard::{HeaderState, Located, OutboardFile, Touched, TouchedTensor};
 use crate::policy::Applied;
 use crate::resident::Mismatch;
+use crate::seal::Finding;
 use crate::sign::{Hashed, SignOptions, who_cannot_verify};
 use crate::source::{FollowedLink, IgnoredFile, IgnoredKind};
+use crate::tensors::{TensorRefusal, TileDifference};
 use crate::verify::{Identity, LogRecord, SigningTime};
 
 /// What every report begins with.
@@ -216,14 +218,67 @@ pub fn error(error: &Error) -> Value {
             insert(&mut fields, verified(report));
             fields.insert("uncovered".into(), names.as_slice().into());
         }
+        Some(VerifyError::Written(of)) => {
+            fields.insert(
+                "differences".into(),
+                json!([{
+                    "name": of.name,
+                    "kind": "miswritten",
+                    "expected": of.expected.to_string(),
+                    "found": of.found.to_string(),
+                }]),
+            );
+            let ranges = of.tensors.iter().flat_map(|tensor| &tensor.ranges);
+            let places: Vec<Value> = ranges.map(|range| json!({"start": range.start, "end": range.end})).collect();
+            if !places.is_empty() {
+                fields.insert("located".into(), json!([{"file": of.name, "places": places}]));
+            }
+        }
         Some(VerifyError::Resident(of)) => {
             if let Mismatch::Differs { differences: all, .. } = &**of {
                 fields.insert("differences".into(), differences(all));
             }
         }
+        Some(VerifyError::Tensors(TensorRefusal::Tiles(tiles))) => {
+            fields.insert("differences".into(), tiles.first.iter().map(tile).collect());
+            fields.insert("differing_tiles".into(), tiles.count.into());
+        }
+        Some(VerifyError::Seal(broken)) => {
+            fields.insert("differences".into(), broken.findings.iter().map(finding).collect());
+        }
         _ => {}
     }
     fields.into()
+}
+
+/// A tile in memory that is not as signed: `ranges` is where in its file it lies.
+fn tile(tile: &TileDifference) -> Value {
+    let elements: Vec<_> = tile.ranges.iter().map(|range| [range.start, range.end]).collect();
+    json!({
+        "name": tile.tensor,
+        "kind": "changed",
+        "expected": tile.expected.to_string(),
+        "found": tile.found.to_string(),
+        "file": tile.file.as_str(),
+        "ranges": [[tile.bytes.start, tile.bytes.end]],
+        "elements": elements,
+        "tile": tile.tile.0,
+        "tiles": tile.tile.1,
+    })
+}
+
+/// How memory is not what was sealed: `ranges` is where in it.
+fn finding(finding: &Finding) -> Value {
+    let name = finding.name();
+    match finding {
+        Finding::Changed { at, .. } => {
+            let ranges: Vec<_> = at.iter().map(|range| [range.start, range.end]).collect();
+            json!({"name": name, "kind": "changed", "ranges": ranges})
+        }
+        Finding::Vanished { .. } => json!({"name": name, "kind": "missing"}),
+        Finding::Added { .. } => json!({"name": name, "kind": "added"}),
+        Finding::Moved { what, .. } => json!({"name": name, "kind": "moved", "what": what}),
+    }
 }
 
 /// A stable name for each kind of failure.
@@ -259,14 +314,16 @@ pub fn kind(error: &Error) -> &'static str {
         #[cfg(feature = "sigstore-verify")]
         Error::Pattern(_) => "usage",
         Error::NoFeature { .. } => "feature",
-        Error::TensorManifest(_) => "tensor-manifest",
+        Error::Written(_) => "written",
+        Error::TensorManifest(_) | Error::TensorsElsewhere { .. } => "tensor-manifest",
         Error::UnknownDevice(_) | Error::Device(_) => "device",
         Error::Cancelled { .. } | Error::Stopped => "cancelled",
         Error::ReadMode { .. } | Error::NoReadMode { .. } => "read-mode",
         Error::Slice(_) => "slice",
         Error::Placement(_) => "placement",
         Error::Seal(_) => "seal",
-        Error::OneSignature { .. } | Error::NoNames => "usage",
+        Error::OneSignature { .. } | Error::NoNames | Error::NothingAsked { .. } => "usage",
+        Error::NoSignature { .. } => "no-signature",
         Error::Verify(no) => match &**no {
             VerifyError::BundleTooLarge { .. } => "bundle-too-large",
             VerifyError::Format(_) => "format",
@@ -276,6 +333,7 @@ pub fn kind(error: &Error) -> &'static str {
             VerifyError::SignerInconsistent { .. } => "signer-inconsistent",
             VerifyError::NoSuchDigest { .. } => "no-such-digest",
             VerifyError::Uncovered { .. } => "uncovered",
+            VerifyError::Written(_) => "written-bytes-differ",
             VerifyError::Policy(_) => "policy",
             VerifyError::Tensors(_) => "tensors",
             VerifyError::Resident(_) => "resident",

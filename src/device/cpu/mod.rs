@@ -4,6 +4,7 @@
 //! its BLAKE3 value, while the one that owns the file runs the sequential digests over the slabs in order.
 
 mod groups;
+mod lent;
 mod map;
 mod memory;
 mod ordered;
@@ -431,6 +432,39 @@ mod tests {
     impl Progress for Defect {
         fn advance(&self, _bytes: u64, files: usize) {
             assert_eq!(files, 0, "planted");
+        }
+    }
+
+    /// Stops once so many bytes are done.
+    struct StopsAt(u64, AtomicU64);
+
+    impl Progress for StopsAt {
+        fn advance(&self, bytes: u64, _files: usize) {
+            self.1.fetch_add(bytes, Ordering::Relaxed);
+        }
+
+        fn stopped(&self) -> bool {
+            self.1.load(Ordering::Relaxed) >= self.0
+        }
+    }
+
+    #[test]
+    fn who_stops_it_gets_no_result_and_waits_for_no_more_than_what_was_begun() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut jobs: Vec<FileJob> = (0..40).map(|i| file(dir.path(), &format!("f{i}"), 100_000).0).collect();
+        jobs.extend((0..3).map(|i| file(dir.path(), &format!("large{i}"), 24 << 20).0));
+        let total = FileJob::total(&jobs).unwrap();
+        for (threads, at) in [(1, 0), (1, 30 << 20), (3, 1), (3, 25 << 20), (3, total)] {
+            for algorithms in [Algorithms::only(Algorithm::Blake3), all()] {
+                for shard in [None, NonZeroU64::new(1 << 20)] {
+                    let stops = StopsAt(at, AtomicU64::new(0));
+                    let error = cpu(threads, Io::Auto).hash_files(&jobs, algorithms, shard, &stops).unwrap_err();
+                    assert!(matches!(error, Error::Stopped), "{error}");
+                    // What each worker had in hand, at most.
+                    let most = at.max(1) + threads as u64 * (16 << 20);
+                    assert!(stops.1.into_inner() <= most.min(total), "{threads} threads, {at} bytes");
+                }
+            }
         }
     }
 

@@ -454,6 +454,21 @@ fn a_tap_sees_the_bytes_of_the_staging_blocks_in_order_and_once() {
 }
 
 #[test]
+fn who_stops_it_gets_no_result() {
+    struct Stops;
+    impl Progress for Stops {
+        fn advance(&self, _bytes: u64, _files: usize) {}
+
+        fn stopped(&self) -> bool {
+            true
+        }
+    }
+    let files = Files::new([10, 1 << 20]);
+    let stopped = hash_files_in(&Planted::new(16 << 10), &files.jobs, &wanted(all()), &Stops, SMALL);
+    assert!(matches!(stopped, Err(Error::Stopped)));
+}
+
+#[test]
 fn a_tap_that_fails_ends_the_run() {
     struct Fails;
     impl Tap for Fails {
