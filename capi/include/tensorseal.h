@@ -20,7 +20,7 @@
  *            once, but tensorseal_options_set(), tensorseal_options_progress() and the functions that release a handle want
  *            it for themselves.
  * Sizes.     In bytes. Digests of memory are BLAKE3, 32 bytes.
- * Failure.   No C++ exception, no panic and no signal leaves this library. A defect of it is TENSORSEAL_NO_ANSWER with a
+ * Failure.   No panic and no exception leaves this library. A defect of it is TENSORSEAL_NO_ANSWER with a
  *            message. Results are written only with TENSORSEAL_YES, but for *report and as said.
  */
 #ifndef TENSORSEAL_H
@@ -261,8 +261,8 @@ typedef struct tensorseal_tensor {
     const char *dtype;     /* as safetensors spells it, such as "BF16"; GGUF's own types by GGUF's names, such as "Q4_K" */
     const uint64_t *shape; /* `rank` dimensions, the slowest first; NULL for a scalar */
     size_t rank;
-    const void *data;      /* `len` bytes, C order, little-endian: host memory, or an address of the CUDA device. As aligned as in
-                              the file, whose first byte lies at the start of a page. Not to be written to. */
+    const void *data;      /* `len` bytes, C order, little-endian: host memory, or an address of the CUDA device; a multiple of
+                              an element's size. Not to be written to. */
     uint64_t len;
 } tensorseal_tensor;
 

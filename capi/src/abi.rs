@@ -25,6 +25,14 @@ pub(crate) const DIGEST_LEN: usize = 32;
 /// With the NUL that C wants.
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\0");
 
+/// What several threads may use at once has to stand that; pointers do not ask.
+const fn shareable<T: Send + Sync>() {}
+const _: () = {
+    shareable::<Options>();
+    shareable::<Device>();
+    shareable::<Model>();
+};
+
 fn null(what: &str) -> Fault {
     Fault::Usage(format!("{what} is NULL"))
 }

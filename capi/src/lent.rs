@@ -143,16 +143,13 @@ pub(crate) unsafe fn digests(
         return Err(Fault::usage("there is no string to take a digest of: strings is NULL, or count is 0"));
     }
     let on_host = matches!(device, Device::Cpu(_));
-    // SAFETY: the caller promises that there are so many.
-    let strings = unsafe { slice::from_raw_parts(strings, count) };
-    let mut found: Vec<Vec<Found<'_>>> = Vec::with_capacity(count);
+    // SAFETY: as the caller promises.
+    let strings = unsafe { items(strings, count) }.map_err(|why| Fault::Usage(format!("strings: {why}")))?;
+    let mut found: Vec<Vec<Found<'_>>> = Vec::new();
     for (number, string) in strings.iter().enumerate() {
-        if string.parts.is_null() && string.count > 0 {
-            let why = format!("the parts of string {number} are NULL, and it has {} of them", string.count);
-            return Err(Fault::Usage(why));
-        }
-        // SAFETY: as above; without a part any pointer will do, but for NULL.
-        let parts = if string.count == 0 { &[] } else { unsafe { slice::from_raw_parts(string.parts, string.count) } };
+        // SAFETY: as the caller promises.
+        let parts = unsafe { items(string.parts, string.count) };
+        let parts = parts.map_err(|why| Fault::Usage(format!("the parts of string {number}: {why}")))?;
         let mut places = Vec::with_capacity(parts.len());
         for (at, part) in parts.iter().enumerate() {
             let piece = Piece::of(part, on_host);
@@ -172,6 +169,28 @@ pub(crate) unsafe fn digests(
     let after = unsafe { stream_of(device, stream) }?;
     let measured = digest_resident(device, &layouts, after.as_ref())?;
     Ok(measured.into_iter().map(|measured| measured.digest).collect())
+}
+
+/// A list of the caller's.
+///
+/// # Safety
+/// `first` is NULL, or leads to `count` values that nobody changes meanwhile.
+unsafe fn items<'a, T>(first: *const T, count: usize) -> Result<&'a [T], String> {
+    if count == 0 {
+        return Ok(&[]);
+    }
+    // What a negative number becomes, and what no list can be.
+    if count > isize::MAX as usize / size_of::<T>() {
+        return Err(format!("no memory has {count} of them"));
+    }
+    if first.is_null() {
+        return Err(format!("they are NULL, and there are {count} of them"));
+    }
+    if !first.is_aligned() {
+        return Err("they lie at an address that is no multiple of 8, as no such list does".to_owned());
+    }
+    // SAFETY: the caller promises that there are so many, and it is an address and a length that a slice can have.
+    Ok(unsafe { slice::from_raw_parts(first, count) })
 }
 
 /// # Safety

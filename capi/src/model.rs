@@ -1,20 +1,20 @@
 //! Models in memory, of which nothing is handed out before it was found to be what was signed.
 
-use std::collections::{BTreeSet, HashMap};
+use std::any::Any;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::{CStr, CString};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
+use tensorseal::Device;
 use tensorseal::device::Backend;
-use tensorseal::device::Cpu;
+use tensorseal::format::Tensor as FormatTensor;
 #[cfg(feature = "cuda")]
-use tensorseal::device::Cuda;
 use tensorseal::layout::Buffer as _;
-use tensorseal::loader::{LoadOptions, LoadReport, LoadedModel, View, load_verified, load_with_policy};
+use tensorseal::loader::{LoadOptions, LoadReport, LoadedFile, ModelParts, load_verified, load_with_policy};
 use tensorseal::method::Trusted;
 use tensorseal::report::json as report;
 use tensorseal::verify::DigestChoice;
-use tensorseal::{Device, Error, Verified};
 
 use crate::asked;
 use crate::call::{About, Fault};
@@ -22,18 +22,14 @@ use crate::options::{Options, Taken};
 use crate::progress::Telling;
 use crate::verbs::{signatures, trusted, warn};
 
-/// A loaded model: `tensorseal_model`.
+/// A loaded model: `tensorseal_model`. Whose memory its tensors are in, it need not know any more.
 pub(crate) struct Model {
-    memory: Memory,
+    /// What `tensors` lead to.
+    _memory: Vec<Box<dyn Any + Send + Sync>>,
     tensors: Vec<Tensor>,
     /// Where in these a name leads.
     names: HashMap<CString, usize>,
-}
-
-enum Memory {
-    Cpu(Verified<LoadedModel<Cpu>>),
-    #[cfg(feature = "cuda")]
-    Cuda(Verified<LoadedModel<Cuda>>),
+    companions: BTreeMap<String, Vec<u8>>,
 }
 
 /// A tensor, as C reads it.
@@ -48,48 +44,54 @@ pub(crate) struct Tensor {
 }
 
 impl Tensor {
-    fn of<Buf>(view: &View<'_, Buf>, address: usize) -> Result<Self, Fault> {
+    fn of(file: &str, tensor: &FormatTensor, address: usize) -> Result<Self, Fault> {
         let text = |text: &str| {
             CString::new(text).map_err(|_| {
                 let why = format!(
-                    "the name {text:?} in {:?} holds a NUL byte, where text in C ends: it cannot be handed out. Get the model under other names",
-                    view.file()
+                    "the name {text:?} in {file:?} holds a NUL byte, where text in C ends: it cannot be handed out. Get the model under other names"
                 );
                 Fault::NoAnswer("name", why)
             })
         };
-        let range = view.range();
         Ok(Self {
-            name: text(view.name())?,
-            file: text(view.file())?,
-            dtype: text(view.dtype().name())?,
-            shape: view.shape().to_vec(),
+            name: text(&tensor.name)?,
+            file: text(file)?,
+            dtype: text(tensor.dtype.name())?,
+            shape: tensor.shape.clone(),
             address,
-            len: range.end - range.start,
+            len: tensor.bytes(),
         })
     }
 }
 
-struct Tensors {
-    tensors: Vec<Tensor>,
-    names: HashMap<CString, usize>,
-}
-
-impl Tensors {
-    fn of<B: Backend>(model: &LoadedModel<B>, address: impl Fn(&View<'_, B::Buffer>) -> usize) -> Result<Self, Fault> {
-        let (mut tensors, mut names) = (Vec::new(), HashMap::new());
-        for (at, view) in model.tensors().enumerate() {
-            let tensor = Tensor::of(&view, address(&view))?;
-            if model.tensor(view.name()).is_some_and(|meant| meant.file() == view.file()) {
-                names.insert(tensor.name.clone(), at);
-            }
-            tensors.push(tensor);
-        }
-        Ok(Self { tensors, names })
-    }
-}
-
 impl Model {
+    /// `start` is the address of a buffer.
+    fn of<Buf: Send + Sync + 'static>(parts: ModelParts<Buf>, start: impl Fn(&Buf) -> usize) -> Result<Self, Fault> {
+        let ModelParts { files, companions, names: places, .. } = parts;
+        let (mut memory, mut tensors): (Vec<Box<dyn Any + Send + Sync>>, _) = (Vec::new(), Vec::new());
+        let mut names = HashMap::new();
+        for (file, LoadedFile { name, header, buffer, mut moved, .. }) in files.into_iter().enumerate() {
+            for (at, tensor) in header.tensors.iter().enumerate() {
+                let address = match moved.remove(&at) {
+                    None => start(&buffer).wrapping_add(tensor.range.start as usize),
+                    Some(own) => {
+                        let address = start(&own);
+                        memory.push(Box::new(own));
+                        address
+                    }
+                };
+                let tensor = Tensor::of(&name, tensor, address)?;
+                if places.get(&header.tensors[at].name) == Some(&Some((file, at))) {
+                    names.insert(tensor.name.clone(), tensors.len());
+                }
+                tensors.push(tensor);
+            }
+            // The box has a place of its own; what the buffer leads to stays where it is.
+            memory.push(Box::new(buffer));
+        }
+        Ok(Self { _memory: memory, tensors, names, companions })
+    }
+
     pub(crate) fn tensors(&self) -> &[Tensor] {
         &self.tensors
     }
@@ -99,12 +101,7 @@ impl Model {
     }
 
     pub(crate) fn file(&self, name: &CStr) -> Option<&[u8]> {
-        let name = name.to_str().ok()?;
-        match &self.memory {
-            Memory::Cpu(model) => model.file(name),
-            #[cfg(feature = "cuda")]
-            Memory::Cuda(model) => model.file(name),
-        }
+        self.companions.get(name.to_str().ok()?).map(Vec::as_slice)
     }
 }
 
@@ -133,23 +130,10 @@ pub(crate) fn load(model: &Path, options: &Options, about: &mut About) -> Result
         telling: Telling::new(options.progress),
     };
     // Threads here read, whatever the device is.
-    let (memory, Tensors { tensors, names }, mut fields) = match asked::device(kind, None)? {
-        Device::Cpu(cpu) => {
-            let loaded = load.on(&cpu)?;
-            let tensors = Tensors::of(&loaded, |view| view.bytes().as_ptr().expose_provenance())?;
-            let fields = fields(loaded.report());
-            (Memory::Cpu(loaded), tensors, fields)
-        }
+    let (model, mut fields) = match asked::device(kind, None)? {
+        Device::Cpu(cpu) => load.on(&cpu, |buffer| buffer.start().as_ptr().expose_provenance())?,
         #[cfg(feature = "cuda")]
-        Device::Cuda(cuda) => {
-            let loaded = load.on(&cuda)?;
-            let address = |view: &View<'_, tensorseal::device::cuda::Buffer>| {
-                view.buffer().place().saturating_add(view.range().start) as usize
-            };
-            let tensors = Tensors::of(&loaded, address)?;
-            let fields = fields(loaded.report());
-            (Memory::Cuda(loaded), tensors, fields)
-        }
+        Device::Cuda(cuda) => load.on(&cuda, |buffer| buffer.place() as usize)?,
         other => {
             let why =
                 format!("memory of {} has no address that could be handed out; load to cpu or cuda", other.kind());
@@ -157,7 +141,7 @@ pub(crate) fn load(model: &Path, options: &Options, about: &mut About) -> Result
         }
     };
     warn(&mut fields, &warnings);
-    Ok((Model { memory, tensors, names }, fields))
+    Ok((model, fields))
 }
 
 struct Load<'a> {
@@ -169,14 +153,19 @@ struct Load<'a> {
 }
 
 impl Load<'_> {
-    fn on<B: Backend>(&self, backend: &B) -> Result<Verified<LoadedModel<B>>, Error> {
+    fn on<B: Backend>(&self, backend: &B, start: impl Fn(&B::Buffer) -> usize) -> Result<(Model, Value), Fault>
+    where
+        B::Buffer: Send + Sync + 'static,
+    {
         let Self { model, signatures, trusted, how, telling } = self;
-        match trusted {
+        let loaded = match trusted {
             Trusted::Verifier(verifier) => {
-                load_verified(model, Trusted::one(signatures)?, &**verifier, how, backend, telling)
+                load_verified(model, Trusted::one(signatures)?, &**verifier, how, backend, telling)?
             }
-            Trusted::Policy(policy) => load_with_policy(model, signatures, policy, how, backend, telling),
-        }
+            Trusted::Policy(policy) => load_with_policy(model, signatures, policy, how, backend, telling)?,
+        };
+        let fields = fields(loaded.report());
+        Ok((Model::of(loaded.into_inner().into_parts(backend)?, start)?, fields))
     }
 }
 

@@ -177,6 +177,13 @@ static void memory(void) {
     refused(tensorseal_digest_memory(device, strings, 1, NULL, NULL), "digests is NULL");
     refused(tensorseal_digest_memory(device, strings, 1, bytes, digests), "stream");
     refused(tensorseal_digest_memory(device, strings, 2, NULL, digests), "string 1");
+    refused(tensorseal_digest_memory(device, strings, (size_t)-1, NULL, digests), "no memory has");
+    strings[1].parts = &part;
+    strings[1].count = (size_t)-1;
+    refused(tensorseal_digest_memory(device, strings, 2, NULL, digests), "no memory has");
+    strings[1].count = 1;
+    strings[1].parts = (const tensorseal_part *)(const void *)(bytes + ((uintptr_t)bytes % 2 == 0));
+    refused(tensorseal_digest_memory(device, strings, 2, NULL, digests), "multiple of 8");
     part.place = TENSORSEAL_DEVICE;
     refused(tensorseal_digest_memory(device, strings, 1, NULL, digests), "device memory");
     part.place = 2;

@@ -5,7 +5,7 @@
 
 static void write_tensors(const tensorseal_model *model) {
     FILE *out = fopen("loaded", "wb");
-    size_t at, dimension;
+    size_t at, dimension, elements;
     CHECK(out != NULL);
     for (at = 0; at < tensorseal_model_tensors(model); at++) {
         tensorseal_tensor tensor, same;
@@ -15,10 +15,12 @@ static void write_tensors(const tensorseal_model *model) {
         CHECK(strcmp(tensorseal_message(), "") == 0);
         fprintf(out, "%s\t%s\t%s\t", tensor.name, tensor.file, tensor.dtype);
         CHECK((tensor.shape == NULL) == (tensor.rank == 0));
-        for (dimension = 0; dimension < tensor.rank; dimension++) {
+        for (elements = 1, dimension = 0; dimension < tensor.rank; dimension++) {
+            elements *= (size_t)tensor.shape[dimension];
             fprintf(out, "%s%llu", dimension ? "," : "", (unsigned long long)tensor.shape[dimension]);
         }
         fprintf(out, "\t%llu\n", (unsigned long long)tensor.len);
+        CHECK(elements == 0 || (uintptr_t)tensor.data % (tensor.len / elements) == 0);
         CHECK(fwrite(tensor.data, 1, (size_t)tensor.len, out) == (size_t)tensor.len);
         CHECK(tensorseal_model_find(model, tensor.name, &same) == TENSORSEAL_YES);
         CHECK(same.data == tensor.data && same.name == tensor.name && same.len == tensor.len);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -78,7 +79,7 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """The whole report, as `tensorseal verify --json` prints it (docs/json.md)."""
-        return dict(self._fields)
+        return deepcopy(self._fields)
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ class Signed:
 
     def to_dict(self) -> dict[str, Any]:
         """The whole report, as `tensorseal sign --json` prints it."""
-        return dict(self._fields)
+        return deepcopy(self._fields)
 
 
 @dataclass(frozen=True)
@@ -154,4 +155,4 @@ class ModelDigest:
 
     def to_dict(self) -> dict[str, Any]:
         """The whole report, as `tensorseal digest --json` prints it."""
-        return dict(self._fields)
+        return deepcopy(self._fields)

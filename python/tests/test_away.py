@@ -65,7 +65,8 @@ def test_other_threads_run_meanwhile(verb, long, keys, tmp_path):
         sys.setswitchinterval(interval)
         stop.set()
         counter.join()
-    assert after > before
+    # Who releases it for a moment, to look for a file, lets the counter go on by one or two.
+    assert after > before + 20
 
 
 def test_progress_is_told_on_the_callers_thread_up_to_the_end(long, keys):

@@ -40,7 +40,7 @@ class TensorsealLoader(DefaultModelLoader):
             # It reads its options when it is made, and leaves the number of threads in the environment.
             self._is_distributed = RunaiModelStreamerLoader(streamed)._is_distributed
         if "enable_multithread_load" in rest or "num_threads" in rest:
-            raise UsageError("enable_multithread_load is not for the load format tensorseal: it reads with several threads by itself")
+            raise UsageError("enable_multithread_load is not for the load format tensorseal, which reads with several threads")
         inner = "safetensors" if self.asked.inner == "runai_streamer" else self.asked.inner
         super().__init__(dataclasses.replace(load_config, load_format=inner, model_loader_extra_config=rest))
         self._load: registry.Load | None = None
@@ -54,8 +54,9 @@ class TensorsealLoader(DefaultModelLoader):
         if asked.mode == "off":
             _log.warning("NOTHING IS VERIFIED of %s: mode is off", model_config.model)
             return super().load_model(vllm_config, model_config, prefix)
-        served = vllm_config.model_config
-        registry.engine = registry.Engine(served, _folder_of(served), asked.mode)
+        draft = _refuse_other_formats(vllm_config, model_config)
+        if not draft:
+            registry.engine = registry.Engine(model_config, _folder_of(model_config), asked.mode)
         worker.install(vllm_config.parallel_config.worker_cls)
         if vllm_config.lora_config is not None:
             lora.install(asked)
@@ -65,7 +66,7 @@ class TensorsealLoader(DefaultModelLoader):
             raise VerifyError("the engine has made the model without asking this loader for weights")
         if asked.seal:
             try:
-                self._seal(model, vllm_config, model_config, load)
+                self._seal(model, vllm_config, "draft-" if draft else "", model_config, load)
             except TensorsealError as error:
                 self._refused(error)
         return model
@@ -198,6 +199,8 @@ class TensorsealLoader(DefaultModelLoader):
         code = json.loads(text).get("auto_map")
         if model_config is not registry.engine.config or folder.path != Path(registry.engine.folder or ""):
             return "not compared: the engine derives it from that of the served model"
+        if model_config.config_format not in ("auto", "hf") or folder.file("params.json") is not None:
+            return "not compared: the engine may have it from another file"
         if code or model_config.hf_overrides:
             return "not compared: the model's code or --hf-overrides decide what the engine holds"
         from vllm.transformers_utils.config import get_config
@@ -217,11 +220,10 @@ class TensorsealLoader(DefaultModelLoader):
         return "as signed"
 
     def _seal(
-        self, model: torch.nn.Module, vllm_config: VllmConfig, model_config: ModelConfig, load: registry.Load
+        self, model: torch.nn.Module, vllm_config: VllmConfig, role: str, model_config: ModelConfig, load: registry.Load
     ) -> None:
         device = torch.device(vllm_config.device_config.device).type
         parallel = vllm_config.parallel_config
-        role = "" if model_config is vllm_config.model_config else "draft-"
         name = f"{role}{Path(model_config.model).name}-dp{parallel.data_parallel_index}-rank{parallel.rank}"
         sealed = SealedModel(
             model, name=name, device=device, loaded=load.loaded, ignore=self.asked.seal_ignore, wraps=worker.stands_for
@@ -242,6 +244,23 @@ class TensorsealLoader(DefaultModelLoader):
             return
         _log.error("refused: %s", error)
         raise error
+
+
+def _refuse_other_formats(vllm_config: VllmConfig, model_config: ModelConfig) -> bool:
+    """Whether this is the draft of another model.
+
+    Raises `UsageError` if there is a draft that is to be loaded in a format which verifies nothing.
+    """
+    speculative = vllm_config.speculative_config
+    if speculative is None:
+        return False
+    other = speculative.draft_load_config
+    if other is not None and other.load_format != "tensorseal":
+        raise UsageError(
+            f"the draft model is to be loaded as {other.load_format}, and not verified: leave out its load format, "
+            "and it is loaded as the model is"
+        )
+    return model_config is speculative.draft_model_config
 
 
 def _folder_of(model_config: ModelConfig) -> str:

@@ -59,7 +59,9 @@ def wrap(managers: tuple[type, ...], model: type, resolve: Callable[[str], str])
         manager._load_adapter = _guarded(own, resolve)
     read = vars(model).get("from_local_checkpoint")
     if not isinstance(read, classmethod):
-        raise UsageError("LoRAModel.from_local_checkpoint is not there: adapters of this vLLM cannot be verified. Serve without --enable-lora")
+        raise UsageError(
+            "LoRAModel.from_local_checkpoint is not there: adapters of this vLLM cannot be verified. Serve without --enable-lora"
+        )
     if not hasattr(read.__func__, "_tensorseal"):
         model.from_local_checkpoint = classmethod(_refusing(read.__func__))
 
@@ -68,7 +70,9 @@ def assert_installed(managers: tuple[type, ...], model: type) -> None:
     """The wraps are in place in every class that the engine may use."""
     functions = [manager._load_adapter for manager in managers] + [model.from_local_checkpoint.__func__]
     if not all(hasattr(function, "_tensorseal") for function in functions):
-        raise UsageError("adapters of this vLLM cannot be verified: something has replaced what loads them. Serve without --enable-lora")
+        raise UsageError(
+            "adapters of this vLLM cannot be verified: something has replaced what loads them. Serve without --enable-lora"
+        )
 
 
 def _guarded(original: Callable[[Any, Any], Any], resolve: Callable[[str], str]) -> Callable[[Any, Any], Any]:

@@ -30,9 +30,12 @@ def private(tensor: "torch.Tensor") -> "torch.Tensor":
 
 
 def by_manifest(
-    tensors: Iterable[tuple[str, "torch.Tensor"]], manifest: "TensorManifest", files: Iterable[str], wanted: Callable[[str], bool]
+    tensors: Iterable[tuple[str, "torch.Tensor"]],
+    manifest: "TensorManifest",
+    files: Iterable[str],
+    wanted: Callable[[str], bool],
 ) -> Iterator[tuple[str, "torch.Tensor"]]:
-    """Compares each tensor with the signed manifest, whole. `files`: those that are loaded; `wanted`: what of them this rank keeps.
+    """Compares each tensor with the signed manifest, whole. `files`: those that are loaded. `wanted`: what this rank keeps.
 
     Raises `VerifyError` for a tensor that is not signed, comes twice or is not as signed; and at the end, if a signed tensor of
     these files was wanted and did not come.

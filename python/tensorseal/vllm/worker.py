@@ -74,7 +74,8 @@ def exposition(worker: Any) -> str:
     """The counters and seals of this worker for Prometheus."""
     from tensorseal.seal import exposition as written
 
-    return registry.metrics(worker.rank, lora.counted()) + written([one.seal for one in registry.sealed() if one.seal is not None])
+    seals = [one.seal for one in registry.sealed() if one.seal is not None]
+    return registry.metrics(worker.rank, lora.counted()) + written(seals)
 
 
 def _watching(name: str, original: Callable[..., Any]) -> Callable[..., Any]:

@@ -71,8 +71,9 @@ class _Signed:
         texts = {name: value for name, value in files.items() if isinstance(value, bytes)}
         signed = SimpleNamespace(files=list(files), root="r", identity="i")
         names = sorted(self.shards, key=folder._natural)
+        companions = SimpleNamespace(file=texts.__getitem__, files=list(texts))
         self.folder = folder.Folder(
-            tmp_path, None, Path("p"), signed, tuple(names), SimpleNamespace(file=texts.__getitem__, files=list(texts)), dict.fromkeys(texts, "disk")
+            tmp_path, None, Path("p"), signed, tuple(names), companions, dict.fromkeys(texts, "disk")
         )
         self.folder.shard = self.shard  # type: ignore[method-assign]
         self.read: list[str] = []
@@ -184,7 +185,9 @@ def test_what_is_handed_on_is_the_private_copy_that_was_hashed(good: dict[str, t
         (lambda t: t.update(b=torch.ones(4, dtype=torch.int64)), "b is not as signed"),
     ],
 )
-def test_an_iterator_that_loses_adds_or_changes_a_tensor_is_found(change: object, says: str, good: dict[str, torch.Tensor]) -> None:
+def test_an_iterator_that_loses_adds_or_changes_a_tensor_is_found(
+    change: object, says: str, good: dict[str, torch.Tensor]
+) -> None:
     yielded = dict(good)
     change(yielded)  # type: ignore[operator]
     with pytest.raises(VerifyError, match=says):
@@ -207,7 +210,9 @@ def test_without_a_manifest_a_filtered_rank_is_told_to_sign_tensors() -> None:
         list(weights.by_file(["f"], Path("/m"), None, lambda path: [], True))
 
 
-def test_without_a_manifest_nothing_comes_before_its_file_is_compared(monkeypatch: pytest.MonkeyPatch, good: dict[str, torch.Tensor]) -> None:
+def test_without_a_manifest_nothing_comes_before_its_file_is_compared(
+    monkeypatch: pytest.MonkeyPatch, good: dict[str, torch.Tensor]
+) -> None:
     import tensorseal
 
     shown: list[tuple[list[str], list[str]]] = []
@@ -489,7 +494,9 @@ def adapters(monkeypatch: pytest.MonkeyPatch) -> tuple[type, type, type]:
     return manager, cached, model
 
 
-def test_an_adapter_is_read_from_the_verified_copy_alone(adapters: tuple[type, type, type], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_adapter_is_read_from_the_verified_copy_alone(
+    adapters: tuple[type, type, type], monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[Path] = []
 
     def verified(path: Path, into: Path, policy: Path) -> dict[str, str]:
@@ -504,7 +511,9 @@ def test_an_adapter_is_read_from_the_verified_copy_alone(adapters: tuple[type, t
     assert lora.adapters() == [{"adapter": "one", "identity": "i"}]
 
 
-def test_an_adapter_that_is_refused_or_comes_by_another_way_is_not_read(adapters: tuple[type, type, type], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_adapter_that_is_refused_or_comes_by_another_way_is_not_read(
+    adapters: tuple[type, type, type], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(path: Path, into: Path, policy: Path) -> dict[str, str]:
         raise VerifyError("not signed")
 

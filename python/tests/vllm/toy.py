@@ -1,4 +1,4 @@
-"""A tiny Llama, its tokenizer, and an adapter for it, as people have them: made by transformers and safetensors, signed by the CLI."""
+"""A tiny Llama with its tokenizer, and an adapter for it: made by transformers and safetensors, signed by the command line."""
 
 import json
 import os
