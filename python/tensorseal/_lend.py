@@ -42,6 +42,8 @@ _NUMPY_TYPES = {name: dtype for name, dtype in _TORCH_TYPES.items() if dtype != 
 
 def lend(tensor: object, *, name: str | None = None, stream: Any = None) -> _native.Lent:
     """The memory of `tensor`, kept for as long as the result is. `name` is what errors call it."""
+    if isinstance(tensor, _native.Lent):
+        return tensor
     if name is None:
         name = "#0"
     if not isinstance(name, str):
