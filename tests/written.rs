@@ -300,17 +300,19 @@ fn what_was_meant_and_what_was_written_are_compared() {
     assert!(error.to_string().starts_with("written bytes differ: \"w.safetensors\""), "{error}");
     assert!(finished.compare(&blake3(&bytes), &BTreeMap::new()).is_err(), "the digest alone says no");
     assert!(finished.compare(&blake3(&flipped), &good).is_err(), "the tiles alone do");
-    for change in [
-        |tensors: &mut BTreeMap<String, MeantTensor>| {
+    type Change = fn(&mut BTreeMap<String, MeantTensor>);
+    let changes: [Change; 6] = [
+        |tensors| {
             let tensor = tensors.remove("a").unwrap();
             tensors.insert("other".to_owned(), tensor);
         },
         |tensors| tensors.get_mut("a").unwrap().dtype = Dtype::from_safetensors("I8").unwrap(),
         |tensors| tensors.get_mut("a").unwrap().shape = vec![5000, 1],
-        |tensors| drop(tensors.get_mut("a").unwrap().tiles.insert(99, [0; 32])),
-        |tensors| drop(tensors.get_mut("b").unwrap().tiles.pop_first().unwrap()),
+        |tensors| assert!(tensors.get_mut("a").unwrap().tiles.insert(99, [0; 32]).is_none()),
+        |tensors| assert!(tensors.get_mut("b").unwrap().tiles.pop_first().is_some()),
         |tensors| tensors.get_mut("b").unwrap().tiles.clear(),
-    ] {
+    ];
+    for change in changes {
         let mut meant = tiles(&finished);
         change(&mut meant);
         assert!(finished.compare(&blake3(&flipped), &meant).is_err());
