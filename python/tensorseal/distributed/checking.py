@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from math import prod
 from typing import Any
 
 from ..errors import VerifyError
+from ..who import Path, Trusted
 from .compare import Leaves
 from .control import Control, difference_of, together
 from .layout import Held, element_bytes, held_here
@@ -38,9 +38,9 @@ class VerifiedAcross:
 def verify(
     state_dict: Mapping[str, Any],
     *,
-    model: str | os.PathLike[str],
-    bundle: str | os.PathLike[str] | None = None,
-    policy: Any,
+    model: Path,
+    bundle: Path | Iterable[Path] | None = None,
+    policy: Trusted | Path,
     group: Any = None,
     absent: Mapping[str, str] | None = None,
     timeout: float = 30.0,

@@ -62,6 +62,8 @@ class Control:
         self.verb, self.timeout, self.patience = verb, timeout, patience
         # All that follows a silence has to be over within `timeout`.
         self._silence = timeout / 2
+        self.call = 0
+        """Which call of this package on this group it is."""
         self._step = 0
         self._progress = 0
         self._waiting = False
@@ -94,6 +96,7 @@ class Control:
             raise
         # What is left of the call before the last: every rank has left that, or this would not be the next but one.
         self._ask(lambda store: [store.delete_key(f"tensorseal/{call - 2}/{key}") for key in self._own_keys()])
+        self.call = call
         with self._lock:
             self._prefix = f"tensorseal/{call}/"
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, cast
 
-from ..errors import UsageError
-from .layout import element_bytes
+from .. import _safetensors
+from .._safetensors import INDEX, index_of
 from .plan import Tensor
-
-INDEX = "model.safetensors.index.json"
 
 
 @dataclass(frozen=True)
@@ -29,55 +27,24 @@ class File:
 
 
 def files_of(tensors: Mapping[str, Tensor], most: int, metadata: Mapping[str, str], ranks: int) -> list[File]:
-    """Cuts tensors into files (and an index, if they are several) of at most `most` bytes of data, or one tensor, and spreads them over the ranks.
+    """Cuts tensors into files of at most `most` bytes of data, or one tensor, and an index if they are several, as one process
+    would (`tensorseal.save_and_sign`), and spreads them over the ranks by their sizes.
 
-    The same on all ranks, because it depends on these arguments alone. In a file they lie as safetensors writes them: the
-    widest types first, then by name.
+    The same on all ranks, because it depends on these arguments alone.
     """
-    groups: list[list[str]] = [[]]
-    size = 0
-    for name, tensor in tensors.items():
-        if groups[-1] and size + tensor.nbytes > most:
-            groups.append([])
-            size = 0
-        groups[-1].append(name)
-        size += tensor.nbytes
+    # Of what holds the memory of a tensor only type and shape are asked, and these are known without it.
+    whole = [_safetensors.Tensor(name, None, cast(Any, tensor), tensor.nbytes) for name, tensor in tensors.items()]
+    shards = _safetensors.files_of(whole, most, metadata)
     load = [0] * ranks
     files = []
-    for number, names in enumerate(groups, 1):
-        names.sort(key=lambda name: (-element_bytes(tensors[name].dtype), name.encode()))
-        header = _header(names, tensors, metadata)
-        data = sum(tensors[name].nbytes for name in names)
+    for shard in shards:
         writer = load.index(min(load))
-        load[writer] += max(data, 1)
-        file = "model.safetensors" if len(groups) == 1 else f"model-{number:05}-of-{len(groups):05}.safetensors"
-        files.append(File(file, header, tuple(names), len(header) + data, writer))
+        load[writer] += shard.size
+        files.append(File(shard.name, shard.header, tuple(tensor.name for tensor in shard.tensors), shard.size, writer))
     if len(files) > 1:
-        index = _index(files, tensors)
+        index = index_of(shards)
         files.append(File(INDEX, index, (), len(index), 0))
     return files
-
-
-def _header(names: list[str], tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
-    entries: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
-    at = 0
-    for name in names:
-        if name == "__metadata__":
-            raise UsageError("a tensor cannot have the name '__metadata__'")
-        tensor = tensors[name]
-        entries[name] = {"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": [at, at + tensor.nbytes]}
-        at += tensor.nbytes
-    text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text
-
-
-def _index(files: list[File], tensors: Mapping[str, Tensor]) -> bytes:
-    """The index of a model in several files, as transformers reads it."""
-    weights = {name: file.name for file in files for name in file.tensors}
-    total = sum(tensor.nbytes for tensor in tensors.values())
-    index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weights.items()))}
-    return (json.dumps(index, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def digest_of(files: list[File]) -> str:

@@ -25,7 +25,8 @@ class Mover:
 
     def __init__(self, control: Control, held: dict[str, Held], dtypes: dict[str, str]) -> None:
         self._control, self._held, self._dtypes = control, held, dtypes
-        self._tag = 0
+        # What a call that ended early left under way must not meet the messages of the next one.
+        self._tag = control.call % 2048 << 20
         self._device: Any = None
 
     def run(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, Any]]:

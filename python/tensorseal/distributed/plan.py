@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from math import prod
 
@@ -104,6 +104,19 @@ def agree(control: Control, held: dict[str, Held], terms: dict[str, object]) -> 
                 f"{control.ranks(absent)} has no {name!r}, of which {control.ranks([first])} says that it is a part"
             )
     return {name: Tensor(found[name][1], found[name][2], tuple(holders[name])) for name in sorted(found, key=str.encode)}
+
+
+def agreed_twins(control: Control, removed: dict[str, str], discard: Collection[str]) -> dict[str, str]:
+    """For each discarded name the one whose memory it is: the same on all ranks that have elements of it."""
+    twins: dict[str, str] = {}
+    for rank, one in enumerate(control.share(dump(removed))):
+        for name, twin in load(one).items():
+            if twins.setdefault(name, twin) != twin:
+                raise UsageError(f"{name!r} is the memory of {twins[name]!r}, and on {control.ranks([rank])} that of {twin!r}")
+    unknown = sorted(set(discard) - set(twins))
+    if unknown:
+        raise UsageError(f"discard names what is no tensor of the state dict: {', '.join(map(repr, unknown))}")
+    return twins
 
 
 def _say(one: tuple[int, str, tuple[int, ...], list[int] | None]) -> str:

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError, VerifyError
+from ..who import Path as AnyPath
+from ..who import Signing, Trusted
 from .checking import VerifiedAcross, check, known
 from .compare import Leaves
 from .control import Control, together
@@ -37,7 +39,7 @@ def publish(
     *,
     step: int,
     run: str,
-    signer: Any = None,
+    signer: Signing | None = None,
     group: Any = None,
     timeout: float = 30.0,
     patience: float = 600.0,
@@ -80,7 +82,7 @@ def receive(
     *,
     step: int,
     run: str,
-    policy: Any,
+    policy: Trusted | AnyPath | None,
     group: Any = None,
     absent: Mapping[str, str] | None = None,
     timeout: float = 30.0,
@@ -145,7 +147,7 @@ def _encoded(statement: dict[str, Any]) -> bytes:
     return json.dumps(statement, separators=(",", ":"), sort_keys=True).encode()
 
 
-def _message(statement: bytes, signer: Any) -> bytes:
+def _message(statement: bytes, signer: Signing | None) -> bytes:
     signature = b""
     if signer is not None:
         from ..verbs import sign
@@ -159,7 +161,7 @@ def _message(statement: bytes, signer: Any) -> bytes:
     return _MAGIC + len(statement).to_bytes(8, "little") + statement + signature
 
 
-def _opened(message: bytes, policy: Any) -> tuple[dict[str, Any], str]:
+def _opened(message: bytes, policy: Trusted | AnyPath | None) -> tuple[dict[str, Any], str]:
     """What a message says, its signature checked first, and who signed it."""
     length = int.from_bytes(message[8:16], "little")
     if not isinstance(message, bytes) or message[:8] != _MAGIC or not 16 + length <= len(message) <= _MOST:
@@ -194,7 +196,7 @@ def _is_digest(text: object) -> bool:
     return isinstance(text, str) and len(text) == 64 and set(text) <= set("0123456789abcdef")
 
 
-def _signed_by(statement: bytes, signature: bytes, policy: Any) -> str:
+def _signed_by(statement: bytes, signature: bytes, policy: Trusted | AnyPath) -> str:
     from ..verbs import verify
 
     # Private to this user, and removed: what is verified are these bytes, which are parsed from memory after.

@@ -5,22 +5,25 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import _native
+from .. import _native, training
 from .._lend import lend
+from .._safetensors import INDEX, is_stale, size_of
 from ..errors import UsageError
-from ..who import signing
+from ..who import Path as AnyPath
+from ..who import Signing, signing
 from .compare import Leaves
 from .control import Control, together
-from .files import INDEX, File, digest_of, files_of
+from .files import File, digest_of, files_of
 from .layout import held_here
 from .measure import Measured, cut_tiles, own_tiles
 from .move import Mover
-from .plan import Tensor, agree, dump, gather_tensor, load, same_plan, say_box, uncovered
+from .plan import Tensor, agree, agreed_twins, dump, gather_tensor, load, same_plan, say_box, uncovered
+from .tied import without_tied
 
 _log = logging.getLogger("tensorseal.distributed")
 
@@ -32,7 +35,7 @@ class SignedAcross:
     bundle: str
     """The path of the signature."""
     root: str
-    """The digest of the model's manifest, in hex."""
+    """The digest of all that is signed."""
     files: tuple[str, ...]
     """The files of tensors that were written."""
     tensors: int
@@ -45,13 +48,14 @@ class SignedAcross:
 
 def save_and_sign(
     state_dict: Mapping[str, Any],
-    dir: str | os.PathLike[str],
+    dir: AnyPath,
     *,
-    signer: Any,
+    signer: Signing,
     group: Any = None,
-    bundle: str | os.PathLike[str] | None = None,
-    max_shard_size: int = 5_000_000_000,
+    bundle: AnyPath | None = None,
+    max_shard_size: int | str = "5GB",
     metadata: Mapping[str, str] | None = None,
+    discard: Collection[str] = (),
     timeout: float = 30.0,
     patience: float = 600.0,
 ) -> SignedAcross:
@@ -63,7 +67,7 @@ def save_and_sign(
 
     Each file is written by one rank, which hashes what it writes. Every rank hashes the tiles of its own shards where they
     lie. Rank 0 signs if both are the same, down to the last tile, and so are all copies. `signer` is used by rank 0 alone.
-    `max_shard_size` is in bytes of tensors in a file. Without a `bundle` the signature is `model.sig` in the folder.
+    Files, `max_shard_size`, `metadata`, tied weights with `discard`, and `bundle` are as in `tensorseal.save_and_sign`.
 
     A rank that is silent for half of `timeout` seconds is lost, and the others end with an error that names it within
     `timeout`. `patience` bounds one step of a rank that lives: writing a file down, a person who logs in to sign.
@@ -73,22 +77,20 @@ def save_and_sign(
     """
 
     def body(control: Control) -> SignedAcross:
-        held = held_here(state_dict)
+        held, removed = without_tied(held_here(state_dict), discard)
         folder = Path(os.path.abspath(dir))
         target = Path(os.path.abspath(bundle)) if bundle is not None else folder / "model.sig"
-        terms = {
-            "dir": str(folder),
-            "bundle": str(target),
-            "max_shard_size": max_shard_size,
-            "metadata": dict(metadata or {}),
-        }
+        most = size_of(max_shard_size)
+        said = {"format": "pt"} if metadata is None else dict(metadata)
+        terms = {"dir": str(folder), "bundle": str(target), "max_shard_size": most, "metadata": said, "discard": sorted(discard)}
         tensors = agree(control, held, terms)
+        twins = agreed_twins(control, removed, discard)
         for name, tensor in tensors.items():
             if (hole := uncovered(tensor)) is not None:
                 raise UsageError(f"no rank holds the elements {say_box(hole)} of {name!r}: give all ranks of the model")
-        files = files_of(tensors, max_shard_size, dict(metadata or {}), control.size)
+        files = files_of(tensors, most, said | twins, control.size)
         same_plan(control, "plan of files", digest_of(files))
-        control.decide(b"", lambda _: _prepare(folder, files, signer))
+        control.decide(b"", lambda _: _prepare(folder, signer))
 
         mover = Mover(control, held, {name: tensor.dtype for name, tensor in tensors.items()})
         measured = Measured(own_tiles(control, held, tensors), cut_tiles(control, mover, tensors))
@@ -117,19 +119,11 @@ def _tiles_of(finished: Any) -> dict[str, list[str]]:
     return {name: [tiles[tile] for tile in sorted(tiles)] for name, (_, _, tiles) in (finished.tensors or {}).items()}
 
 
-def _prepare(folder: Path, files: list[File], signer: Any) -> bytes:
-    """Makes the folder fit to be written to. Files of tensors that would be signed as if they were of this model are refused."""
+def _prepare(folder: Path, signer: Signing) -> bytes:
+    """Makes the folder fit to be written to."""
     # Who cannot sign should say so before hours of writing.
     signing(signer)
     folder.mkdir(parents=True, exist_ok=True)
-    planned = {file.name for file in files}
-    stale = sorted(
-        path.name for path in folder.iterdir() if path.name.endswith((".safetensors", ".index.json")) and path.name not in planned
-    )
-    if stale:
-        raise UsageError(
-            f"{str(folder)!r} holds {', '.join(map(repr, stale[:5]))}, which this model does not have: remove them, or give another folder"
-        )
     _native.sweep(folder)
     return b""
 
@@ -198,8 +192,13 @@ def _compare(
         raise UsageError(f"the files have no digests of the tiles of {unwritten[0]!r}: is the same version installed everywhere?")
     leaves.against(expected, source, "memory and files differ, or copies of a tensor do, and nothing was signed")
     leaves.covered(tensors)
-    # An older signature is gone before the first file that it was about is replaced.
-    _native.withdraw(folder, target)
+    # An older signature is gone before the first file that it was about is replaced. Older shards would be signed, too.
+    for old in {target, folder / "model.sig"}:
+        _native.withdraw(folder, old)
+    planned = {file.name for file in files}
+    for path in sorted(folder.iterdir()):
+        if is_stale(path.name, planned):
+            path.unlink()
     return dump({"copies": leaves.copies(), "tiles": sum(map(len, expected.values()))})
 
 
@@ -211,29 +210,18 @@ def _sign(
     brought: list[bytes],
     folder: Path,
     target: Path,
-    signer: Any,
+    signer: Signing,
     files: list[File],
     tensors: Mapping[str, Tensor],
     counts: dict[str, int],
 ) -> bytes:
     """Rank 0, when all files have their names."""
     written = [_native.Written.from_bytes(bytes.fromhex(part)) for one in brought for part in json.loads(one)]
-    signed = _native.sign_written(
-        folder,
-        target,
-        signing(signer),
-        written,
-        hash="sha256",
-        tensors=True,
-        ignore=[],
-        symlinks="refuse",
-        device="cpu",
-        progress=None,
-    )
-    _log.info("signed %s: %d tensors over %d ranks", folder, len(tensors), len(brought))
+    signed = training.sign_written(str(folder), written, target=str(target), who=signing(signer), tensors=True)
+    _log.info("%d tensors over %d ranks are in it", len(tensors), len(brought))
     answer = SignedAcross(
         bundle=str(target),
-        root=signed["root"],
+        root=signed.root,
         files=tuple(file.name for file in files if file.name != INDEX),
         tensors=len(tensors),
         tiles=counts["tiles"],

@@ -29,10 +29,9 @@ BREAKING = {"sign_with_a_change_before_writing", "other_plan", "failing_disk", "
 def full_tensors() -> dict[str, torch.Tensor]:
     """The model, whole: the same on every rank, whatever is done with it there."""
     random = torch.Generator().manual_seed(6)
-    embed = torch.randn(64, 32, generator=random).to(torch.bfloat16)
     return {
-        "embed.weight": embed,
-        "lm_head.weight": embed,
+        "embed.weight": torch.randn(64, 32, generator=random).to(torch.bfloat16),
+        "lm_head.weight": torch.randn(64, 32, generator=random).to(torch.bfloat16),
         "q.weight": torch.randn(32, 64, generator=random),
         "o.weight": torch.randn(32, 64, generator=random),
         "norm.weight": torch.randn(33, generator=random).to(torch.float16),
@@ -172,6 +171,16 @@ def sign_fsdp_over_tp(folder: str, keys: list[str]) -> object:
     return save(folder, keys, weights=model.state_dict())
 
 
+def sign_tied(folder: str, keys: list[str], discard: list[str]) -> object:
+    """The head is the embedding; rank 2 and 3 have no row of another tensor, tied to a third."""
+    weights = state()
+    weights["lm_head.weight"] = weights["embed.weight"]
+    mesh = weights["embed.weight"].device_mesh
+    weights["few.weight"] = distribute_tensor(torch.arange(6.0).view(2, 3), mesh, [Shard(0)], src_data_rank=None)
+    weights["few.again"] = weights["few.weight"]
+    return save(folder, keys, weights=weights, discard=discard)
+
+
 def sign_with_a_changed_copy(folder: str, keys: list[str]) -> object:
     weights = state()
     if dist.get_rank() == 2:
@@ -291,6 +300,8 @@ def failing_disk(folder: str, keys: list[str], patch: pytest.MonkeyPatch) -> obj
     if dist.get_rank() == 3:
 
         def full(*arguments: object) -> object:
+            # The others are waiting by now for what this rank has.
+            time.sleep(0.5)
             raise OSError(28, "No space left on device")
 
         patch.setattr(saving, "_write", full)

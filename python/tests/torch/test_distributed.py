@@ -129,6 +129,12 @@ def test_four_ranks_sign_and_everybody_verifies(signed, ranks, keys, cli):
         same = found[name].shape == tensor.shape and found[name].dtype == tensor.dtype
         assert same and found[name].view(-1).view(torch.uint8).equal(tensor.contiguous().view(-1).view(torch.uint8)), name
     assert len(set(index["weight_map"].values())) > 2
+    # Byte for byte what safetensors writes.
+    from safetensors.torch import save
+
+    for file in sorted(set(index["weight_map"].values())):
+        tensors = {name: full for name, full in ranks_worker.full_tensors().items() if index["weight_map"][name] == file}
+        assert (signed / file).read_bytes() == save(tensors, metadata={"format": "pt"})
 
     verified = cli("verify", "key", signed, "--signature", signed / "model.sig", "--public-key", keys[1])
     assert verified.returncode == 0, verified.stderr
@@ -164,6 +170,25 @@ def test_sharded_as_torch_shards(many, tmp_path):
         found = load_file(folders[layout] / "model.safetensors")
         assert set(found) == set(whole) and all(found[name].equal(whole[name]) for name in whole), layout
     assert four["tiles"] == pairs["tiles"] and four["copies"] == 0 < pairs["copies"]
+
+
+def test_tied_weights_are_written_once(many, tmp_path):
+    from safetensors import safe_open
+
+    folder = tmp_path / "model"
+    tied = ["lm_head.weight", "few.again"]
+    refused, wrong, unknown, good = many(
+        [("sign_tied", {"discard": names}) for names in ([], [*tied, "q.weight"], [*tied, "nothing"], tied)], folder
+    )
+    all_refused(refused, "UsageError", "share memory", "discard")
+    all_refused(wrong, "UsageError", "'q.weight' is in discard, and no tensor that stays is the same memory")
+    all_refused(unknown, "UsageError", "discard names what is no tensor", "'nothing'")
+    assert all_agreed(good)["tensors"] == 10
+    index = json.loads((folder / "model.safetensors.index.json").read_text())["weight_map"]
+    assert not set(tied) & set(index)
+    with safe_open(folder / index["embed.weight"], "pt") as opened:
+        twins = {"format": "pt", "lm_head.weight": "embed.weight", "few.again": "few.weight"}
+        assert opened.metadata() == twins
 
 
 def test_changed_copies_stop_signing_on_all_ranks(many, tmp_path):
