@@ -44,10 +44,29 @@ impl Keep {
 
 impl Drop for Keep {
     fn drop(&mut self) {
-        let Some(mut kept) = self.0.take() else { return };
-        let given_back = Python::try_attach(|_| match &mut kept {
-            Kept::Object { .. } => {}
-            Kept::Managed(managed) => {
+        let Some(mut kept) = self.0.take().map(mem::ManuallyDrop::new) else { return };
+        // Where the interpreter has ended, there is nobody to give anything back to.
+        let _ = Python::try_attach(|_| {
+            // This may be while an exception makes its way: what is called below must find none, and leave this one.
+            let mut raised = [ptr::null_mut(); 3];
+            let [kind, value, trace] = &mut raised;
+            // SAFETY: the interpreter is attached; what is taken here is given back below.
+            unsafe { ffi::PyErr_Fetch(kind, value, trace) };
+            kept.give_back();
+            drop(mem::ManuallyDrop::into_inner(kept));
+            let [kind, value, trace] = raised;
+            // SAFETY: as above.
+            unsafe { ffi::PyErr_Restore(kind, value, trace) };
+        });
+    }
+}
+
+impl Kept {
+    /// Gives it back, but for objects, which that happens to when this is dropped.
+    fn give_back(&mut self) {
+        match self {
+            Self::Object { .. } => {}
+            Self::Managed(managed) => {
                 // SAFETY: it is ours since the capsule was renamed, and given to its deleter once.
                 unsafe {
                     if let Some(deleter) = managed.as_ref().deleter {
@@ -55,7 +74,7 @@ impl Drop for Keep {
                     }
                 }
             }
-            Kept::Versioned(managed) => {
+            Self::Versioned(managed) => {
                 // SAFETY: as above.
                 unsafe {
                     if let Some(deleter) = managed.as_ref().deleter {
@@ -64,12 +83,7 @@ impl Drop for Keep {
                 }
             }
             // SAFETY: it was filled by `PyObject_GetBuffer`, has not moved since, and is released once.
-            Kept::Buffer(buffer) => unsafe { PyBuffer_Release(&raw mut **buffer) },
-        });
-        match given_back {
-            Some(()) => drop(kept),
-            // The interpreter has ended: there is nobody to give anything back to.
-            None => mem::forget(kept),
+            Self::Buffer(buffer) => unsafe { PyBuffer_Release(&raw mut **buffer) },
         }
     }
 }

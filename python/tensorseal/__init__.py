@@ -15,6 +15,19 @@ if TYPE_CHECKING:
         VerifyError as VerifyError,
     )
     from .report import Identity as Identity, ModelDigest as ModelDigest, Report as Report, Signed as Signed
+    from ._signed import (
+        Coverage as Coverage,
+        MeasuredAsSigned as MeasuredAsSigned,
+        MeasuredSlice as MeasuredSlice,
+        SignedModel as SignedModel,
+        Slice as Slice,
+        TensorManifest as TensorManifest,
+        TensorRecord as TensorRecord,
+        signed as signed,
+        verify_resident as verify_resident,
+    )
+    from .seal import Seal as Seal, Unchanged as Unchanged, exposition as exposition
+    from .tensors import TensorInfo as TensorInfo
     from .training import save_and_sign as save_and_sign
     from .verbs import digest as digest, sign as sign, verify as verify
     from .who import (
@@ -58,13 +71,17 @@ _PUBLIC: dict[str, str] = {
     "Difference": ".errors",
     # Tensors where they are.
     "TensorInfo": ".tensors",
-    "signed": ".signed",
-    "SignedModel": ".signed",
-    "Slice": ".signed",
-    "TensorManifest": ".signed",
-    "Coverage": ".signed",
-    "verify_resident": ".signed",
+    "signed": "._signed",
+    "SignedModel": "._signed",
+    "TensorRecord": "._signed",
+    "MeasuredSlice": "._signed",
+    "MeasuredAsSigned": "._signed",
+    "Slice": "._signed",
+    "TensorManifest": "._signed",
+    "Coverage": "._signed",
+    "verify_resident": "._signed",
     "Seal": ".seal",
+    "Unchanged": ".seal",
     "exposition": ".seal",
 }
 

@@ -118,7 +118,7 @@ def _differences(fields: dict[str, Any]) -> list[Difference]:
             found=of.get("found"),
             expected_size=of.get("expected_size"),
             found_size=of.get("found_size"),
-            ranges=places.get(of["name"], ()),
+            ranges=places.get(of["name"]) or tuple((start, end) for start, end in of.get("ranges", ())),
         )
         for of in fields.get("differences", ())
     ]
