@@ -7,14 +7,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use serde_json::Map;
-use tensorseal::device::AnyBuffer;
 use tensorseal::device::cpu::Digests;
+use tensorseal::device::{AnyBuffer, Backend};
 use tensorseal::digest::Algorithm;
 use tensorseal::format::Dtype;
 use tensorseal::report::json::{self, Head};
 use tensorseal::sign::{self, MeantTensor, Tensors};
 use tensorseal::tensors::{FileTensors, Piece, TileDigest};
-use tensorseal::{DeviceKind, Digest, Error, SignOptions};
+use tensorseal::{Digest, Error, SignOptions};
 
 use crate::error::{object, raised, to_python, usage};
 use crate::memory::{Memory, Unusable, raise_usage};
@@ -26,6 +26,9 @@ use crate::who::Signer;
 
 /// Type, shape, and the digests of tiles by number.
 type Meant = (String, Vec<u64>, BTreeMap<usize, String>);
+
+/// Bytes that are copied from a device at a time.
+const DOWN: usize = 32 << 20;
 
 /// What is there until it is used up.
 struct Once<T>(Mutex<Option<T>>);
@@ -74,23 +77,27 @@ impl Writer {
         made.map(|writer| Self(Once::new(writer))).map_err(|error| to_python(py, &error))
     }
 
-    /// Takes the next bytes: memory of the host, in C order.
+    /// Takes the next bytes: memory in C order, of the host, or of a device, from which it is copied some at a time. What is
+    /// queued on a device's stream has to be done, as it is when a digest was taken behind it.
     fn write(&self, py: Python<'_>, bytes: &Bound<'_, Lent>) -> PyResult<()> {
         let lent = bytes.get().taken();
-        if lent.described.device != DeviceKind::Cpu {
-            let why = format!("it is on {}, and a file is written from memory of the host", lent.described.device);
-            return Err(raise_usage(py, &lent.name, &why));
+        let len = lent.described.bytes().map_err(|why| raise_usage(py, &lent.name, &why))?;
+        if !matches!(lent.described.outer_steps(), Ok(None)) {
+            return Err(raise_usage(py, &lent.name, "it does not lie in one piece: give a contiguous copy"));
         }
         let memory = Memory::new(std::slice::from_ref(&lent)).map_err(|error| error.to_python(py))?;
-        let len = lent.described.bytes().map_err(|why| raise_usage(py, &lent.name, &why))?;
-        let dense = memory.tensors.first().and_then(|(_, _, buffer)| match buffer {
-            AnyBuffer::Cpu(memory) if memory.bytes().len() as u64 == len => Some(memory.bytes()),
-            _ => None,
-        });
-        let dense = dense.filter(|_| matches!(lent.described.outer_steps(), Ok(None)));
-        let dense =
-            dense.ok_or_else(|| raise_usage(py, &lent.name, "it does not lie in one piece: give a contiguous copy"))?;
-        self.0.with(py, |writer| writer.write(dense))
+        let (Some(device), Some((_, _, buffer))) = (memory.devices().pop(), memory.tensors.first()) else {
+            return Err(usage(py, "there are no bytes to write"));
+        };
+        if let AnyBuffer::Cpu(memory) = buffer {
+            let bytes = usize::try_from(len).ok().and_then(|len| memory.bytes().get(..len)).unwrap_or_default();
+            return self.0.with(py, |writer| writer.write(bytes));
+        }
+        for at in (0..len).step_by(DOWN) {
+            let range = at..len.min(at.saturating_add(DOWN as u64));
+            self.0.with(py, |writer| writer.write(&device.backend.download(buffer, range)?))?;
+        }
+        Ok(())
     }
 
     /// When all bytes were taken: has them written to the disk.

@@ -6,8 +6,6 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from .errors import UsageError
-
 if TYPE_CHECKING:
     from ._safetensors import Tensor
 
@@ -16,24 +14,21 @@ BLOCK = 32 << 20
 
 
 def blocks(tensor: Tensor) -> Iterator[Any]:
-    """The bytes of a tensor in C order, as arrays of bytes of the host that can be written: where they lie, if they lie
-    on the host in order, else copies of at most some `BLOCK` bytes. A block is of use until the next one is asked for.
+    """The bytes of a tensor in C order, in pieces that can be written: where they lie, if they lie in order there, on
+    whatever device, else copies on the host of at most some `BLOCK` bytes. A piece is of use until the next one is asked for.
 
-    Raises `UsageError` for a tensor that is neither torch's nor NumPy's nor on the host in one piece.
+    Of a tensor that is neither in order nor torch's or NumPy's the piece cannot be written.
     """
     if tensor.nbytes == 0:
         return
     torch, numpy = sys.modules.get("torch"), sys.modules.get("numpy")
     if torch is not None and isinstance(tensor.tensor, torch.Tensor):
-        yield from _of_torch(tensor.tensor)
+        yield from _of_torch(tensor)
     elif numpy is not None and isinstance(tensor.tensor, numpy.ndarray):
         yield from _of_numpy(tensor.tensor)
-    elif tensor.lent.device == "cpu":
-        yield tensor.lent
     else:
-        raise UsageError(
-            f"tensor {tensor.name!r}: it is on {tensor.lent.device}, and a {type(tensor.tensor).__name__}: pass torch.from_dlpack(..) of it"
-        )
+        # Of other libraries: the native part refuses what is not in order.
+        yield tensor.lent
 
 
 def dense(tensor: Any) -> Any:
@@ -52,22 +47,16 @@ def _rows(strides: tuple[int, ...]) -> bool:
     return strides[-1] == 1 and all(stride > 0 for stride in strides)
 
 
-def _of_torch(tensor: Any) -> Iterator[Any]:
+def _of_torch(tensor: Tensor) -> Iterator[Any]:
     import torch
 
-    alias = torch.Tensor.detach(tensor)
-    if alias.device.type == "cpu":
-        for piece in _pieces(alias, alias.is_contiguous(), alias.numel() * alias.element_size()):
-            yield piece.contiguous().reshape(-1).view(torch.uint8)
+    alias = torch.Tensor.detach(tensor.tensor)
+    if alias.is_contiguous() and alias.device.type != "cpu":
+        # Copied by the native part, through pinned memory.
+        yield tensor.lent
         return
-    # Pinned, or the copy would go through such a block of the driver's.
-    host = torch.empty(BLOCK, dtype=torch.uint8, pin_memory=True)
     for piece in _pieces(alias, alias.is_contiguous(), alias.numel() * alias.element_size()):
-        flat = piece.contiguous().reshape(-1).view(torch.uint8)
-        for at in range(0, flat.numel(), BLOCK):
-            part = flat[at : at + BLOCK]
-            host[: part.numel()].copy_(part)
-            yield host[: part.numel()]
+        yield piece.contiguous().cpu().reshape(-1).view(torch.uint8)
 
 
 def _of_numpy(array: Any) -> Iterator[Any]:

@@ -43,7 +43,8 @@ def save_and_sign(
 ) -> Signed:
     """Writes a state dict as safetensors files into the folder `dir`, and signs the folder.
 
-    The tensors are torch's or NumPy's, of any shape and strides, on the host or a CUDA device. The files are named and cut as
+    The tensors are torch's or NumPy's, of any shape and strides, on the host or a CUDA device; of other libraries, such as CuPy,
+    those in C order. The files are named and cut as
     huggingface_hub does it: `model.safetensors`, or shards of at most `max_shard_size` bytes and an index. Each is, byte for
     byte, what `safetensors.torch.save_file` writes of the same tensors made contiguous. `metadata` goes into each header;
     torch's tensors have `{"format": "pt"}` there by default.
