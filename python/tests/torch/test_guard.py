@@ -17,7 +17,7 @@ import safetensors
 import safetensors.torch
 import torch
 import transformers
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, GenerationConfig, LlamaConfig, LlamaForCausalLM
 
 import tensorseal
 
@@ -158,6 +158,18 @@ def test_a_configuration_is_not_even_read_from_what_is_refused(llama: Path, key:
         AutoConfig.from_pretrained(llama / "config.json")
 
 
+def test_whatever_is_looked_for_is_a_signed_file(llama: Path, key: tensorseal.Key) -> None:
+    with pytest.raises(tensorseal.VerifyError) as caught, tensorseal.guard(policy=key):
+        GenerationConfig.from_pretrained(llama)
+        (llama / "later.json").write_text("{}")
+        GenerationConfig.from_pretrained(llama, "later.json")
+    assert caught.value.kind == "unsigned", "it came after the folder was verified"
+    (llama / "later.json").unlink()
+    (llama / "generation_config.json").write_text("this is no JSON, and its parser would say so")
+    with pytest.raises(tensorseal.VerifyError), tensorseal.guard(policy=key):
+        GenerationConfig.from_pretrained(llama)
+
+
 def test_another_signer_and_no_signature(llama: Path, key: tensorseal.Key, cli, tmp_path: Path) -> None:
     assert cli("keygen", "--out", tmp_path / "other.pem").returncode == 0
     assert _refused(llama, tensorseal.Key(tmp_path / "other.pub")).kind == "signature"
@@ -211,9 +223,10 @@ def test_what_goes_past_the_guard_is_refused(llama: Path, key: tensorseal.Key, m
     original = transformers.PreTrainedModel.__dict__["from_pretrained"]
     try:
         transformers.PreTrainedModel.from_pretrained = classmethod(lambda cls, *_, **__: own)
-        with pytest.raises(tensorseal.NoAnswerError) as caught, tensorseal.guard(policy=key):
-            LlamaForCausalLM.from_pretrained(llama)
-        assert caught.value.kind == "unguarded"
+        with pytest.raises(tensorseal.NoAnswerError, match="without having read a verified tensor"):
+            with tensorseal.guard(policy=key):
+                AutoConfig.from_pretrained(llama)
+                LlamaForCausalLM.from_pretrained(llama)
     finally:
         transformers.PreTrainedModel.from_pretrained = original
     # A version without what is replaced.
