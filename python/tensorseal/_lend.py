@@ -42,6 +42,8 @@ _NUMPY_TYPES = {name: dtype for name, dtype in _TORCH_TYPES.items() if dtype != 
 
 def lend(tensor: object, *, name: str | None = None, stream: Any = None) -> _native.Lent:
     """The memory of `tensor`, kept for as long as the result is. `name` is what errors call it."""
+    if isinstance(tensor, _native.Lent):
+        return tensor
     if name is None:
         name = "#0"
     if not isinstance(name, str):
@@ -99,6 +101,8 @@ def _of_torch(tensor: torch.Tensor, name: str, stream: int | None) -> _native.Le
             raise refused(f"it is sparse ({tensor.layout}): pass its parts (.indices() and .values() of COO), or .to_dense()")
         if tensor.is_quantized:
             raise refused("it is quantized: pass .int_repr(), and its scales as tensors of their own")
+        if torch.nn.parameter.is_lazy(tensor):
+            raise refused("it is not initialized yet and has no bytes: run the model once, or load it")
         if tensor.device.type == "meta":
             raise refused("it is on the meta device and has no bytes: load it first")
         if tensor.is_conj():
@@ -112,19 +116,20 @@ def _of_torch(tensor: torch.Tensor, name: str, stream: int | None) -> _native.Le
         try:
             # An alias: who gives the tensor other memory meanwhile does not take this away. It needs no gradient either.
             alias = torch.Tensor.detach(tensor)
-            address = alias.data_ptr()
+            address, stored = alias.data_ptr(), alias.untyped_storage().nbytes()
         except (RuntimeError, NotImplementedError) as error:
             raise refused(f"torch gives no memory of it: {error}") from error
-        shape, strides, item = tuple(alias.shape), alias.stride(), alias.element_size()
-    dtype = str(tensor.dtype).removeprefix("torch.")
-    if tensor.device.type == "cuda":
-        device = f"cuda:{tensor.device.index}"
+    # An alias is torch's own, whatever the class of the tensor was.
+    shape, strides, item = tuple(alias.shape), alias.stride(), alias.element_size()
+    # Where its end would lie in what torch has stored: less, if that was given back, as FSDP does, and no address tells.
+    end = alias.storage_offset() + 1 + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
+    if alias.numel() > 0 and (address == 0 or end * item > stored):
+        raise refused("torch gives no memory of it: what it had was given back")
+    dtype, device = str(alias.dtype).removeprefix("torch."), "cpu"
+    if alias.device.type == "cuda":
+        device = f"cuda:{alias.device.index}"
         if stream is None:
-            stream = torch.cuda.current_stream(tensor.device).cuda_stream
-    else:
-        device = "cpu"
-    if address == 0 and alias.numel() > 0:
-        raise refused("torch gives no memory of it: it is a tensor of a transform or a tracer. Pass a real one")
+            stream = torch.cuda.current_stream(alias.device).cuda_stream
     return _native.lend_at(
         alias,
         name=name,
