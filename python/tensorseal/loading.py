@@ -8,49 +8,19 @@ lives as long as any tensor of it.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import cache
+from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Literal
 
 from . import _log, _native
 from .errors import TensorsealError, UsageError
+from .frameworks import Make, maker, open_error
 from .report import Report
 from .verbs import Git, Progress, Symlinks, bundle_of
 from .who import Path, Trusted, path_of, paths_of, trusted
 
 #: The environment variable that names a policy file, for calls that have no `policy=`.
 POLICY_VARIABLE = "TENSORSEAL_POLICY"
-
-_TORCH = ("pt", "torch", "pytorch")
-_NUMPY = ("np", "numpy")
-
-# How torch spells the types of safetensors; NumPy with ml_dtypes does so, too, where it has them.
-_TYPES = {
-    "BOOL": "bool",
-    "U8": "uint8",
-    "I8": "int8",
-    "U16": "uint16",
-    "I16": "int16",
-    "U32": "uint32",
-    "I32": "int32",
-    "U64": "uint64",
-    "I64": "int64",
-    "F16": "float16",
-    "BF16": "bfloat16",
-    "F32": "float32",
-    "F64": "float64",
-    "C64": "complex64",
-    "F8_E4M3": "float8_e4m3fn",
-    "F8_E5M2": "float8_e5m2",
-    "F8_E4M3FNUZ": "float8_e4m3fnuz",
-    "F8_E5M2FNUZ": "float8_e5m2fnuz",
-    "F8_E8M0": "float8_e8m0fnu",
-    "F4": "float4_e2m1fn_x2",
-}
-# Several elements in one of torch's: the last dimension counts those.
-_PACKED = {"F4": 2}
-
 
 def load_file(
     filename: Path,
@@ -99,7 +69,7 @@ class safe_open:  # noqa: N801 (the name is that of safetensors)
     ) -> None:
         if backend not in ("mmap", "pread"):
             raise UsageError(f"backend is 'mmap' or 'pread', not {backend!r}")
-        make = _maker(framework)
+        make = maker(framework)
         path = path_of(filename)
         if not os.path.exists(path):
             raise FileNotFoundError(2, "No such file or directory", path)
@@ -115,28 +85,28 @@ class safe_open:  # noqa: N801 (the name is that of safetensors)
             raise UsageError(f"{path!r} is verified, and no file of tensors by its name: *.safetensors, *.gguf")
         self._open(loaded, loaded.tensor_files[0], make)
 
-    def _open(self, loaded: _native.LoadedModel, file: str, make: _Make) -> None:
+    def _open(self, loaded: _native.LoadedModel, file: str, make: Make) -> None:
         tensors = {tensor.name: tensor for tensor in loaded.tensors(file)}
-        self._state: tuple[dict[str, _native.Tensor], dict[str, str], _Make] | None
+        self._state: tuple[dict[str, _native.Tensor], dict[str, str], Make] | None
         self._state = tensors, loaded.metadata(file) or {}, make
 
     @classmethod
     def _of(cls, loaded: _native.LoadedModel, file: str, framework: str) -> safe_open:
         """A file of a model that is loaded."""
         opened = cls.__new__(cls)
-        opened._open(loaded, file, _maker(framework))
+        opened._open(loaded, file, maker(framework))
         return opened
 
-    def _opened(self) -> tuple[dict[str, _native.Tensor], dict[str, str], _Make]:
+    def _opened(self) -> tuple[dict[str, _native.Tensor], dict[str, str], Make]:
         if self._state is None:
-            raise _error("File is closed")
+            raise open_error("File is closed")
         return self._state
 
-    def _tensor(self, name: str) -> tuple[_native.Tensor, _Make]:
+    def _tensor(self, name: str) -> tuple[_native.Tensor, Make]:
         tensors, _, make = self._opened()
         tensor = tensors.get(name)
         if tensor is None:
-            raise _error(f"File does not contain tensor {name}")
+            raise open_error(f"File does not contain tensor {name}")
         return tensor, make
 
     def keys(self) -> list[str]:
@@ -178,7 +148,7 @@ class safe_open:  # noqa: N801 (the name is that of safetensors)
 class Slice:
     """A tensor that is cut as the framework cuts its own."""
 
-    def __init__(self, tensor: _native.Tensor, make: _Make) -> None:
+    def __init__(self, tensor: _native.Tensor, make: Make) -> None:
         self._tensor, self._make = tensor, make
 
     def get_shape(self) -> list[int]:
@@ -211,7 +181,7 @@ class LoadedModel(Mapping[str, Any]):
     not_asked: tuple[str, ...]
 
     def __init__(self, native: _native.LoadedModel, framework: str) -> None:
-        self._native, self._make = native, _maker(framework)
+        self._native, self._make = native, maker(framework)
         fields = native.report()
         self.report = Report.of(fields)
         self.not_held = tuple(fields["loaded"]["not_held"])
@@ -288,7 +258,7 @@ def load_model(
     path, names = path_of(model), None if only is None else list(only)
     if not os.path.exists(path):
         raise FileNotFoundError(2, "No such file or directory", path)
-    _maker(framework)
+    maker(framework)
     who = trusted(_policy(policy))
     bundles = [bundle_of(path)] if bundle is None else paths_of(bundle)
     return LoadedModel(_load(path, bundles, who, only=names, device=device, **options), framework)
@@ -358,77 +328,5 @@ def _device(device: object) -> str:
         return f"cuda:{device}"
     text = str(device)
     if text.split(":")[0] not in ("cpu", "cuda", "wgpu"):
-        raise _error(f"device {text} is invalid: there are cpu, cuda and cuda:N")
+        raise open_error(f"device {text} is invalid: there are cpu, cuda and cuda:N")
     return text
-
-
-_Make = Callable[["_native.Tensor"], Any]
-
-
-def _maker(framework: str) -> _Make:
-    if framework in _TORCH:
-        return _torch
-    if framework in _NUMPY:
-        return _numpy
-    raise _error(f"framework {framework} is invalid: there are 'pt' (torch) and 'np' (NumPy)")
-
-
-def _torch(tensor: _native.Tensor) -> Any:
-    """A tensor of torch on that memory, with a storage of its own."""
-    import torch
-
-    dtype = getattr(torch, _TYPES.get(tensor.dtype, ""), None)
-    if dtype is None:
-        raise _error(f"{tensor.name!r} has elements of type {tensor.dtype}, which this torch does not have")
-    shape = list(tensor.shape)
-    if tensor.dtype in _PACKED:
-        count = _PACKED[tensor.dtype]
-        if not shape or shape[-1] % count:
-            raise _error(f"{tensor.name!r} has no even number of {tensor.dtype} in a row, and torch packs {count}")
-        shape[-1] //= count
-    return torch.from_dlpack(tensor.as_bytes()).view(dtype).reshape(shape)
-
-
-def _numpy(tensor: _native.Tensor) -> Any:
-    """An array of NumPy on that memory."""
-    import numpy
-
-    if tensor.device != "cpu":
-        raise UsageError(f"{tensor.name!r} is on {tensor.device}, and NumPy has memory of the host only")
-    name = "" if tensor.dtype in _PACKED else _TYPES.get(tensor.dtype, "")
-    try:
-        dtype = numpy.dtype(getattr(numpy, "bool_") if name == "bool" else name or "unknown")
-    except TypeError:
-        dtype = _ml_dtype(tensor, name)
-    return numpy.asarray(tensor.as_bytes()).view(dtype).reshape(tensor.shape)
-
-
-def _ml_dtype(tensor: _native.Tensor, name: str) -> Any:
-    """A type that NumPy has from the package ml_dtypes, if that is there."""
-    import numpy
-
-    try:
-        import ml_dtypes
-
-        return numpy.dtype(getattr(ml_dtypes, name))
-    except (ImportError, AttributeError):
-        reason = f"{tensor.name!r} has elements of type {tensor.dtype}, which NumPy does not have"
-        raise _type_error(f"{reason}; the package ml_dtypes has some, torch has most") from None
-
-
-@cache
-def _errors() -> tuple[type[UsageError], type[UsageError]]:
-    """Usage errors that callers of safetensors know under the names of theirs."""
-    try:
-        from safetensors import SafetensorError
-    except ImportError:
-        return UsageError, type("DtypeError", (UsageError, TypeError), {})
-    return type("OpenError", (UsageError, SafetensorError), {}), type("DtypeError", (UsageError, TypeError), {})
-
-
-def _error(message: str) -> UsageError:
-    return _errors()[0](message)
-
-
-def _type_error(message: str) -> UsageError:
-    return _errors()[1](message)

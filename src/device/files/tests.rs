@@ -475,3 +475,24 @@ fn a_tap_that_fails_ends_the_run() {
         assert!(matches!(run(&sharded), Err(Error::Device(DeviceError::Refused { .. }))));
     }
 }
+
+/// Wants it to end at once.
+struct Enough;
+
+impl Progress for Enough {
+    fn advance(&self, _bytes: u64, _files: usize) {}
+
+    fn stopped(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn a_caller_who_has_enough_waits_for_no_more() {
+    for (lengths, shard) in [(vec![100; 50], None), (vec![100_000], None), (vec![100_000], NonZeroU64::new(1000))] {
+        let (files, device) = (Files::new(lengths), Planted::new(8192));
+        let wanted = Wanted { shard, ..wanted(all()) };
+        let error = hash_files_in(&device, &files.jobs, &wanted, &Enough, SMALL).unwrap_err();
+        assert!(matches!(error, Error::Stopped), "{error}");
+    }
+}
