@@ -19,20 +19,22 @@ if TYPE_CHECKING:
 
 INDEX = "model.safetensors.index.json"
 
-# What vLLM 0.32 opens before it asks for a loader: the configuration and code of the model when `ModelConfig` is made, in every
-# process; tokenizer, templates and processors in the process that takes requests, at a time that a worker cannot know. They
-# count as read before, whether or not this start needed them.
-_READ_BEFORE = (
-    "config.json", "params.json", "*.py", "generation_config.json", "hf_quant_config.json", "*quantize_config.json",
-    "tokenizer*", "vocab*", "merges.txt", "*.model", "tekken.json", "special_tokens_map.json", "added_tokens.json",
-    "chat_template*", "*.jinja", "*processor_config.json", "modules.json", "sentence_*.json", "config_sentence_transformers.json",
-    "*/config.json",
+# What vLLM 0.32 opens before it asks for a loader, in every process: when `ModelConfig` is made.
+_BEFORE = ("config.json", "params.json", "hf_quant_config.json", "*quantize_config.json", "modules.json", "*/config.json")
+# What it opens in the process that takes requests, at a time that a worker cannot know.
+_ELSEWHERE = (
+    "generation_config.json", "tokenizer*", "vocab*", "merges.txt", "*.model", "tekken.json", "special_tokens_map.json",
+    "added_tokens.json", "chat_template*", "*.jinja", "*processor_config.json", "sentence_*.json",
+    "config_sentence_transformers.json",
 )  # fmt: skip
 
 
-def read_before(name: str) -> bool:
-    """Whether the engine reads this file before weights are loaded, or may do so."""
-    return any(fnmatchcase(name, pattern) for pattern in _READ_BEFORE)
+def when_read(name: str, *, code: bool) -> str:
+    """When the engine reads a file of the model that holds no weights, seen from this check: `before`, `perhaps before`, or `not
+    before`. With `code` it runs code of the model. This is knowledge of vLLM, and no observation."""
+    if any(fnmatchcase(name, pattern) for pattern in (*_BEFORE, *(["*.py"] if code else []))):
+        return "before"
+    return "perhaps before" if any(fnmatchcase(name, pattern) for pattern in _ELSEWHERE) else "not before"
 
 
 @dataclass
@@ -159,14 +161,15 @@ class Folder:
                 self.shard(name)
                 self.names[name] = "disk"
 
-    def report(self) -> dict[str, Any]:
-        """What was found, for programs."""
+    def report(self, *, code: bool) -> dict[str, Any]:
+        """What was found, for programs. `code`: the engine runs code of the model."""
         return {
             "model": str(self.path),
             "identity": self.signed.identity,
             "root": self.signed.root,
             "files": {
-                name: {"checked": how, "read_before_the_check": read_before(name)} for name, how in self.names.items()
+                name: {"checked": how, "read_by_the_engine": when_read(name, code=code)}
+                for name, how in self.names.items()
             },
         }
 

@@ -113,7 +113,7 @@ class TensorsealLoader(DefaultModelLoader):
             yield from self._only_logged(source, path, bundle, policy, load)
             return
         folder = Folder.open(path, policy=policy, bundle=bundle)
-        entry = folder.report()
+        entry = folder.report(code=model_config.trust_remote_code)
         load.report["folders"].append(entry)
         if source.model_or_path == _folder_of(model_config):
             entry["engine_configuration"] = self._compare_config(folder, model_config)
@@ -121,7 +121,7 @@ class TensorsealLoader(DefaultModelLoader):
         for name, tensor in self._verified(folder, source):
             yield source.prefix + name, tensor
         folder.check_rest()
-        entry |= folder.report()
+        entry |= folder.report(code=model_config.trust_remote_code)
 
     def _verified(self, folder: Folder, source: Any) -> Iterator[tuple[str, torch.Tensor]]:
         """Tensors of the folder, by the inner loader that was asked for."""

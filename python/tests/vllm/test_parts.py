@@ -126,6 +126,14 @@ def test_patterns_of_the_model_choose_signed_files(tmp_path: Path) -> None:
         of.folder.chosen(None, ["*.bin"])
 
 
+def test_files_of_two_signed_models_are_not_mixed(tmp_path: Path) -> None:
+    of = _Signed(dict(SHARDS), tmp_path).folder
+    of._same(SimpleNamespace(report=SimpleNamespace(root="r", identity="i")))  # type: ignore[arg-type]
+    for root, identity in (("other", "i"), ("r", "other")):
+        with pytest.raises(VerifyError, match="was exchanged"):
+            of._same(SimpleNamespace(report=SimpleNamespace(root=root, identity=identity)))  # type: ignore[arg-type]
+
+
 def test_code_of_another_repository_is_refused(tmp_path: Path) -> None:
     _Signed({"config.json": b'{"auto_map": {"AutoConfig": "own.Config"}}'}, tmp_path).folder.refuse_foreign_code()
     for name in ("config.json", "tokenizer_config.json"):
@@ -134,10 +142,15 @@ def test_code_of_another_repository_is_refused(tmp_path: Path) -> None:
             of.folder.refuse_foreign_code()
 
 
-def test_what_the_engine_reads_before_is_known() -> None:
-    before = ["config.json", "tokenizer.json", "chat_template.jinja", "modeling_x.py", "sub/config.json", "tokenizer.model"]
-    assert all(folder.read_before(name) for name in before)
-    assert not any(folder.read_before(name) for name in ("README.md", "model.safetensors", folder.INDEX))
+def test_when_the_engine_reads_a_file_is_known() -> None:
+    def when(name: str, code: bool = False) -> str:
+        return folder.when_read(name, code=code)
+
+    assert {when(name) for name in ("config.json", "sub/config.json", "hf_quant_config.json")} == {"before"}
+    front = ("tokenizer.json", "chat_template.jinja", "tokenizer.model", "generation_config.json")
+    assert {when(name) for name in front} == {"perhaps before"}
+    assert {when(name) for name in ("README.md", "model.safetensors", folder.INDEX, "modeling_x.py")} == {"not before"}
+    assert when("modeling_x.py", code=True) == "before"
 
 
 def test_a_configuration_differs_in_any_key_but_where_it_lay() -> None:
