@@ -19,7 +19,8 @@ use crate::receipt::ReceiptError;
 use crate::report::Report;
 use crate::resident::{Mismatch, PlacementError};
 use crate::seal::{Broken, SealError};
-use crate::sign::{SignError, TensorManifestError};
+use crate::sign::pkcs11::Pkcs11Error;
+use crate::sign::{SignError, TensorManifestError, WrittenDiffers, WrittenError};
 use crate::source::SourceError;
 use crate::tensors::{SliceError, TensorRefusal};
 #[cfg(feature = "sigstore-verify")]
@@ -236,15 +237,56 @@ pub enum Error {
     /// The parts of a model in several files do not belong together.
     #[error("the parts of the model do not belong together: {0}. Get all of them anew, of one version")]
     Parts(IndexFault),
+    /// There is no signature to load a file by.
+    #[error("no signature for {file:?}: neither {beside:?} nor {of_folder:?} is there; say where it is")]
+    NoSignature {
+        /// The file.
+        file: PathBuf,
+        /// Where that of the file alone would be.
+        beside: PathBuf,
+        /// Where that of its folder would be.
+        of_folder: PathBuf,
+    },
+    /// A part of a model was asked for, and no file of it.
+    #[error("no file of {path:?} was asked for, and to check nothing is no check; name some, or ask for all of them")]
+    NothingAsked {
+        /// The model.
+        path: PathBuf,
+    },
     /// The caller ended it.
     #[error("loading {path:?} was cancelled; nothing was handed out")]
     Cancelled {
         /// The model.
         path: PathBuf,
     },
+    /// The caller ended it, through what it was told of the progress.
+    #[error("the caller ended it before it was done; nothing is known of the model")]
+    Stopped,
+    /// Several signatures, or none, where one is verified.
+    #[error(
+        "a key, a certificate or an identity verifies one signature, and {count} were given; a policy takes several"
+    )]
+    OneSignature {
+        /// How many.
+        count: usize,
+    },
+    /// The certificate authorities of the web were to be trusted, whoever it is that they vouch for.
+    #[error(
+        "this machine's certificate authorities vouch for anybody who has a web site: name whose certificate will do"
+    )]
+    NoNames,
     /// A model is not signed for the sake of its tensor manifest.
     #[error(transparent)]
     TensorManifest(Box<TensorManifestError>),
+    /// A file that was written is not published, or not signed.
+    #[error(transparent)]
+    Written(Box<WrittenError>),
+    /// A tensor manifest was signed that lies outside of the model, nobody says where.
+    #[error("the tensor manifest of {path:?} was signed and is no file of the model: name the file that it is in")]
+    TensorsElsewhere {
+        /// The model.
+        path: PathBuf,
+    },
     /// A slice of a tensor could not be checked, or covered.
     #[error(transparent)]
     Slice(#[from] SliceError),
@@ -265,7 +307,40 @@ pub enum Error {
     Verify(#[from] Box<VerifyError>),
 }
 
+/// The three ways in which a call ends without a yes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// The answer is no.
+    No,
+    /// What was asked for makes no sense, whatever the files are.
+    Usage,
+    /// There is no answer.
+    NoAnswer,
+}
+
 impl Error {
+    /// Which of the three ways this is.
+    #[must_use]
+    pub fn failure(&self) -> Failure {
+        match self {
+            Self::Verify(_) => Failure::No,
+            #[cfg(feature = "sigstore-verify")]
+            Self::Pattern(_) => Failure::Usage,
+            Self::IgnoresEverything { .. } | Self::UnknownDevice(_) => Failure::Usage,
+            Self::OneSignature { .. } | Self::NoNames | Self::NothingAsked { .. } | Self::TensorsElsewhere { .. } => {
+                Failure::Usage
+            }
+            // Whoever passes such a tensor, or slice, or budget has to pass another.
+            Self::Placement(_) | Self::Seal(_) => Failure::Usage,
+            Self::Slice(fault) if !matches!(fault, SliceError::Device(_)) => Failure::Usage,
+            Self::TensorManifest(fault) if fault.is_usage() => Failure::Usage,
+            Self::Sign(SignError::Pkcs11(Pkcs11Error::Uri(_) | Pkcs11Error::NoKeyNamed | Pkcs11Error::TwoPins)) => {
+                Failure::Usage
+            }
+            _ => Failure::NoAnswer,
+        }
+    }
+
     /// The reason, if the answer is no; `None` if there is no answer.
     #[must_use]
     pub fn refusal(&self) -> Option<&VerifyError> {
@@ -290,6 +365,12 @@ impl From<PolicyError> for Error {
 impl From<TensorManifestError> for Error {
     fn from(fault: TensorManifestError) -> Self {
         Self::TensorManifest(Box::new(fault))
+    }
+}
+
+impl From<WrittenError> for Error {
+    fn from(fault: WrittenError) -> Self {
+        Self::Written(Box::new(fault))
     }
 }
 
@@ -379,6 +460,9 @@ pub enum VerifyError {
     /// Memory is not what was sealed.
     #[error("{0}")]
     Seal(Box<Broken>),
+    /// A file was not written as it was meant.
+    #[error("{0}")]
+    Written(Box<WrittenDiffers>),
     /// The policy does not accept these signatures for this model.
     #[error("{0}")]
     Policy(Refusal),

@@ -48,6 +48,8 @@ pub mod verify;
 pub mod policy;
 pub mod receipt;
 
+pub mod method;
+
 pub mod selftest;
 
 pub mod error;

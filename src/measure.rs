@@ -39,6 +39,12 @@ pub(crate) struct Measurement {
 }
 
 impl Measurement {
+    /// And files that were measured before, of one resource each.
+    pub(crate) fn with(self, files: Vec<Measured>) -> Self {
+        let bytes = files.iter().map(|file| file.size).sum();
+        self.and(Self { files: files.len(), bytes, resources: files, ..Self::default() })
+    }
+
     /// What measuring other files of the same model gave, too.
     pub(crate) fn and(mut self, other: Self) -> Self {
         self.resources.extend(other.resources);

@@ -1,6 +1,6 @@
 //! Files that we write: whole or not at all.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -109,6 +109,96 @@ impl Staged {
         fs::remove_file(&old.0)?;
         fs::hard_link(&self.target, &old.0).or_else(|_| fs::copy(&self.target, &old.0).map(drop))?;
         Ok(Some(old))
+    }
+}
+
+/// A file that is written piece by piece under a temporary name beside the one that it is for, and removed when this is
+/// dropped. It stays locked as long: whoever finds such a file without a lock knows that its writer is gone.
+pub(crate) struct Pending {
+    temporary: Temporary,
+    file: File,
+    target: PathBuf,
+}
+
+impl Pending {
+    /// Begins one for `target`, at which no file or a regular one is. What killed writers of the same file left is removed.
+    pub(crate) fn create(target: &Path, mode: u32) -> io::Result<Self> {
+        // Through a link, somebody else's file would be replaced, such as a cache's.
+        if fs::symlink_metadata(target).is_ok_and(|there| !there.is_file()) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it exists and is not a regular file"));
+        }
+        sweep(folder_of(target), &|name| target.file_name() == Some(OsStr::new(name)))?;
+        let (temporary, file) = create_beside(target, mode)?;
+        match file.lock() {
+            // As on some file systems of clusters.
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
+            locked => locked?,
+        }
+        Ok(Self { temporary, file, target: target.to_owned() })
+    }
+
+    pub(crate) const fn file(&self) -> &File {
+        &self.file
+    }
+
+    pub(crate) fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// Gives the file its name, in place of what has it, and the file itself, open. What was written must be synced.
+    pub(crate) fn publish(self) -> io::Result<File> {
+        fs::rename(&self.temporary.0, &self.target)?;
+        sync_folder(&self.target)?;
+        // The temporary name is nobody's now.
+        Ok(self.file)
+    }
+}
+
+/// The name of the file that a temporary one stands in for, if this is the name of a temporary one.
+pub(crate) fn stands_in_for(name: &str) -> Option<&str> {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|digit| digit.is_ascii_digit());
+    let (target, number) = name.strip_prefix('.')?.strip_suffix(".tmp")?.rsplit_once('.')?;
+    let (process, attempt) = number.split_once('-')?;
+    (is_number(process) && is_number(attempt)).then_some(target)
+}
+
+/// Removes temporary files in `folder` that nobody writes any more, if their targets are `of` interest. Where files cannot
+/// be locked, nobody can tell, and they stay.
+pub(crate) fn sweep(folder: &Path, of: &dyn Fn(&str) -> bool) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if !entry.file_name().to_str().and_then(stands_in_for).is_some_and(of) {
+            continue;
+        }
+        let open = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(entry.path());
+        match open.map(|file| file.try_lock().map(|()| file)) {
+            Ok(Ok(_locked)) => fs::remove_file(entry.path())?,
+            Ok(Err(fs::TryLockError::WouldBlock)) => {}
+            Ok(Err(fs::TryLockError::Error(error))) if error.kind() == io::ErrorKind::Unsupported => {}
+            Ok(Err(fs::TryLockError::Error(error))) => return Err(error),
+            // Its writer was faster.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Removes a file, so that it stays removed. Whether there was one.
+pub(crate) fn remove(path: &Path) -> io::Result<bool> {
+    match fs::remove_file(path) {
+        Ok(()) => sync_folder(path).map(|()| true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Has the system write down which names the folder of `path` has.
+fn sync_folder(path: &Path) -> io::Result<()> {
+    match File::open(folder_of(path))?.sync_all() {
+        // File systems that have no such thing keep names in order by other means, or not at all.
+        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(()),
+        synced => synced,
     }
 }
 

@@ -12,14 +12,14 @@ use common::{Random, program, python, write};
 use serde_json::{Value, json};
 use tensorseal::device::Backend;
 use tensorseal::device::cpu::{Cpu, Memory, Settings};
-use tensorseal::format::Format;
+use tensorseal::format::{Dtype, Format};
 use tensorseal::key::{Curve, PrivateKey};
 use tensorseal::layout::{Extent, Layout};
 use tensorseal::manifest::{Manifest, ResourceName};
 use tensorseal::resident::ResidentOptions;
 use tensorseal::sign::KeySigner;
 use tensorseal::tensors::{
-    Coverage, FILE_NAME, FileTiles, MeasuredSlice, Place, Slice, SliceError, TensorManifest, TensorRefusal,
+    Coverage, FILE_NAME, FileTiles, MeasuredSlice, Place, Slice, SliceError, TensorManifest, TensorRefusal, expect,
     verify_slices,
 };
 use tensorseal::verify::{KeyVerifier, Verified};
@@ -415,7 +415,7 @@ fn ranks<'a>(model: &'a Model, make: impl Fn(&'a Model, u64, u64) -> Rank<'a>) {
             assert_eq!(refused.iter().map(|(rank, _)| *rank).collect::<Vec<_>>(), [bad], "of {count} ranks");
             let (_, error) = refused.remove(0);
             let Some(VerifyError::Tensors(TensorRefusal::Tiles(tiles))) = error.refusal() else { panic!("{error}") };
-            let [tile] = &tiles.0[..] else { panic!("{error}") };
+            let [tile] = &tiles.first[..] else { panic!("{error}") };
             assert_eq!(tile.tensor, name);
             // Of the slice's first row, the last element.
             let element: Vec<u64> = ranges.iter().map(|range| range.start).collect();
@@ -541,6 +541,29 @@ fn empty_tensors_alone_are_no_coverage() {
     assert!(gaps.nothing && gaps.unchecked.is_empty(), "{error}");
 }
 
+/// Tiles are bytes alone: what the memory says of itself has to be what was signed, too.
+#[test]
+fn memory_of_another_type_or_shape_is_not_the_signed_slice() {
+    let shapes: [(&str, &[u64]); 1] = [("w", &[8, 4])];
+    let manifest =
+        Model::new(shapes.map(|(name, shape)| (name.to_owned(), ("F32", shape.to_vec()))).into(), 1).verified();
+    let dtype = |name| Dtype::from_safetensors(name).unwrap();
+    let half = [0..4, 0..4];
+    assert!(expect(&manifest, "w", &half, dtype("F32"), &[4, 4]).is_ok());
+    for (tensor, of, shape) in [
+        ("v", "F32", &[4, 4][..]),
+        ("w", "I32", &[4, 4]),
+        ("w", "F32", &[8, 4]),
+        ("w", "F32", &[16]),
+        ("w", "F32", &[]),
+    ] {
+        let error = expect(&manifest, tensor, &half, dtype(of), shape).unwrap_err();
+        let Some(VerifyError::Tensors(refusal)) = error.refusal() else { panic!("{error}") };
+        let unsigned = matches!(refusal, TensorRefusal::UnsignedTensor { .. });
+        assert!(unsigned == (tensor == "v") && (unsigned || matches!(refusal, TensorRefusal::OtherTensor { .. })));
+    }
+}
+
 /// A manifest is verified only as the file that was signed, about files that were signed with it.
 #[test]
 fn a_manifest_that_is_not_the_signed_one_is_refused() {
@@ -558,6 +581,9 @@ fn a_manifest_that_is_not_the_signed_one_is_refused() {
     assert!(matches!(refused(&signed(files()), &tensors), TensorRefusal::UnsignedManifest { .. }));
     let one_less = signed(files().skip(1).chain([(FILE_NAME, &tensors[..])]));
     assert!(refused(&one_less, &tensors).to_string().contains("is listed and not signed"));
+    let more = signed(files().chain([("more/b.gguf", &b"GGUF"[..]), (FILE_NAME, &tensors[..])]));
+    let said = refused(&more, &tensors).to_string();
+    assert!(said.contains("\"more/b.gguf\" is there and not listed"), "{said}");
     let none = signed(files().chain([(FILE_NAME, &tensors[..50])]));
     assert!(matches!(refused(&none, &tensors[..50]), TensorRefusal::Malformed { .. }));
 }

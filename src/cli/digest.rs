@@ -2,7 +2,6 @@
 
 use std::fmt::Write;
 
-use serde_json::json;
 use tensorseal::sign::{Annotations, Hashed, SignOptions};
 use tensorseal::source::SourceError;
 use tensorseal::verify::GitFiles;
@@ -28,10 +27,7 @@ pub(super) fn run(args: &DigestArgs) -> Exit {
     hashed.notes.iter().for_each(say::warning);
     if args.engine.json {
         let mut report = json::head(&asked, Exit::Yes);
-        json::insert(&mut report, json::hashed(&hashed));
-        let resources = hashed.manifest.resources().iter();
-        let digests = resources.map(|r| json!({"name": r.name.as_str(), "digest": r.digest.to_string()})).collect();
-        report.insert("digests".into(), digests);
+        json::insert(&mut report, json::digests(&hashed));
         return printed(&json::text(&report));
     }
     if !args.files {

@@ -1,8 +1,7 @@
 //! Exit codes.
 
 use tensorseal::Error;
-use tensorseal::sign::pkcs11::Pkcs11Error;
-use tensorseal::sign::{SignError, TensorManifestError};
+use tensorseal::error::Failure;
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,22 +45,10 @@ impl Exit {
 
 impl From<&Error> for Exit {
     fn from(error: &Error) -> Self {
-        match error {
-            Error::Verify(_) => Self::No,
-            #[cfg(feature = "sigstore-verify")]
-            Error::Pattern(_) => Self::Usage,
-            Error::IgnoresEverything { .. } | Error::UnknownDevice(_) => Self::Usage,
-            Error::TensorManifest(fault) if is_usage(fault) => Self::Usage,
-            Error::Sign(SignError::Pkcs11(Pkcs11Error::Uri(_) | Pkcs11Error::NoKeyNamed | Pkcs11Error::TwoPins)) => {
-                Self::Usage
-            }
-            _ => Self::NoAnswer,
+        match error.failure() {
+            Failure::No => Self::No,
+            Failure::Usage => Self::Usage,
+            Failure::NoAnswer => Self::NoAnswer,
         }
     }
-}
-
-/// Whether it is the command line that cannot be followed, whatever the files are.
-const fn is_usage(fault: &TensorManifestError) -> bool {
-    use TensorManifestError::{Ignored, Inside, NoBlake3, Shards, Signature, SingleFile};
-    matches!(fault, NoBlake3 | Shards | SingleFile { .. } | Inside { .. } | Ignored { .. } | Signature { .. })
 }

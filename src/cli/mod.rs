@@ -2,7 +2,6 @@
 
 mod args;
 mod argv;
-mod certificates;
 mod device;
 mod devices;
 mod digest;
@@ -30,6 +29,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
+use tensorseal::method::can_write;
 use tensorseal::source::SymlinkPolicy;
 use tensorseal::verify::GitFiles;
 use tensorseal::{Error, VerifyError};
@@ -166,49 +166,6 @@ impl ModelArgs {
             (false, false) => GitFiles::AsSigned,
         }
     }
-}
-
-/// Reads a key file, which is small.
-fn read_key(path: &Path) -> Result<zeroize::Zeroizing<Vec<u8>>, Error> {
-    read_file("read key", path)
-}
-
-/// Reads a file of keys or certificates.
-fn read_file(doing: &'static str, path: &Path) -> Result<zeroize::Zeroizing<Vec<u8>>, Error> {
-    use std::io::Read;
-    /// Ten times the longest certificate chain anybody keeps with a key, and several times all roots of the web.
-    const LONGEST: u64 = 1 << 20;
-    let io = |source| Error::Io { doing, path: path.to_owned(), source };
-    // Room for all at once: a buffer that grows leaves copies of the key behind.
-    let mut pem = zeroize::Zeroizing::new(Vec::with_capacity(LONGEST as usize + 1));
-    std::fs::File::open(path).map_err(io)?.take(LONGEST + 1).read_to_end(&mut pem).map_err(io)?;
-    if pem.len() as u64 > LONGEST {
-        return Err(io(std::io::Error::other("it is too long for keys or certificates")));
-    }
-    Ok(pem)
-}
-
-/// Finds out before hours of hashing what would fail after them. The write itself still has the last word.
-fn can_write(doing: &'static str, target: &Path) -> Result<(), Error> {
-    use std::io;
-    use std::os::unix::fs::OpenOptionsExt;
-    let cannot =
-        |kind, why: String| Err(Error::Io { doing, path: target.to_owned(), source: io::Error::new(kind, why) });
-    if target.is_dir() {
-        return cannot(io::ErrorKind::IsADirectory, "it is a folder; give the path of a file in it".to_owned());
-    }
-    let folder = folder_of(target);
-    if !folder.is_dir() {
-        let why = format!("there is no folder {}; make it first", say::path(folder));
-        return cannot(io::ErrorKind::NotFound, why);
-    }
-    // A file without a name: nothing to see, nothing to remove. Where a file system has no such thing, this learns nothing.
-    if let Err(error) = std::fs::File::options().write(true).custom_flags(libc::O_TMPFILE).open(folder)
-        && [io::ErrorKind::PermissionDenied, io::ErrorKind::ReadOnlyFilesystem].contains(&error.kind())
-    {
-        return cannot(error.kind(), format!("no file can be made in its folder: {error}"));
-    }
-    Ok(())
 }
 
 /// The folder that a path names a file in.

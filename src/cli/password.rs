@@ -5,6 +5,7 @@ use std::io::{IsTerminal, Read};
 use std::path::Path;
 
 use tensorseal::key::PasswordError;
+use tensorseal::method::Lock;
 use zeroize::Zeroizing;
 
 use super::args::PasswordArgs;
@@ -54,11 +55,11 @@ pub(super) fn named(file: Option<&Path>, variable: Option<&str>) -> Result<Optio
 }
 
 /// The password for a key that turned out to be encrypted: as given, or asked for.
-pub(super) fn for_key(key: &Path, args: &PasswordArgs) -> Result<Zeroizing<String>, PasswordError> {
-    if let Some(password) = given(args)? {
-        return Ok(password);
+pub(super) fn from(args: &PasswordArgs) -> impl FnMut(Lock<'_>) -> Result<Zeroizing<String>, PasswordError> {
+    |lock| match given(args)? {
+        Some(password) => Ok(password),
+        None => ask(&format!("{lock}: ")),
     }
-    ask(&format!("Password of the private key {}: ", say::path(key)))
 }
 
 /// A new password, asked for twice.

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use anstyle::{AnsiColor, Style};
+use tensorseal::method::Warning;
 
 use super::args::LogLevel;
 
@@ -28,6 +29,14 @@ fn line(level: LogLevel, text: impl fmt::Display) {
 
 pub(super) fn warning(text: impl fmt::Display) {
     line(LogLevel::Warning, format_args!("{CARE}warning:{CARE:#} {}", tame(&text.to_string())));
+}
+
+/// What the library has to say of keys and certificates.
+pub(super) fn of_method(about: Warning) {
+    match about {
+        Warning::CertificatesLeftOut { .. } => info(about),
+        _ => warning(about),
+    }
 }
 
 /// A line for those who follow what happens.

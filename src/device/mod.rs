@@ -1,5 +1,6 @@
 //! Devices: what is asked for ([`DeviceKind`]), what is got ([`Device`]), and never one for the other.
 
+mod any;
 mod backend;
 pub mod cpu;
 #[cfg(feature = "cuda")]
@@ -15,6 +16,7 @@ pub mod wgpu;
 use std::fmt;
 use std::str::FromStr;
 
+pub use any::{AnyBuffer, AnyStaging, AnyStream, AnyTicket};
 pub use backend::{Backend, Hashed, Job, Pages, Storage, StorageError, StoragePath, Want};
 pub use cpu::Cpu;
 #[cfg(feature = "cuda")]

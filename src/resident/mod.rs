@@ -16,7 +16,7 @@ use crate::bundle::Bundle;
 use crate::device::{Backend, DeviceError, DeviceKind, Hashed, Job, Want};
 use crate::digest::{Algorithm, Digest};
 use crate::error::{Error, FormatError};
-use crate::layout::Layout;
+use crate::layout::{Extent, Layout};
 use crate::manifest::{Manifest, Method, Resource, ResourceName, SINGLE_FILE, Serialization, ShardNaming};
 use crate::report::Note;
 use crate::sign::{self, Signed, Signer};
@@ -116,6 +116,26 @@ pub fn digest_resident<B: Backend>(
         _ => Err(none()),
     };
     layouts.iter().zip(hashed).map(measured).collect()
+}
+
+/// One piece of a string: the index of its device, `None` for bytes of the host, and where it lies.
+pub type Part<'a, B> = (Option<usize>, Extent<'a, B>);
+
+/// The BLAKE3 digest of a string whose pieces lie on several devices, or on the host: see [`verify_resident`], which asks the
+/// same of files.
+///
+/// # Errors
+/// [`DeviceError`]; there is no digest then.
+pub fn digest_of_parts<B: Backend>(
+    devices: &[OnDevice<'_, B>],
+    parts: Vec<Part<'_, B::Buffer>>,
+) -> Result<Digest, DeviceError> {
+    let whole = spread::Spread::new(parts)?;
+    let none = || DeviceError::NoResult { device: devices.first().map_or(DeviceKind::Cpu, |on| on.backend.kind()) };
+    if devices.is_empty() {
+        return Err(none());
+    }
+    spread::digests(devices, &[whole])?.pop().ok_or_else(none)
 }
 
 /// How to sign what lies in device memory.

@@ -2,7 +2,7 @@
 
 use crate::error::quoted;
 use crate::format::{Dtype, Tensor};
-use crate::layout::{Buffer, Extent};
+use crate::layout::{Buffer, Extent, Layout};
 
 /// Extents that one tensor may be. Fewer than there are rows: those at one distance are a single extent.
 const MOST_EXTENTS: u64 = 1 << 18;
@@ -85,7 +85,7 @@ pub enum PlacementError {
     /// Strides of which nothing that was saved to a file has the like: zero, negative, or such that elements overlap.
     #[error(
         "tensor {} has stride {stride} in dimension {dimension}, so that its elements overlap or run backwards; give the \
-         tensor that it is a view of, or a contiguous copy",
+         tensor that it is a view of, or a contiguous copy: `.contiguous()`",
         quoted(.tensor)
     )]
     Overlap {
@@ -112,8 +112,8 @@ pub enum PlacementError {
     },
     /// It lies in too many pieces.
     #[error(
-        "tensor {} lies in {extents} pieces, and at most {most} are measured in place; give a contiguous copy, or the \
-         tensor before it was transposed",
+        "tensor {} lies in {extents} pieces, and at most {most} are measured in place; give a contiguous copy \
+         (`.contiguous()`), or the tensor before it was transposed",
         quoted(.tensor)
     )]
     Scattered {
@@ -148,10 +148,35 @@ struct Loop {
 }
 
 impl<'a, B: Buffer> ResidentTensor<'a, B> {
+    /// Its bytes in C order, as a file would have them.
+    ///
+    /// # Errors
+    /// [`PlacementError`] if they do not lie in its buffer, if elements share bytes, run backwards or end within a byte, or
+    /// if they lie in too many pieces.
+    pub fn layout(&self) -> Result<Layout<'a, B>, PlacementError> {
+        let elements = self.shape.iter().try_fold(1_u64, |elements, &count| elements.checked_mul(count));
+        let bytes =
+            if self.shape.contains(&0) { Some(0) } else { elements.and_then(|count| self.dtype.bytes_of(count)) };
+        let Some(bytes) = bytes else {
+            let (tensor, block) = (self.name.to_owned(), self.dtype.block_elements());
+            return Err(if elements.is_some() {
+                PlacementError::Blocks { tensor, dtype: self.dtype.name(), block }
+            } else {
+                self.outside(u64::MAX)
+            });
+        };
+        // The sum of lengths that each lie in the buffer: of rows that lie apart there are no more bytes than in it.
+        Layout::new(self.extents_of(bytes)?).map_err(|_| self.outside(u64::MAX))
+    }
+
     /// Its bytes in the order of the file, of which there are as many as the header says. `as_signed` has the same type
     /// and shape.
     pub(super) fn extents(&self, as_signed: &Tensor) -> Result<Vec<Extent<'a, B>>, PlacementError> {
-        let bytes = as_signed.range.end - as_signed.range.start;
+        self.extents_of(as_signed.range.end - as_signed.range.start)
+    }
+
+    /// The same, of so many bytes.
+    fn extents_of(&self, bytes: u64) -> Result<Vec<Extent<'a, B>>, PlacementError> {
         let (unit, loops) = match self.loops()? {
             // No element, or one after the other.
             None => (bytes, Vec::new()),

@@ -89,3 +89,26 @@ fn what_cannot_be_signed_is_refused_before_anything_is_hashed() {
     assert!(matches!(sign(&one, &ignoring("a")), Error::Statement(FormatError::SignedAndIgnored { .. })));
     assert!(matches!(sign(&one, &ignoring("../a")), Error::Source(_)));
 }
+
+#[test]
+fn a_string_may_lie_on_the_host_and_on_several_devices() {
+    let devices = [0, 1].map(|_| Cpu::open(Settings::default()).unwrap());
+    let text: Vec<u8> = (0..90_000_u32).map(|i| (i.wrapping_mul(0x9E37_79B9) >> 13) as u8).collect();
+    let buffers = devices.each_ref().map(|cpu| {
+        let mut buffer = cpu.alloc(90_000).unwrap();
+        write(cpu, &text, &mut buffer, 0).unwrap();
+        buffer
+    });
+    let parts = vec![
+        (None, Extent::Host(b"header")),
+        (Some(1), Extent::Range { buffer: &buffers[1], at: 3, len: 40_000 }),
+        (Some(0), Extent::Rows { buffer: &buffers[0], at: 0, row: 7, stride: 100, rows: 900 }),
+        (None, Extent::Host(b"end")),
+    ];
+    let rows: Vec<u8> = (0..900).flat_map(|row| &text[row * 100..][..7]).copied().collect();
+    let bytes = [b"header", &text[3..40_003], &rows, b"end"].concat();
+    let on = devices.each_ref().map(OnDevice::idle);
+    let expected = Digest::of32(Algorithm::Blake3, *blake3::hash(&bytes).as_bytes());
+    assert_eq!(digest_of_parts(&on, parts).unwrap(), expected);
+    assert!(digest_of_parts::<Cpu>(&[], vec![(None, Extent::Host(b"x"))]).is_err());
+}

@@ -18,6 +18,8 @@ pub enum Budget {
     All,
     /// At most so many bytes.
     Bytes(u64),
+    /// What fits into so much time, as far as the speed of what was measured before tells.
+    Time(Duration),
     /// So many for each second since the last call. What one call takes too much, because a group is a group, the next
     /// ones take less.
     BytesPerSecond(u64),
@@ -32,6 +34,7 @@ impl Budget {
     pub(super) fn check(self) -> Result<Self, SealError> {
         let some = match self {
             Self::All => true,
+            Self::Time(time) => !time.is_zero(),
             Self::Bytes(bytes) | Self::BytesPerSecond(bytes) => bytes > 0,
             Self::Share(share) => share > 0.0 && share <= 1.0,
         };
@@ -63,6 +66,7 @@ impl Account {
             Budget::All => {}
             // Nothing is left over from call to call.
             Budget::Bytes(bytes) => self.bytes = bytes.into(),
+            Budget::Time(time) => self.nanos = i128::try_from(time.as_nanos()).unwrap_or(i128::MAX),
             Budget::BytesPerSecond(rate) => {
                 self.bytes = self.bytes.saturating_add(i128::from(rate).saturating_mul(elapsed) / 1_000_000_000);
             }
@@ -79,8 +83,8 @@ impl Account {
         match budget {
             Budget::All => step,
             Budget::Bytes(_) | Budget::BytesPerSecond(_) => credit(self.bytes).min(step),
-            Budget::Share(_) if self.nanos <= 0 => 0,
-            Budget::Share(_) => self.last.map_or(FIRST, |(bytes, nanos)| {
+            Budget::Time(_) | Budget::Share(_) if self.nanos <= 0 => 0,
+            Budget::Time(_) | Budget::Share(_) => self.last.map_or(FIRST, |(bytes, nanos)| {
                 let fits = u128::from(bytes) * u128::from(credit(self.nanos)) / u128::from(nanos.max(1));
                 u64::try_from(fits).unwrap_or(u64::MAX).clamp(1, step)
             }),
@@ -99,7 +103,7 @@ impl Account {
     pub(super) fn close(&mut self, budget: Budget, whole: bool) {
         match budget {
             // Such a call says for itself how much it may take.
-            Budget::All | Budget::Bytes(_) => (self.bytes, self.nanos) = (0, 0),
+            Budget::All | Budget::Bytes(_) | Budget::Time(_) => (self.bytes, self.nanos) = (0, 0),
             Budget::BytesPerSecond(_) | Budget::Share(_) if whole => {
                 (self.bytes, self.nanos) = (self.bytes.min(0), self.nanos.min(0));
             }

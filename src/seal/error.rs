@@ -47,7 +47,7 @@ pub enum SealError {
         devices: usize,
     },
     /// A budget with which nothing would ever be measured.
-    #[error("the budget allows nothing; give some bytes, or a share of time above 0 and up to 1")]
+    #[error("the budget allows nothing; give some bytes, some time, or a share of it above 0 and up to 1")]
     NoBudget,
     /// A region is longer than any memory.
     #[error("{}: {source}", quoted(.name))]

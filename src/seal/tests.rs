@@ -290,6 +290,23 @@ fn a_share_of_time_is_kept() {
 }
 
 #[test]
+fn an_amount_of_time_is_for_one_call() {
+    let rig = Rig::new();
+    let mut seal = rig.seal();
+    // Looking at the clock takes a second, and each step looks twice: it is done in one.
+    *rig.clock.step.lock().unwrap() = Duration::from_secs(1);
+    let time = |seconds| Budget::Time(Duration::from_secs_f64(seconds));
+    assert_eq!(rig.again(&mut seal, time(1.0)).unwrap().bytes, TOTAL, "the first step is 16 MiB");
+    let unchanged = rig.again(&mut seal, time(0.5)).unwrap();
+    assert!(unchanged.bytes > TOTAL / 3 && unchanged.bytes < TOTAL * 2 / 3, "{unchanged:?}");
+    // Nothing is saved up, and nothing owed.
+    rig.clock.pass(1e6);
+    assert!(rig.again(&mut seal, time(0.01)).unwrap().bytes <= 2 * GROUP);
+    assert_eq!(rig.again(&mut seal, time(1e6)).unwrap().bytes, TOTAL);
+    assert!(matches!(rig.again(&mut seal, time(0.0)), Err(Error::Seal(SealError::NoBudget))));
+}
+
+#[test]
 fn ages_are_of_each_range() {
     let rig = Rig::new();
     let mut seal = rig.seal();

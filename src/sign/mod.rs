@@ -8,6 +8,8 @@ pub mod sigstore;
 mod tensors;
 #[cfg(feature = "sigstore-sign")]
 mod timestamp;
+mod writer;
+mod written;
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -21,6 +23,9 @@ use pkcs11::Pkcs11Error;
 pub use tensors::{SignedTensors, TensorManifestError, Tensors};
 #[cfg(feature = "sigstore-sign")]
 pub use timestamp::{StampingError, Timestamped};
+pub use writer::{DifferingTensor, Finished, HashingWriter, MeantTensor, WrittenDiffers};
+use written::Taken;
+pub use written::{Written, WrittenError, sign_written, sweep_leftovers, withdraw};
 
 use crate::bundle::{Bundle, Evidence, VerificationMaterial};
 use crate::device::cpu::{Algorithms, Progress, Wanted};
@@ -228,15 +233,16 @@ pub fn hash(
     device: &Device,
     progress: &dyn Progress,
 ) -> Result<Hashed, Error> {
-    hash_for(model, signature, options, options.tensors != Tensors::AsFound, device, progress)
+    hash_for(model, signature, options, options.tensors != Tensors::AsFound, Vec::new(), device, progress)
 }
 
-/// The same, and with `tensors` whatever has to do with these.
+/// The same, and with `tensors` whatever has to do with these. Files that were `written` by us are not read.
 fn hash_for(
     model: &Path,
     signature: Option<&Path>,
     options: &SignOptions,
     tensors: bool,
+    written: Vec<Written>,
     device: &Device,
     progress: &dyn Progress,
 ) -> Result<Hashed, Error> {
@@ -267,8 +273,9 @@ fn hash_for(
         SingleFileName::Dot => SINGLE_FILE,
         SingleFileName::Basename => model.name(),
     });
+    let taken = Taken::new(written, &mut scan.files, options)?;
     let plan = match tensors {
-        true => tensors::Plan::new(&model, options, signature, &ignore, &mut scan.files, single)?,
+        true => tensors::Plan::new(&model, options, signature, &ignore, &mut scan.files, single, &taken)?,
         false => tensors::Plan::none(),
     };
     let wanted = Wanted {
@@ -279,6 +286,8 @@ fn hash_for(
     };
     let mut found = measure(device, &scan.files, single, &wanted, &|_| None, progress)?;
     let wanted = Wanted { tap: None, ..wanted };
+    taken.check()?;
+    found = found.with(taken.measured(algorithms, single)?);
     let tensors = plan.finish()?;
     if let Some((file, new)) = tensors.as_ref().and_then(|tensors| tensors.measured(&wanted)) {
         scan.files.push(file);
@@ -425,7 +434,7 @@ pub fn sign(
     progress: &dyn Progress,
 ) -> Result<Signed, Error> {
     Bundle::check_target(signature)?;
-    let hashed = hash_for(model, Some(signature), options, true, device, progress)?;
+    let hashed = hash_for(model, Some(signature), options, true, Vec::new(), device, progress)?;
     let payload = statement::write(&hashed.manifest);
     Ok(Signed { bundle: Bundle::sign(payload, signer)?, hashed })
 }

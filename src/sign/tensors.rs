@@ -6,6 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use super::written::Taken;
 use super::{Annotations, SignOptions};
 use crate::device::cpu::{Tap, Wanted, part_of};
 use crate::digest::{Algorithm, Digest};
@@ -16,7 +17,7 @@ use crate::measure::Measured;
 use crate::output::{same_place, write_both};
 use crate::source::{IgnoreSet, Model, ModelKind, Relative, SourceFile};
 use crate::tensors::{
-    FILE_NAME, FileTiles, MAGIC, MAX_LEN, ManifestFault, Stale, StaleTensors, TensorManifest, TilesFault,
+    FILE_NAME, FileTensors, FileTiles, MAGIC, MAX_LEN, ManifestFault, Stale, StaleTensors, TensorManifest, TilesFault,
 };
 
 /// What becomes of tensor manifests when a model is signed.
@@ -175,6 +176,14 @@ pub enum TensorManifestError {
     Model(ManifestFault),
 }
 
+impl TensorManifestError {
+    /// Whether it is the options that cannot be followed, whatever the files are.
+    pub(crate) const fn is_usage(&self) -> bool {
+        use TensorManifestError::{Ignored, Inside, NoBlake3, Shards, Signature, SingleFile};
+        matches!(self, NoBlake3 | Shards | SingleFile { .. } | Inside { .. } | Ignored { .. } | Signature { .. })
+    }
+}
+
 /// What is wanted of tensors in one signing.
 #[derive(Debug)]
 pub(super) struct Plan {
@@ -182,6 +191,8 @@ pub(super) struct Plan {
     /// The new manifest's path, and whether that is outside of the model.
     target: Option<(PathBuf, bool)>,
     slots: Vec<Option<Mutex<Slot>>>,
+    /// Of files that are not read, since they were listed when they were written.
+    written: Vec<FileTensors>,
 }
 
 /// What is done with the bytes of one file.
@@ -203,7 +214,7 @@ enum Work {
 impl Plan {
     /// Nothing is wanted.
     pub(super) const fn none() -> Self {
-        Self { model: PathBuf::new(), target: None, slots: Vec::new() }
+        Self { model: PathBuf::new(), target: None, slots: Vec::new(), written: Vec::new() }
     }
 
     /// Looks at what is asked for and at what is there, before any file is read. A manifest that will be made anew is
@@ -215,6 +226,7 @@ impl Plan {
         ignore: &IgnoreSet,
         files: &mut Vec<SourceFile>,
         single: Option<&str>,
+        taken: &Taken,
     ) -> Result<Self, Error> {
         let target = target(model, options, signature, ignore)?;
         if matches!(target, Some((_, false))) {
@@ -235,10 +247,12 @@ impl Plan {
             Some(Mutex::new(Slot { path: file.path(), name, work }))
         };
         let slots: Vec<_> = files.iter().map(slot).collect();
-        if target.is_some() && slots.iter().all(Option::is_none) {
+        let wanted = target.is_some() || there.is_some();
+        let written = if wanted { taken.tensors(single)? } else { Vec::new() };
+        if target.is_some() && written.is_empty() && slots.iter().all(Option::is_none) {
             return Err(TensorManifestError::NoFiles { model: model.path().to_owned() }.into());
         }
-        Ok(Self { model: model.path().to_owned(), target, slots })
+        Ok(Self { model: model.path().to_owned(), target, slots, written })
     }
 
     /// Who is to see the bytes of files, if anything is wanted of them.
@@ -248,7 +262,7 @@ impl Plan {
 
     /// What came of it, when all files were read.
     pub(super) fn finish(self) -> Result<Option<SignedTensors>, Error> {
-        let (mut files, mut there) = (Vec::new(), None);
+        let (mut files, mut there) = (self.written, None);
         for slot in self.slots.into_iter().flatten() {
             let Slot { path, work, .. } = slot.into_inner().unwrap_or_else(PoisonError::into_inner);
             match work {
@@ -331,7 +345,7 @@ impl Tap for Plan {
 }
 
 /// A file of tensors cannot be listed.
-fn unlisted(path: &Path, source: TilesFault) -> Error {
+pub(super) fn unlisted(path: &Path, source: TilesFault) -> Error {
     let path = path.to_owned();
     match source {
         TilesFault::Header(source) => Error::Header { path, source },

@@ -42,7 +42,7 @@ impl fmt::Display for Stale {
 }
 
 /// So many tiles are told of at most: of a large model that was trained on, millions are not as listed.
-const MOST_TILES: usize = 1000;
+pub(super) const MOST_TILES: usize = 1000;
 
 /// The ways in which files are not those that a manifest is about, at least one.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -228,6 +228,16 @@ pub enum TensorRefusal {
         /// Its name.
         tensor: String,
     },
+    /// Memory is not of the type and the shape that were signed.
+    #[error("the tensor {} is {found} in memory, and {expected} was signed. Do not use this memory", quoted(.tensor))]
+    OtherTensor {
+        /// Its name.
+        tensor: String,
+        /// Type and shape as signed, of the elements in question.
+        expected: String,
+        /// Type and shape of the memory.
+        found: String,
+    },
     /// Memory of a device does not hold what was signed.
     #[error("{0}. Do not use this memory; load the model anew")]
     Tiles(TileDifferences),

@@ -28,7 +28,9 @@ pub use derive::{MODEL_CONTEXT, TENSOR_CONTEXT, tensor_root};
 pub use fault::{ManifestFault, TensorRefusal};
 pub use grid::{Grid, MAX_DIMS, MAX_TILES, bytes_of};
 pub use memory::{Piece, Place, PlaceFault, tile_digests};
-pub use slice::{MeasuredSlice, Slice, SliceError, TileDifference, TileDifferences, verify_slice, verify_slices};
+pub use slice::{
+    MeasuredSlice, Slice, SliceError, TileDifference, TileDifferences, expect, verify_slice, verify_slices,
+};
 pub use stream::{FileHeader, FileTensors, FileTiles, TilesFault};
 pub use wire::{MAGIC, MAX_FILES, MAX_LEN, MAX_TENSORS};
 

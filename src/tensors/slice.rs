@@ -4,11 +4,13 @@ use std::fmt;
 use std::ops::Range;
 use std::time::SystemTime;
 
+use super::compare::MOST_TILES;
 use super::memory::{Asked, Place, PlaceFault, digests, whole_tiles};
 use super::{ManifestFault, TensorManifest, TensorRefusal, TileDigest};
 use crate::device::{Backend, DeviceError, DeviceKind};
 use crate::digest::{Algorithm, Digest};
 use crate::error::{Error, VerifyError, quoted};
+use crate::format::Dtype;
 use crate::manifest::ResourceName;
 use crate::verify::Verified;
 
@@ -238,15 +240,21 @@ impl fmt::Display for TileDifference {
 
 /// Tiles that are not as signed, at least one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TileDifferences(pub Vec<TileDifference>);
+#[non_exhaustive]
+pub struct TileDifferences {
+    /// The first thousand of them, in the order in which they were asked for.
+    pub first: Vec<TileDifference>,
+    /// How many there are.
+    pub count: usize,
+}
 
 impl fmt::Display for TileDifferences {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         /// A message is no place for 200,000 tiles.
         const NAMED: usize = 5;
-        let named: Vec<String> = self.0.iter().take(NAMED).map(ToString::to_string).collect();
-        let more = if self.0.len() > NAMED { "; .." } else { "" };
-        let (are, count) = (if self.0.len() == 1 { "tile is" } else { "tiles are" }, self.0.len());
+        let named: Vec<String> = self.first.iter().take(NAMED).map(ToString::to_string).collect();
+        let more = if self.count > NAMED { "; .." } else { "" };
+        let (are, count) = (if self.count == 1 { "tile is" } else { "tiles are" }, self.count);
         write!(f, "{count} {are} not as signed: {}{more}", named.join("; "))
     }
 }
@@ -280,13 +288,13 @@ pub fn verify_slices<B: Backend>(
     }
     let found = digests(backend, &asked, after)?;
     let at = SystemTime::now();
-    let difference = |(&index, tiles): (&usize, &Vec<_>)| {
-        let of = |(tile, digest): &(usize, TileDigest)| TileDifference::new(manifest, index, *tile, digest);
-        tiles.iter().filter_map(of).collect::<Vec<_>>()
-    };
-    let differences: Vec<_> = indices.iter().zip(&found).flat_map(difference).collect();
-    if !differences.is_empty() {
-        return Err(refused(TensorRefusal::Tiles(TileDifferences(differences))));
+    let tiles = indices.iter().zip(&found).flat_map(|(&index, tiles)| tiles.iter().map(move |tile| (index, tile)));
+    let mut differences =
+        tiles.filter_map(|(index, (tile, digest))| TileDifference::new(manifest, index, *tile, digest));
+    let first: Vec<_> = differences.by_ref().take(MOST_TILES).collect();
+    if !first.is_empty() {
+        let count = first.len() + differences.count();
+        return Err(refused(TensorRefusal::Tiles(TileDifferences { first, count })));
     }
     let (digest, device) = (manifest.digest(), backend.kind());
     let measured = |(asked, tensor): (Asked<'_, '_, _>, usize)| {
@@ -304,6 +312,30 @@ pub fn verify_slices<B: Backend>(
         }
     };
     Ok(asked.into_iter().zip(indices).map(measured).collect())
+}
+
+/// Whether memory of this type and shape can be those elements of a signed tensor, before any byte of it is looked at. The
+/// digests of tiles are of bytes alone, and memory that says of itself what it is can say something else.
+///
+/// # Errors
+/// [`TensorRefusal::UnsignedTensor`], and [`TensorRefusal::OtherTensor`] if it is of another type, or its dimensions are not
+/// those of `ranges`.
+pub fn expect(
+    manifest: &Verified<TensorManifest>,
+    tensor: &str,
+    ranges: &[Range<u64>],
+    dtype: Dtype,
+    shape: &[u64],
+) -> Result<(), Error> {
+    let unsigned = || refused(TensorRefusal::UnsignedTensor { tensor: tensor.to_owned() });
+    let record = manifest.tensor(tensor).ok_or_else(unsigned)?;
+    let sizes: Vec<u64> = ranges.iter().map(|range| range.end.saturating_sub(range.start)).collect();
+    if dtype == record.dtype && shape == sizes {
+        return Ok(());
+    }
+    let describe = |dtype: Dtype, shape: &[u64]| format!("{} {shape:?}", dtype.name());
+    let (expected, found) = (describe(record.dtype, &sizes), describe(dtype, shape));
+    Err(refused(TensorRefusal::OtherTensor { tensor: tensor.to_owned(), expected, found }))
 }
 
 /// One slice: see [`verify_slices`], which is faster for many.

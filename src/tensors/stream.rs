@@ -78,7 +78,7 @@ impl SourceFile {
 /// What a manifest says of one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileTensors {
-    pub(super) file: SourceFile,
+    pub(crate) file: SourceFile,
     pub(super) tensors: Vec<TensorRecord>,
 }
 

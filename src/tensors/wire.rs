@@ -2,7 +2,7 @@
 
 use super::derive::root_of;
 use super::grid::{Grid, MAX_DIMS, bytes_of};
-use super::{ManifestFault, SourceFile, TensorManifest, TensorRecord, TileDigest, VERSION, blake3_of};
+use super::{FileTensors, ManifestFault, SourceFile, TensorManifest, TensorRecord, TileDigest, VERSION, blake3_of};
 use crate::digest::{Algorithm, Digest};
 use crate::format::{Dtype, Format};
 use crate::manifest::ResourceName;
@@ -50,6 +50,13 @@ impl TensorManifest {
     /// # Errors
     /// [`ManifestFault`] for anything but the one way to write a manifest whose parts agree with each other.
     pub fn parse(bytes: &[u8]) -> Result<Self, ManifestFault> {
+        let read = Self::read(bytes)?;
+        read.check()?;
+        Ok(read)
+    }
+
+    /// All but what must hold of the parts together.
+    fn read(bytes: &[u8]) -> Result<Self, ManifestFault> {
         let len = bytes.len() as u64;
         limit("bytes", len, MAX_LEN)?;
         let mut reader = Reader { bytes, at: 0 };
@@ -74,9 +81,7 @@ impl TensorManifest {
         if reader.at < bytes.len() {
             return Err(ManifestFault::Trailing { expected: reader.at as u64, found: len });
         }
-        let read = Self { files, tensors, digest: blake3_of(bytes) };
-        read.check()?;
-        Ok(read)
+        Ok(Self { files, tensors, digest: blake3_of(bytes) })
     }
 
     /// The bytes of the manifest.
@@ -115,11 +120,15 @@ impl TensorManifest {
 
     /// What must hold of all files and tensors together.
     pub(super) fn check(&self) -> Result<(), ManifestFault> {
-        limit("files", self.files.len() as u64, MAX_FILES)?;
-        limit("tensors", self.tensors.len() as u64, MAX_TENSORS)?;
         if self.tensors.is_empty() {
             return Err(ManifestFault::NoTensors);
         }
+        self.check_parts()
+    }
+
+    fn check_parts(&self) -> Result<(), ManifestFault> {
+        limit("files", self.files.len() as u64, MAX_FILES)?;
+        limit("tensors", self.tensors.len() as u64, MAX_TENSORS)?;
         in_order("file", self.files.iter().map(|file| file.name.as_str()))?;
         in_order("tensor", self.tensors.iter().map(|tensor| &*tensor.name))?;
         for file in &self.files {
@@ -150,6 +159,28 @@ impl TensorManifest {
             }
         }
         Ok(())
+    }
+}
+
+impl FileTensors {
+    /// In the form of a manifest of this file alone, also if it has no tensor.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let mut tensors: Vec<_> =
+            self.tensors.iter().map(|tensor| TensorRecord { file: 0, ..tensor.clone() }).collect();
+        tensors.sort_by(|a, b| a.name.cmp(&b.name));
+        TensorManifest { files: vec![self.file.clone()], tensors, digest: blake3_of(&[]) }.to_bytes()
+    }
+
+    /// Reads that again.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, ManifestFault> {
+        let read = TensorManifest::read(bytes)?;
+        read.check_parts()?;
+        let TensorManifest { files, mut tensors, .. } = read;
+        let found = files.len() as u64;
+        let one: Result<[SourceFile; 1], _> = files.try_into();
+        let [file] = one.map_err(|_| ManifestFault::TooMany { what: "files", found, limit: 1 })?;
+        tensors.sort_by_key(|tensor| (tensor.range.start, tensor.range.end));
+        Ok(Self { file, tensors })
     }
 }
 

@@ -5,6 +5,7 @@ mod certificate;
 mod key;
 mod locate;
 mod model;
+mod part;
 mod policy;
 mod recorded;
 #[cfg(feature = "sigstore-verify")]
@@ -24,10 +25,11 @@ pub use certificate::{
 };
 pub use key::KeyVerifier;
 pub(crate) use model::ignore_more;
-pub use policy::verify_with_policy;
+pub use policy::{verify_signatures_with_policy, verify_with_policy};
 pub use recorded::{Checked, verify_recorded, verify_with_policy_recorded};
 #[cfg(feature = "sigstore-verify")]
 pub use sigstore::{NamePattern, NameRegex, PatternError, SigstoreError, SigstoreVerifier, unverified_subject};
+pub use tensors::tensor_manifest;
 
 pub(crate) use policy::{Decided, by_policy, unsigned};
 pub(crate) use tiles::Tensors;

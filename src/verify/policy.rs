@@ -37,7 +37,23 @@ pub fn verify_with_policy(
     by_policy(model, signatures, policy, options, device, progress, &mut Nobody)
 }
 
-/// The same, before a witness.
+/// What the signatures in `signatures` say of the model at `model`, if `policy` accepts them for it: one statement for each, the
+/// first signature's first. The signatures are checked as by [`verify_with_policy`], and no file of the model is looked at.
+///
+/// # Errors
+/// Those of [`verify_with_policy`] that do not need the model's files.
+pub fn verify_signatures_with_policy(
+    model: &Path,
+    signatures: &[&Path],
+    policy: &Policy,
+    options: &VerifyOptions,
+) -> Result<Vec<Verified<Manifest>>, Error> {
+    let decided = Decided::new(model, signatures, policy, options, &DeviceKind::Cpu, &mut Nobody)?;
+    let signed: Vec<_> = decided.accepted.into_iter().map(|signature| signature.signed).collect();
+    if signed.is_empty() { Err(unsigned()) } else { Ok(signed) }
+}
+
+/// [`verify_with_policy`], before a witness.
 pub(crate) fn by_policy(
     model: &Path,
     signatures: &[&Path],

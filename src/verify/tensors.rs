@@ -1,18 +1,24 @@
 //! From a signed manifest of files to a verified one of tensors.
 
+use std::collections::BTreeSet;
+use std::path::Path;
+
 use blake2::Digest as _;
 
 use super::Verified;
 use crate::digest::{Algorithm, Digest};
+use crate::error::{Error, VerifyError};
+use crate::format::Format;
+use crate::input::read_small;
 use crate::manifest::{Manifest, Resource, ResourceName};
-use crate::tensors::{SourceFile, Stale, StaleTensors, TensorManifest, TensorRefusal};
+use crate::tensors::{FILE_NAME, MAX_LEN, SourceFile, Stale, StaleTensors, TensorManifest, TensorRefusal};
 
 impl Verified<Manifest> {
     /// The tensor manifest that was signed as the file `name` of the model, of which `bytes` are all.
     ///
     /// # Errors
-    /// [`TensorRefusal`] if it is not signed, not as signed, no tensor manifest, or lists a file that is not signed or was
-    /// signed with another length.
+    /// [`TensorRefusal`] if it is not signed, not as signed, no tensor manifest, lists a file that is not signed or was
+    /// signed with another length, or leaves out a signed file of tensors.
     pub fn tensor_manifest(
         &self,
         name: &ResourceName,
@@ -46,7 +52,7 @@ impl Verified<Manifest> {
     ///
     /// # Errors
     /// [`TensorRefusal`] if the signature names none, or another one, if it is no tensor manifest, or if it lists other
-    /// files than those beside whose digests it is named.
+    /// files than those beside whose digests it is named, or leaves out a signed file of tensors.
     pub fn detached_tensor_manifest(
         &self,
         name: &str,
@@ -84,12 +90,59 @@ impl Verified<Manifest> {
     fn tensors_of(&self, name: &str, bytes: &[u8]) -> Result<Verified<TensorManifest>, TensorRefusal> {
         let malformed = |source| TensorRefusal::Malformed { name: name.to_string(), source };
         let read = TensorManifest::parse(bytes).map_err(malformed)?;
-        let stale: Vec<Stale> = read.files().iter().filter_map(|file| unlike_signed(self, file)).collect();
+        let mut stale: Vec<Stale> = read.files().iter().filter_map(|file| unlike_signed(self, file)).collect();
+        // A file of tensors that was signed with it and is not in it would be one of which no tensor can be missed.
+        let listed: BTreeSet<&str> = read.files().iter().map(|file| file.name.as_str()).collect();
+        let unlisted =
+            files_of(self).into_iter().filter(|name| Format::of_name(name).is_some() && !listed.contains(name));
+        stale.extend(unlisted.map(|name| Stale::File { name: name.to_owned(), how: "is there and not listed" }));
         if !stale.is_empty() {
             return Err(TensorRefusal::Stale { name: name.to_string(), stale: StaleTensors(stale) });
         }
         Ok(self.vouches_for(read))
     }
+}
+
+/// The tensor manifest of the model at `model`, as all of `signed` vouch for it: that in the model, or the one in the
+/// file `detached`. `None` if none was signed.
+///
+/// # Errors
+/// [`TensorRefusal`] in [`VerifyError::Tensors`] if it is not what was signed, or not about these files; [`Error::TensorsElsewhere`] if one
+/// was signed that is in no file of the model, and `detached` does not say where it is; [`Error::Io`].
+pub fn tensor_manifest<'a>(
+    model: &Path,
+    signed: impl IntoIterator<Item = &'a Verified<Manifest>>,
+    detached: Option<&Path>,
+) -> Result<Option<Verified<TensorManifest>>, Error> {
+    let signed: Vec<_> = signed.into_iter().collect();
+    let own = ResourceName::of_file(FILE_NAME, None);
+    let of_model = signed.iter().any(|signed| !resources_of(signed, &own).is_empty());
+    let path = match detached {
+        Some(path) => path.to_owned(),
+        None if of_model => model.join(FILE_NAME),
+        None if signed.iter().any(|signed| signed.detached_tensors().is_some()) => {
+            return Err(Error::TensorsElsewhere { path: model.to_owned() });
+        }
+        None => return Ok(None),
+    };
+    let bytes = read_small(&path, MAX_LEN).map_err(Error::io("read tensor manifest", &path))?;
+    let mut read = None;
+    for signed in signed {
+        let this = match detached {
+            Some(path) => signed.detached_tensor_manifest(&path.to_string_lossy(), &bytes),
+            None => signed.tensor_manifest(&own, &bytes),
+        };
+        let this = this.map_err(VerifyError::Tensors)?;
+        read.get_or_insert(this);
+    }
+    Ok(read)
+}
+
+/// The names of all signed files.
+fn files_of(signed: &Manifest) -> BTreeSet<&str> {
+    let sharded = signed.serialization().method.shard_size().is_some();
+    let names = signed.resources().iter().map(|resource| &resource.name);
+    names.map(|name| name.shard().filter(|_| sharded).map_or(name.as_str(), |(file, _)| file)).collect()
 }
 
 /// The resource of a file, or its shards in order, each with the byte behind its last.

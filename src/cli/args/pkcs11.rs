@@ -10,7 +10,6 @@ use super::{SignArgs, SigningCertificateArgs, TimestampArgs};
 #[command(
     after_help = "Example: tensorseal sign pkcs11-key ./model --pkcs11-uri 'pkcs11:token=HSM;object=model-key?module-name=softhsm2&pin-source=/run/secrets/pin' --signature ./model/model.sig"
 )]
-#[cfg_attr(not(feature = "pkcs11"), allow(dead_code))]
 pub(in crate::cli) struct SignPkcs11KeyArgs {
     #[command(flatten)]
     pub(in crate::cli) token: TokenArgs,
@@ -24,7 +23,6 @@ pub(in crate::cli) struct SignPkcs11KeyArgs {
 #[command(
     after_help = "Example: tensorseal sign pkcs11-certificate ./model --pkcs11-uri 'pkcs11:token=HSM;object=model-key?module-name=softhsm2&pin-source=/run/secrets/pin' --signing-certificate cert.pem --certificate-chain intermediate.pem --signature ./model/model.sig"
 )]
-#[cfg_attr(not(feature = "pkcs11"), allow(dead_code))]
 pub(in crate::cli) struct SignPkcs11CertificateArgs {
     #[command(flatten)]
     pub(in crate::cli) token: TokenArgs,
@@ -38,7 +36,6 @@ pub(in crate::cli) struct SignPkcs11CertificateArgs {
 
 /// Which key of which token, and how to be let in.
 #[derive(Args)]
-#[cfg_attr(not(feature = "pkcs11"), allow(dead_code))]
 pub(in crate::cli) struct TokenArgs {
     /// The key, as an RFC 7512 URI: pkcs11:token=..;object=..?module-path=..&pin-source=.. A pin-value in it can be seen by
     /// others in the process list: prefer pin-source, the options below, or the prompt

@@ -1,32 +1,34 @@
 //! `sign certificate`.
 
-use tensorseal::Error;
-use tensorseal::sign::{CertificateSigner, SignError, SigningCertificate, SigningCertificateError};
-use tensorseal::time::UnixTime;
-use tensorseal::x509::EkuRule;
+use tensorseal::method::{Secrets, SignMethod, SigningCertificateFiles, Timestamping};
 
-use super::key::private_key;
-use super::timestamp::timestamped;
-use crate::cli::args::{SignCertificateArgs, SigningCertificateArgs};
-use crate::cli::certificates;
+use crate::cli::args::{SignCertificateArgs, SigningCertificateArgs, TimestampArgs};
 use crate::cli::exit::Exit;
+use crate::cli::{password, say};
 
 pub(in crate::cli) fn certificate(args: &SignCertificateArgs) -> Exit {
+    let method =
+        SignMethod::Certificate { private_key: args.private_key.clone(), certificate: args.certificate.files() };
     super::run(&args.common, || {
-        let certificate = signing_certificate(&args.certificate)?;
-        let key = private_key(&args.private_key, &args.password)?;
-        timestamped(CertificateSigner::new(key, certificate).map_err(refused)?, &args.timestamp)
+        password::protest(&args.password);
+        let mut ask = password::from(&args.password);
+        let mut secrets = Secrets { given: args.password.any(), ask: &mut ask };
+        method.signer(&args.timestamp.wanted(), &mut secrets, &mut say::of_method)
     })
 }
 
-/// Reads the certificates that go into a signature. That of the signer must be good for signing now.
-pub(super) fn signing_certificate(args: &SigningCertificateArgs) -> Result<SigningCertificate, Error> {
-    let own = certificates::read(&args.signing_certificate)?;
-    let chain = certificates::read_all(&args.certificate_chain)?;
-    let eku = if args.allow_eku { EkuRule::Any } else { EkuRule::CodeSigningIfPresent };
-    SigningCertificate::new(own.into_iter().chain(chain), UnixTime::now(), eku).map_err(refused)
+impl SigningCertificateArgs {
+    pub(super) fn files(&self) -> SigningCertificateFiles {
+        SigningCertificateFiles {
+            certificate: self.signing_certificate.clone(),
+            chain: self.certificate_chain.clone(),
+            any_purpose: self.allow_eku,
+        }
+    }
 }
 
-fn refused(error: SigningCertificateError) -> Error {
-    SignError::from(error).into()
+impl TimestampArgs {
+    pub(super) fn wanted(&self) -> Timestamping {
+        Timestamping { url: self.tsa_url.clone(), chain: self.tsa_certificate_chain.clone() }
+    }
 }

@@ -7,14 +7,13 @@ mod login;
 mod pkcs11;
 #[cfg(feature = "sigstore-sign")]
 mod sigstore;
-mod timestamp;
 
 use serde_json::{Map, Value};
 use tensorseal::manifest::{Method, ShardNaming};
+use tensorseal::method::sign_to;
 use tensorseal::outboard::OutboardOptions;
 use tensorseal::sign::{Annotations, SignOptions, Signed, Signer, SingleFileName, Tensors, who_cannot_verify};
-use tensorseal::tensors::FILE_NAME;
-use tensorseal::{Algorithm, Error, sign};
+use tensorseal::{Algorithm, Error};
 
 pub(super) use certificate::certificate;
 pub(super) use key::{key, private_key};
@@ -26,7 +25,7 @@ use super::args::{HashArg, SignArgs, SingleFileArg};
 use super::device::{self, Work};
 use super::exit::Exit;
 use super::progress::Bar;
-use super::{Asked, can_write, failed, json, locate, printed, say, tell};
+use super::{Asked, failed, json, locate, printed, say, tell};
 
 /// `sign sigstore`, in a build that cannot.
 #[cfg(not(feature = "sigstore-sign"))]
@@ -64,11 +63,7 @@ fn run_and_tell(
     let compatibility = who_cannot_verify(&options, args.model.model.is_file());
     let exit = if args.engine.json {
         let mut report = json::head(&asked, Exit::Yes);
-        json::insert(&mut report, json::hashed(&signed.hashed));
-        report.insert("cannot_be_verified_by".into(), compatibility.clone().into());
-        if let (Some(outboard), Some(path)) = (&signed.hashed.outboard, &args.outboard) {
-            report.insert("outboard".into(), json::outboard(path, outboard));
-        }
+        json::insert(&mut report, json::signing(&signed.hashed, &options, args.model.model.is_file()));
         more(Some(&mut report));
         printed(&json::text(&report))
     } else {
@@ -94,28 +89,8 @@ fn signed(
 ) -> Result<Signed, Error> {
     let device = device::open(&args.engine, Work::of([options.hash]))?;
     let signer = signer()?;
-    can_write("write signature", &args.signature)?;
-    match &options.tensors {
-        Tensors::AsFound => {}
-        Tensors::InModel if args.model.model.is_dir() => {
-            can_write("write tensor manifest", &args.model.model.join(FILE_NAME))?;
-        }
-        // The model is no folder: the library says so.
-        Tensors::InModel => {}
-        Tensors::Detached(path) => can_write("write tensor manifest", path)?,
-    }
-    if let Some(path) = &args.outboard {
-        can_write("write outboard", path)?;
-    }
     let bar = Bar::new(!args.engine.json);
-    let signed = sign(&args.model.model, &args.signature, &*signer, options, &device, &bar)?;
-    drop(bar);
-    // First, so that nobody finds a signature whose trees are those of an earlier one.
-    if let (Some(outboard), Some(path)) = (&signed.hashed.outboard, &args.outboard) {
-        outboard.write(path)?;
-    }
-    signed.write(&args.signature)?;
-    Ok(signed)
+    sign_to(&args.model.model, &args.signature, &*signer, options, &device, &bar)
 }
 
 fn options(args: &SignArgs) -> SignOptions {

@@ -6,11 +6,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tensorseal::Error;
-use tensorseal::sign::sigstore::{
-    Client, Credentials, IdentityToken, Receipt, Sigstore, SigstoreOptions, SigstoreSignError, SigstoreSigner,
-};
+use tensorseal::method::{IdentityTokenFrom, SigstoreSigning, sigstore_signer};
+use tensorseal::sign::sigstore::{Credentials, Receipt, SigstoreSignError, SigstoreSigner};
 use tensorseal::sign::{SignError, Signer};
-use tensorseal::trust::Instance;
 
 use super::login::Person;
 use crate::cli::args::SignSigstoreArgs;
@@ -36,35 +34,31 @@ pub(in crate::cli) fn sigstore(args: &SignSigstoreArgs) -> Exit {
 }
 
 fn signer(args: &SignSigstoreArgs) -> Result<SigstoreSigner, Error> {
-    let cannot = |error: SigstoreSignError| Error::Sign(SignError::from(Box::new(error)));
-    let unreadable = |error: secret::Unreadable| cannot(SigstoreSignError::Secret { why: error.to_string() });
+    let unreadable = |error: secret::Unreadable| {
+        Error::Sign(SignError::from(Box::new(SigstoreSignError::Secret { why: error.to_string() })))
+    };
     let token = secret::given(&args.token.source(), "the identity token").map_err(unreadable)?;
     // A file may be renewed while the model is hashed, so its path is kept, not its text. A pipe is read once.
-    let credentials = match (token, &args.token.identity_token_file) {
-        (Some(_), Some(path)) if path.is_file() => Credentials::File(path.clone()),
-        (Some(text), _) => Credentials::Token(Box::new(
-            IdentityToken::parse(&text).map_err(|error| cannot(SigstoreSignError::Token(error)))?,
-        )),
-        (None, _) if args.use_ambient_credentials => Credentials::Ambient,
-        (None, _) => Credentials::Login { prompt: Box::new(Person), out_of_band: args.oauth_force_oob },
+    let token = match (token, &args.token.identity_token_file) {
+        (Some(_), Some(path)) if path.is_file() => Some(IdentityTokenFrom::File(path.clone())),
+        (Some(text), _) => Some(IdentityTokenFrom::Text(text.into())),
+        (None, _) => args.use_ambient_credentials.then_some(IdentityTokenFrom::Ambient),
     };
-    let mut client = Client { id: args.client_id.clone(), ..Client::default() };
-    if let Some(secret) = secret::given(&args.secret.source(), "the client secret").map_err(unreadable)? {
-        client.secret = secret;
-    }
-    let login = matches!(credentials, Credentials::Login { .. });
-    let mut options = SigstoreOptions::new(credentials);
-    options.client = client;
-    options.identity = args.expect_identity.clone();
-    options.timeout = Duration::from_secs(args.service_timeout.get());
-    options.check().map_err(cannot)?;
-    let sigstore = match &args.trust_config {
-        Some(path) => Sigstore::read(path),
-        None if args.use_staging => Sigstore::fetch(Instance::Staging),
-        None => Sigstore::fetch(Instance::PublicGood),
+    let credentials = match &token {
+        Some(token) => token.credentials()?,
+        None => Credentials::Login { prompt: Box::new(Person), out_of_band: args.oauth_force_oob },
     };
-    let signer = SigstoreSigner::new(sigstore.map_err(cannot)?, options).map_err(cannot)?;
-    if login {
+    let secret = secret::given(&args.secret.source(), "the client secret").map_err(unreadable)?;
+    let with = SigstoreSigning {
+        client_id: Some(args.client_id.clone()),
+        client_secret: secret.map(Into::into),
+        identity: args.expect_identity.clone(),
+        staging: args.use_staging,
+        trust_config: args.trust_config.clone(),
+        timeout: Some(Duration::from_secs(args.service_timeout.get())),
+    };
+    let signer = sigstore_signer(credentials, &with)?;
+    if token.is_none() {
         say::detail("login", "when the model has been hashed");
     }
     if let Some(by) = signer.must_be_done_by() {

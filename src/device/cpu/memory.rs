@@ -1,8 +1,10 @@
 //! Memory of the host that weights are used from: an anonymous map of its own, aligned to pages, which the system fills
-//! with zeros as it is touched. So it is had at once, and what is read into it is written for the first time.
+//! with zeros as it is touched. So it is had at once, and what is read into it is written for the first time. Or memory
+//! of other code in this process, which is only read.
 
 #![allow(unsafe_code)]
 
+use std::any::Any;
 use std::io;
 use std::ptr::{self, NonNull};
 
@@ -18,8 +20,25 @@ pub struct Memory {
     start: NonNull<u8>,
     /// Bytes that count.
     len: usize,
-    /// Bytes that are mapped: whole pages.
-    mapped: usize,
+    /// What ends with it.
+    owner: Owner,
+}
+
+/// Whose memory it is.
+enum Owner {
+    /// Ours: so many bytes are mapped, whole pages.
+    Map(usize),
+    /// Somebody else's, which this keeps alive.
+    Lent { _keep: Box<dyn Any + Send + Sync> },
+}
+
+impl std::fmt::Debug for Owner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Map(mapped) => write!(f, "Map({mapped})"),
+            Self::Lent { .. } => f.write_str("Lent"),
+        }
+    }
 }
 
 // SAFETY: it is plain memory with one owner, and unmapping it needs no thread of its own.
@@ -44,7 +63,7 @@ impl Memory {
         // A slice may have no more bytes than that, whatever 32 bits could count.
         let len = usize::try_from(len).ok().filter(|len| isize::try_from(*len).is_ok()).ok_or_else(none)?;
         if len == 0 {
-            return Ok(Self { start: NonNull::dangling(), len, mapped: 0 });
+            return Ok(Self { start: NonNull::dangling(), len, owner: Owner::Map(0) });
         }
         let page = page_size();
         let mapped = len.checked_next_multiple_of(page).ok_or_else(none)?;
@@ -55,43 +74,82 @@ impl Memory {
         let skipped = start.as_ptr().align_offset(align);
         // SAFETY: fewer than `align` bytes are skipped, and the map has that many more than `mapped`.
         let first = unsafe { start.add(skipped) };
-        let memory = Self { start: first, len, mapped };
+        let memory = Self { start: first, len, owner: Owner::Map(mapped) };
         unmap(start, skipped);
         // SAFETY: as above: where the memory ends, the rest of the map begins.
         unmap(unsafe { first.add(mapped) }, more - skipped - mapped);
         if pages == Pages::Huge {
-            memory.want_huge_pages()?;
+            memory.want_huge_pages(mapped)?;
         }
         Ok(memory)
     }
 
-    fn want_huge_pages(&self) -> Result<(), DeviceError> {
+    /// Memory of somebody else, to be read until this is dropped, and `owner` with it.
+    ///
+    /// # Errors
+    /// [`DeviceError::Refused`] for what is no memory: at address 0, or beyond the end of all addresses.
+    ///
+    /// # Safety
+    /// The `len` bytes from `address` on may be read until `owner` is dropped, and nothing writes to them while they are.
+    pub(super) unsafe fn foreign(
+        address: usize,
+        len: u64,
+        owner: Box<dyn Any + Send + Sync>,
+    ) -> Result<Self, DeviceError> {
+        let counted = usize::try_from(len).ok().filter(|&len| isize::try_from(len).is_ok());
+        let whole = counted.filter(|&len| address.checked_add(len).is_some());
+        let start =
+            if len == 0 { Some(NonNull::dangling()) } else { NonNull::new(ptr::with_exposed_provenance_mut(address)) };
+        let (Some(len), Some(start)) = (whole, start) else {
+            let why = format!("no memory has {len} bytes from address {address:#x} on");
+            return Err(DeviceError::Refused { device: DeviceKind::Cpu, why });
+        };
+        Ok(Self { start, len, owner: Owner::Lent { _keep: owner } })
+    }
+
+    fn want_huge_pages(&self, mapped: usize) -> Result<(), DeviceError> {
         // SAFETY: it is the whole of our own map, and the advice changes nothing that it contains.
-        if unsafe { libc::madvise(self.start.as_ptr().cast(), self.mapped, libc::MADV_HUGEPAGE) } == 0 {
+        if unsafe { libc::madvise(self.start.as_ptr().cast(), mapped, libc::MADV_HUGEPAGE) } == 0 {
             return Ok(());
         }
         let why = format!("the system gives no huge pages: {}; load without them", io::Error::last_os_error());
         Err(DeviceError::Refused { device: DeviceKind::Cpu, why })
     }
 
+    /// Where it begins: for whoever lends it on, to readers and writers that know nothing of this type. As long as they may
+    /// write to it, nobody may ask for [`Memory::bytes`].
+    #[must_use]
+    pub const fn start(&self) -> NonNull<u8> {
+        self.start
+    }
+
     /// Its bytes.
     #[must_use]
     pub const fn bytes(&self) -> &[u8] {
         // SAFETY: `len` bytes, all of them zero or written, mapped until drop; without a byte any pointer that is not
-        // null will do. A mutable slice of them would need `self` for itself.
+        // null will do. A mutable slice of them would need `self` for itself. Of lent memory all that is promised by
+        // whoever called `foreign`.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
     }
 
-    /// The same, to write to.
+    /// The same, to write to: none of memory that is lent, to which nobody writes through this.
     pub(crate) const fn bytes_mut(&mut self) -> &mut [u8] {
+        let len = if self.is_lent() { 0 } else { self.len };
         // SAFETY: as above, and the reference is the only one.
-        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), len) }
+    }
+
+    /// Whether it is somebody else's.
+    pub(super) const fn is_lent(&self) -> bool {
+        matches!(self.owner, Owner::Lent { .. })
     }
 }
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        unmap(self.start, self.mapped);
+        if let Owner::Map(mapped) = self.owner {
+            unmap(self.start, mapped);
+        }
     }
 }
 

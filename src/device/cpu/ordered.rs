@@ -246,7 +246,7 @@ impl Stream for Ordered<'_> {
             if (index + 1).is_multiple_of(WAKE_EVERY) {
                 self.state.notify();
             }
-            self.progress.advance(count, 0);
+            self.progress.tell(count, 0)?;
         }
         self.tap_alone(true)?;
         sequential.finish(&mut taken.digests);

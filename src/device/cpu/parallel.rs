@@ -77,7 +77,7 @@ impl<'a> Parallel<'a> {
             let slab = self.tree.range(index);
             let value = self.value_by_reading(&slab, &mut buffer, Some(tapped))?;
             self.state.lock().take(index, value);
-            self.progress.advance(slab.end - slab.start, 0);
+            self.progress.tell(slab.end - slab.start, 0)?;
             at = slab.end;
         }
         Ok(())
@@ -96,7 +96,7 @@ impl<'a> Parallel<'a> {
             if done {
                 self.state.notify();
             }
-            self.progress.advance(slab.end - slab.start, 0);
+            self.progress.tell(slab.end - slab.start, 0)?;
         }
         Ok(())
     }

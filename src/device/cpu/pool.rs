@@ -234,7 +234,7 @@ impl<'a> Pool<'a> {
             let len = file.len();
             if job.expected_len.is_some_and(|expected| expected != len) {
                 hashed.push((index, HashedFile { len, stamp: file.stamp(), parts: Vec::new() }));
-                self.progress.advance(job.size_hint.unwrap_or(0), 1);
+                self.progress.tell(job.size_hint.unwrap_or(0), 1)?;
                 continue;
             }
             let tapped = Tapped::of(self.tap, index, len)?;
@@ -247,7 +247,7 @@ impl<'a> Pool<'a> {
                 let mut parts = Vec::with_capacity(1);
                 self.parts_of(bytes, 0, self.shard.map_or(len, NonZeroU64::get), &mut parts);
                 hashed.push((index, HashedFile { len, stamp: file.stamp(), parts }));
-                self.progress.advance(len, 1);
+                self.progress.tell(len, 1)?;
                 continue;
             }
             // Only BLAKE3 alone goes through a map; a lease for anything else would keep writers out for nothing.
@@ -286,7 +286,7 @@ impl<'a> Pool<'a> {
             let bytes = &mut buffer[..(range.end - range.start) as usize];
             file.source.file.read_at(bytes, range.start)?;
             self.parts_of(bytes, range.start, file.shard, &mut parts);
-            self.progress.advance(range.end - range.start, 0);
+            self.progress.tell(range.end - range.start, 0)?;
             board.lock().taking -= 1;
             board.notify();
         } else {
@@ -302,7 +302,7 @@ impl<'a> Pool<'a> {
             let mut parts = std::mem::take(&mut done.parts);
             parts.sort_unstable_by_key(|part| part.start);
             hashed.push((file.index, HashedFile { len, stamp: file.source.file.stamp(), parts }));
-            self.progress.advance(0, 1);
+            self.progress.tell(0, 1)?;
         }
         Ok(())
     }

@@ -60,7 +60,7 @@ impl Backend for Cpu {
     }
 
     fn on_host<'m>(&self, memory: &'m mut Memory) -> Option<&'m mut [u8]> {
-        Some(memory.bytes_mut())
+        (!memory.is_lent()).then(|| memory.bytes_mut())
     }
 
     fn upload(&self, block: Self::Staging, len: usize, to: &mut Self::Buffer, at: u64) -> Result<(), DeviceError> {

@@ -10,7 +10,7 @@ use super::super::DeviceError;
 use super::Cuda;
 use super::api::Handle;
 use super::context::Context;
-use super::memory::{Buffer, Memory};
+use super::memory::{self, Buffer, Memory};
 
 /// A stream of other code in this process, torch's for example: jobs can be put behind what is queued in it
 /// ([`Backend::submit`](super::super::Backend::submit)), and what is queued in it behind jobs
@@ -73,5 +73,18 @@ impl Cuda {
         // SAFETY: as the caller promises.
         let memory = unsafe { Memory::foreign(&self.engine.context, address, len, owner) }?;
         Ok(Buffer { memory })
+    }
+
+    /// The ordinal of the device that memory at `address` is on, for memory of which only the address is known.
+    ///
+    /// # Errors
+    /// [`DeviceError::Refused`] for an address that the driver knows nothing of.
+    pub fn ordinal_of(&self, address: u64) -> Result<usize, DeviceError> {
+        let context = &self.engine.context;
+        let known = memory::ordinal_of(context, address)?.and_then(|ordinal| usize::try_from(ordinal).ok());
+        known.ok_or_else(|| {
+            let why = format!("address {address:#x} is none that CUDA knows: it is host memory, or was freed");
+            DeviceError::Refused { device: context.kind(), why }
+        })
     }
 }

@@ -310,6 +310,11 @@ impl Memory {
     }
 }
 
+/// On which device memory at this address is, if the driver says.
+pub(super) fn ordinal_of(context: &Arc<Context>, address: Address) -> Result<Option<c_int>, DeviceError> {
+    attribute(&context.enter()?, CUpointer_attribute::CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL, address)
+}
+
 /// What the driver says of a pointer; nothing for one that it does not know.
 fn attribute(
     current: &Current<'_>,

@@ -190,7 +190,7 @@ impl<B: Backend> Work<'_, B> {
         let len = file.len();
         if job.expected_len.is_some_and(|expected| expected != len) {
             self.slabs.results.files.push(HashedFile { len, stamp: file.stamp(), parts: Vec::new() });
-            self.progress.advance(job.size_hint.unwrap_or(0), 1);
+            self.progress.tell(job.size_hint.unwrap_or(0), 1)?;
             return Ok(());
         }
         let index = self.slabs.results.files.len();
@@ -311,6 +311,8 @@ impl<B: Backend> Work<'_, B> {
             self.reader.read(file, at + done, block, take, &kind)?;
             self.slabs.filled(count)?;
             done += count;
+            // How far it is, the slabs tell when they come back.
+            self.progress.tell(0, 0)?;
         }
         Ok(offset)
     }

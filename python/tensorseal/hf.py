@@ -1,0 +1,150 @@
+"""Hugging Face's Trainer: checkpoints and the final model are signed, if they are what lies on the device.
+
+Trainer writes files by ways of its own. So they are read once after it, which takes their digests for the signature and those
+of their tensors, and the latter are compared with the tensors of the model where these lie.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from . import _log, _native
+from ._lend import lend
+from .errors import NoAnswerError
+from .report import Signed
+from .training import check_hash, compare_files, meant, save_and_sign, sign_written
+from .verbs import Hash, bundle_of
+from .who import Path, Signing, path_of, signing
+
+
+class SigningCallback(TrainerCallback):
+    """Signs what a `Trainer` saves.
+
+    `Trainer(.., callbacks=[SigningCallback(signer=signer)])`. With `checkpoints`, each `checkpoint-N` is signed when it is complete. When
+    training ends, the model, and the tokenizer or processor, are saved into the folder `final` in the output folder and
+    signed; `final=None` leaves that out. Each time the weights in the files are compared with those of the model on its
+    device. Everything else in the folder, such as the state of the optimizer, is signed as it lies there.
+
+    `hash` and `tensors` are those of `save_and_sign`. What was signed is in `signed`.
+
+    Whatever goes wrong is raised, and ends the training: a checkpoint that is not what lies on the device is of no use to go
+    on from. What was written stays, without a signature.
+    """
+
+    def __init__(
+        self,
+        *,
+        signer: Signing,
+        checkpoints: bool = True,
+        final: str | None = "final",
+        tensors: bool = True,
+        hash: Hash = "sha256",
+    ) -> None:
+        # Now, and not at the end of the training.
+        signing(signer)
+        check_hash(hash)
+        self.signer = signer
+        self.checkpoints = checkpoints
+        self.final = final
+        self.tensors = tensors
+        self.hash: Hash = hash
+        self.signed: list[Signed] = []
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """After a checkpoint was saved: it is complete by then."""
+        if not self.checkpoints or not args.should_save:
+            return
+        folder = os.path.join(args.output_dir, f"checkpoint-{state.global_step}")
+        if not os.path.isdir(folder):
+            raise NoAnswerError(f"{folder!r} is not there: only a checkpoint in the output folder can be signed", kind="io")
+        self._sign(kwargs["model"], folder)
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """After the last step, and after the best model was loaded, if that was asked for."""
+        if self.final is None or not args.should_save:
+            return
+        model = _unwrapped(kwargs["model"])
+        folder = os.path.join(args.output_dir, self.final)
+        if not hasattr(model, "save_pretrained"):
+            self.signed.append(
+                save_and_sign(model.state_dict(), folder, signer=self.signer, tensors=self.tensors, hash=self.hash)
+            )
+            return
+        os.makedirs(folder, exist_ok=True)
+        # Before what it is of is replaced.
+        _native.withdraw(folder, bundle_of(folder))
+        model.save_pretrained(folder)
+        processor = kwargs.get("processing_class")
+        if processor is not None:
+            processor.save_pretrained(folder)
+        self._sign(model, folder)
+
+    def _sign(self, model: Any, folder: str) -> None:
+        signed = sign_saved(model, folder, signer=self.signer, tensors=self.tensors, hash=self.hash)
+        self.signed.append(signed)
+
+
+def sign_saved(
+    model: Any,
+    folder: Path,
+    *,
+    signer: Signing,
+    bundle: Path | None = None,
+    tensors: bool = True,
+    hash: Hash = "sha256",
+    ignore: Path | Iterable[Path] = (),
+) -> Signed:
+    """Signs a folder that a model was just saved into, such as by `trainer.save_model(folder)`, if the weights in its files
+    are those of `model`: a module, or a state dict.
+
+    Each tensor of each `.safetensors` file in the folder must be in the model, with the same type, shape and bytes; each of the model's
+    must be in a file, unless it is tied to one that is, or the model says that it is never saved. A model that is saved in
+    another form than it has in memory is refused: use `tensorseal.sign`, which compares nothing.
+
+    Raises `VerifyError` of the kind `written-bytes-differ`, `NoAnswerError`, `UsageError`; an older signature is gone then.
+    """
+    path, who = path_of(folder), signing(signer)
+    target = bundle_of(path, bundle)
+    # Whatever it was of: the files are new.
+    _native.withdraw(path, target)
+    names = sorted(name for name in os.listdir(path) if name.endswith(".safetensors"))
+    if not names:
+        raise NoAnswerError(f"{path!r} holds no .safetensors file: there are no weights to compare", kind="model")
+    module = model if isinstance(model, Mapping) else _unwrapped(model)
+    state = dict(module if isinstance(module, Mapping) else module.state_dict())
+    _log.info("comparing %d files of %r with the model", len(names), path)
+    expected = meant(state)
+    unsaved = set(getattr(module, "_keys_to_ignore_on_save", None) or ())
+    # Of tensors that are one, any may be in the files: what is not in them is compared there.
+    twins: dict[Any, list[str]] = {}
+    for name, tensor in state.items():
+        lent = lend(tensor, name=name)
+        twins.setdefault((lent.device, lent.address, lent.dtype, lent.shape, lent.strides), []).append(name)
+    held = _names_in(path, names)
+    for same in twins.values():
+        if any(name in held for name in same):
+            unsaved.update(same)
+    written = compare_files(path, names, expected, may_lack=unsaved)
+    return sign_written(path, written, target=target, who=who, tensors=tensors, hash=hash, ignore=ignore)
+
+
+def _names_in(folder: str, names: Iterable[str]) -> set[str]:
+    """The names of all tensors in files: only to know which of several tied ones was saved."""
+    from safetensors import safe_open
+
+    held: set[str] = set()
+    for name in names:
+        with safe_open(os.path.join(folder, name), framework="pt") as file:
+            held.update(file.keys())
+    return held
+
+
+def _unwrapped(model: Any) -> Any:
+    """The model itself, out of what compiles or replicates it."""
+    from accelerate.utils import extract_model_from_parallel
+
+    return extract_model_from_parallel(model, keep_torch_compile=False)
