@@ -14,7 +14,7 @@ if TYPE_CHECKING:
         UsageError as UsageError,
         VerifyError as VerifyError,
     )
-    from .guard import guard as guard
+    from ._guard import guard as guard
     from .loading import (
         LoadedModel as LoadedModel,
         load_file as load_file,
@@ -95,7 +95,7 @@ _PUBLIC: dict[str, str] = {
     "load_model": ".loading",
     "safe_open": ".loading",
     "LoadedModel": ".loading",
-    "guard": ".guard",
+    "guard": "._guard",
 }
 
 __all__ = ["__version__", *_PUBLIC]

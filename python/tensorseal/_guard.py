@@ -3,6 +3,8 @@
 Inside, whatever hands out weights of a file is replaced, wherever in the process it was imported: safetensors gives tensors
 of the memory that was checked, and what would run or trust other bytes is refused. A folder is verified as a whole when the
 first file of it is looked for; where it begins its bundle says.
+
+(A module of the name `guard` would stand in the place of the function, once somebody imports it.)
 """
 
 from __future__ import annotations
