@@ -28,7 +28,6 @@ pub(crate) struct Watch {
 
 impl Watch {
     /// For [`LoadOptions`](tensorseal::loader::LoadOptions): ends a load with everything else.
-    #[allow(dead_code, reason = "the loader's bindings take it")]
     pub(crate) fn cancel(&self) -> Cancel {
         self.cancel.clone()
     }
@@ -117,7 +116,6 @@ pub(crate) fn away<T: Send>(
 }
 
 /// The same for work whose errors need no report of their own.
-#[allow(dead_code, reason = "the bindings of tensors and of the loader take it")]
 pub(crate) fn away_or_raise<T: Send>(
     py: Python<'_>,
     progress: Option<&Bound<'_, PyAny>>,

@@ -1,7 +1,7 @@
 """The native part. Private: the package's modules give it a face."""
 
 from os import PathLike
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, final
 
 __version__: str

@@ -17,11 +17,14 @@ from typing import Any, TypeAlias
 
 from . import _native
 from ._lend import lend
-from ._native import Measured as MeasuredSlice
+from ._native import Measured
 from ._native import TensorRecord as TensorRecord
 from .errors import UsageError
 from .verbs import bundle_of
 from .who import Path, Trusted, path_of, paths_of, trusted
+
+#: What `TensorManifest.verify_slices` has measured. Only it makes one.
+MeasuredSlice: TypeAlias = Measured
 
 #: Elements along one dimension: (first, one past the last), a `slice` with step 1, or a `range` with step 1.
 Range: TypeAlias = "tuple[int, int] | slice | range"
