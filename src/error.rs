@@ -237,6 +237,22 @@ pub enum Error {
     /// The parts of a model in several files do not belong together.
     #[error("the parts of the model do not belong together: {0}. Get all of them anew, of one version")]
     Parts(IndexFault),
+    /// There is no signature to load a file by.
+    #[error("no signature for {file:?}: neither {beside:?} nor {of_folder:?} is there; say where it is")]
+    NoSignature {
+        /// The file.
+        file: PathBuf,
+        /// Where that of the file alone would be.
+        beside: PathBuf,
+        /// Where that of its folder would be.
+        of_folder: PathBuf,
+    },
+    /// A part of a model was asked for, and no file of it.
+    #[error("no file of {path:?} was asked for, and to check nothing is no check; name some, or ask for all of them")]
+    NothingAsked {
+        /// The model.
+        path: PathBuf,
+    },
     /// The caller ended it.
     #[error("loading {path:?} was cancelled; nothing was handed out")]
     Cancelled {
@@ -311,7 +327,9 @@ impl Error {
             #[cfg(feature = "sigstore-verify")]
             Self::Pattern(_) => Failure::Usage,
             Self::IgnoresEverything { .. } | Self::UnknownDevice(_) => Failure::Usage,
-            Self::OneSignature { .. } | Self::NoNames | Self::TensorsElsewhere { .. } => Failure::Usage,
+            Self::OneSignature { .. } | Self::NoNames | Self::NothingAsked { .. } | Self::TensorsElsewhere { .. } => {
+                Failure::Usage
+            }
             // Whoever passes such a tensor, or slice, or budget has to pass another.
             Self::Placement(_) | Self::Seal(_) => Failure::Usage,
             Self::Slice(fault) if !matches!(fault, SliceError::Device(_)) => Failure::Usage,

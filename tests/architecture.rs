@@ -12,21 +12,33 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Every Rust file under `src/`, by its path from the root, with its text.
-fn sources() -> Vec<(String, String)> {
-    let (mut folders, mut files) = (vec![root().join("src")], Vec::new());
+/// Where code is that users run: the library with the program, and the bindings.
+const CRATES: [&str; 3] = ["src", "python/src", "capi/src"];
+
+/// Every file with that extension under these folders, by its path from the root, with its text.
+fn files_under(folders: &[&str], extension: &str) -> Vec<(String, String)> {
+    let mut folders: Vec<PathBuf> = folders.iter().map(|folder| root().join(folder)).collect();
+    let mut files = Vec::new();
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {
             let path: PathBuf = entry.unwrap().path();
             if path.is_dir() {
                 folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
+            } else if path.extension().is_some_and(|found| found == extension) {
                 let name = path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned();
                 files.push((name, fs::read_to_string(&path).unwrap()));
             }
         }
     }
-    assert!(files.len() > 20, "the sources were not found");
+    files
+}
+
+/// Every Rust file of `CRATES`.
+fn sources() -> Vec<(String, String)> {
+    let files = files_under(&CRATES, "rs");
+    for folder in CRATES {
+        assert!(files.iter().any(|(name, _)| name.starts_with(folder)), "the sources under {folder} were not found");
+    }
     files
 }
 
@@ -60,8 +72,11 @@ fn unsafe_stands_only_in_the_files_that_the_page_lists() {
         listed,
         "files that lift the lint, and those that docs/architecture.md lists"
     );
-    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
-    assert!(manifest.contains("\nunsafe_code = \"deny\"\n"), "the lint itself");
+    for crate_of in CRATES {
+        let manifest = root().join(crate_of).with_file_name("Cargo.toml");
+        let text = fs::read_to_string(&manifest).unwrap();
+        assert!(text.contains("\nunsafe_code = \"deny\"\n"), "the lint itself, in {}", manifest.display());
+    }
 }
 
 #[test]
@@ -73,10 +88,20 @@ fn no_source_file_passes_500_lines() {
 }
 
 #[test]
+fn no_python_file_passes_400_lines() {
+    let files = files_under(&["python/tensorseal", "python/tests"], "py");
+    assert!(!files.is_empty());
+    for (name, text) in files {
+        let lines = text.lines().count();
+        assert!(lines <= 400, "{name} has {lines} lines: it wants to be two modules");
+    }
+}
+
+#[test]
 fn every_file_that_the_page_names_exists() {
+    const FOLDERS: [&str; 4] = ["src/", "tests/", "python/", "capi/"];
     // Between backticks: the odd pieces.
-    let named =
-        PAGE.split('`').skip(1).step_by(2).filter(|text| text.starts_with("src/") || text.starts_with("tests/"));
+    let named = PAGE.split('`').skip(1).step_by(2).filter(|text| FOLDERS.iter().any(|folder| text.starts_with(folder)));
     for name in named {
         assert!(root().join(name).exists(), "docs/architecture.md names {name}, which does not exist");
     }

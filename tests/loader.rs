@@ -15,7 +15,8 @@ use tensorseal::device::{Backend, Device, Pages};
 use tensorseal::key::{Curve, PrivateKey};
 use tensorseal::loader::{LoadOptions, LoadedModel, load_verified, load_with_policy};
 use tensorseal::manifest::{Difference, Method};
-use tensorseal::sign::{Annotations, KeySigner};
+use tensorseal::report::Note;
+use tensorseal::sign::{Annotations, KeySigner, Tensors as SignTensors};
 use tensorseal::source::SymlinkPolicy;
 use tensorseal::verify::{DigestChoice, KeyVerifier, UncoveredFiles, UnsignedFiles};
 use tensorseal::{Algorithm, Error, Policy, SignOptions, Verified, VerifyError, VerifyOptions, sign};
@@ -588,4 +589,116 @@ fn by_a_policy_a_model_is_loaded_once_and_compared_with_each_signature() {
     // Two statements about two models.
     place.sign("security", "m", &SignOptions::default());
     policy(place.load(BOTH, &["team", "security"], &plain).unwrap_err());
+}
+
+/// The files of that model that are asked for.
+fn only(names: &[&str]) -> LoadOptions {
+    LoadOptions { only: Some(names.iter().map(|name| (*name).to_owned()).collect()), ..LoadOptions::default() }
+}
+
+/// Nobody could read the others if they tried: a part is loaded without a byte of the rest.
+#[test]
+fn of_a_part_the_rest_is_listed_and_not_read() {
+    for (way, options) in ways() {
+        let signed = Signed::new(model, &options);
+        for name in [FIRST, THIRD, INDEX, "config.json", "sub/tokenizer.json"] {
+            // Of the same length, and nothing that could be admitted, or parsed.
+            flip(signed.model().join(name), 1);
+        }
+        let loaded = signed.load(&cpu(), &only(&[SECOND])).unwrap();
+        assert_eq!(loaded.tensors().count(), 2, "{way}");
+        assert_eq!(loaded.tensor("middle").unwrap().bytes(), contents()[1].1[0].1, "{way}");
+        assert!(loaded.tensor("first").is_none() && loaded.file("config.json").is_none(), "{way}");
+        let report = loaded.report();
+        let rest = ["config.json", FIRST, THIRD, INDEX, "sub/tokenizer.json"];
+        assert_eq!(report.not_asked, rest, "{way}");
+        let len = fs::metadata(signed.model().join(SECOND)).unwrap().len();
+        assert_eq!((report.tensor_files, report.verified.files, report.verified.bytes), (1, 1, len), "{way}");
+        let said = report.verified.notes.iter().any(|note| matches!(note, Note::NotAsked { files } if *files == rest));
+        assert!(said, "{way}: {:?}", report.verified.notes);
+        // What is asked for is checked, whichever it is.
+        for (names, kind) in [(&[SECOND, FIRST][..], FIRST), (&[SECOND, "config.json"], "config.json")] {
+            let error = signed.load(&cpu(), &only(names)).unwrap_err();
+            assert_eq!(named(&error), [(kind.to_owned(), Changed)].into(), "{way}");
+        }
+    }
+}
+
+#[test]
+fn a_part_speaks_of_the_list_of_the_whole() {
+    let sound = Signed::new(model, &SignOptions::default());
+    let altered = |alter: Alter, names: &[&str]| {
+        let signed = Signed { folder: tempfile::tempdir().unwrap(), trusted: sound.trusted.clone() };
+        copy(sound.folder.path(), signed.folder.path());
+        alter(&signed.model());
+        named(&signed.load(&cpu(), &only(names)).unwrap_err())
+    };
+    let one = |name: &str, kind| BTreeSet::from([(name.to_owned(), kind)]);
+    assert_eq!(altered(|m| fs::remove_file(m.join(THIRD)).unwrap(), &[SECOND]), one(THIRD, Missing));
+    assert_eq!(altered(|m| write(m.join("x.py"), "import os"), &[SECOND]), one("x.py", Unsigned));
+    assert_eq!(altered(|m| write(m.join("config.json"), "{}"), &[SECOND]), one("config.json", Resized));
+    assert_eq!(altered(|m| flip(m.join(SECOND), 20), &[SECOND]), one(SECOND, Changed));
+    assert_eq!(altered(|m| fs::remove_file(m.join(SECOND)).unwrap(), &[SECOND]), one(SECOND, Missing));
+
+    // Tolerated on disk is not signed.
+    let mut tolerant = only(&["x.safetensors"]);
+    tolerant.verify.unsigned = UnsignedFiles::Tolerate;
+    write(sound.model().join("x.safetensors"), safetensors(&[("x", vec![0; 8])]));
+    let error = sound.load(&cpu(), &tolerant).unwrap_err();
+    assert_eq!(named(&error), one("x.safetensors", Unsigned));
+    tolerant.only = only(&[SECOND]).only;
+    assert_eq!(sound.load(&cpu(), &tolerant).unwrap().tensors().count(), 2);
+    fs::remove_file(sound.model().join("x.safetensors")).unwrap();
+
+    for (names, ends) in [(&["none.safetensors"][..], "m/none.safetensors"), (&[SECOND, "a/b"], "m/a/b")] {
+        let error = sound.load(&cpu(), &only(names)).unwrap_err();
+        assert!(matches!(&error, Error::Io { path, .. } if path.ends_with(ends)), "{error}");
+    }
+    assert!(matches!(sound.load(&cpu(), &only(&[])), Err(Error::NothingAsked { .. })));
+}
+
+#[test]
+fn an_index_that_is_asked_for_is_compared_with_what_is_there() {
+    let signed = Signed::new(model, &SignOptions::default());
+    let loaded = signed.load(&cpu(), &only(&[SECOND, INDEX])).unwrap();
+    assert_eq!((loaded.tensors().count(), loaded.file(INDEX).is_some()), (2, true));
+    let wrong = |m: &Path| {
+        model(m);
+        write(m.join(INDEX), format!(r#"{{"weight_map":{{"first":"{SECOND}","last":"gone.safetensors"}}}}"#));
+    };
+    let signed = Signed::new(wrong, &SignOptions::default());
+    for names in [&[SECOND, INDEX][..], &[FIRST, INDEX]] {
+        let error = signed.load(&cpu(), &only(names)).unwrap_err();
+        assert!(matches!(&error, Error::Index { .. }), "{error}");
+    }
+    assert_eq!(
+        signed.load(&cpu(), &only(&[SECOND])).unwrap().tensors().count(),
+        2,
+        "an index counts where it is asked for"
+    );
+}
+
+#[test]
+fn a_part_of_gguf_is_no_missing_part() {
+    let parts = ["m-00001-of-00002.gguf", "m-00002-of-00002.gguf"];
+    let both = |m: &Path| (0..2).for_each(|part| write(m.join(parts[part]), gguf(part as u16, 2, 2)));
+    let loaded = Signed::new(both, &SignOptions::default()).load(&cpu(), &only(&parts[1..])).unwrap();
+    assert_eq!(loaded.tensors().map(|view| view.name().to_owned()).collect::<Vec<_>>(), ["t1"]);
+    let misnamed = |m: &Path| (0..2).for_each(|part| write(m.join(parts[part]), gguf(1 - part as u16, 2, 2)));
+    let error = Signed::new(misnamed, &SignOptions::default()).load(&cpu(), &only(&parts[1..])).unwrap_err();
+    assert!(matches!(error, Error::Parts(_)), "{error}");
+}
+
+#[test]
+fn a_tensor_manifest_that_is_asked_for_is_about_the_files_that_are() {
+    const MANIFEST: &str = tensorseal::tensors::FILE_NAME;
+    let signed = Signed::new(model, &SignOptions { tensors: SignTensors::InModel, ..SignOptions::default() });
+    for (names, looked_at) in [(&[SECOND][..], 0), (&[SECOND, MANIFEST], 1)] {
+        let loaded = signed.load(&cpu(), &only(names)).unwrap();
+        assert_eq!((loaded.tensors().count(), loaded.report().verified.tensor_manifests.len()), (2, looked_at));
+    }
+    flip(signed.model().join(MANIFEST), 40);
+    assert!(signed.load(&cpu(), &only(&[SECOND])).is_ok());
+    let error = signed.load(&cpu(), &only(&[SECOND, MANIFEST])).unwrap_err();
+    assert_eq!(named(&error), [(MANIFEST.to_owned(), Changed)].into());
 }

@@ -600,3 +600,22 @@ fn in_shards_it_is_a_file_like_others() {
     first["tensors"] = "00".repeat(32).into();
     forge.verify_payload(&statement.to_string(), "").expect(1, "beside a shard", "an annotation of a shard");
 }
+
+/// Of a stale manifest that was signed all the same, what is said of a part of the model is about the files of that part.
+#[test]
+fn of_a_part_of_a_model_the_files_that_were_asked_for_are_compared() {
+    let forge = place();
+    let statement = forge.statement("--tensors");
+    one(&[("a.weight", "I16", &[64, 48]), ONE[1], ONE[2]], "")(&forge.path().join("m"));
+    resigned(&forge, statement, &[], "").expect(1, "one.safetensors", "all of it");
+    let trusted = KeyVerifier::new(forge.key.public_key());
+    let part = |names: &[&str]| {
+        let only = Some(names.iter().map(|name| (*name).to_owned()).collect());
+        let options = LoadOptions { only, ..LoadOptions::default() };
+        let (model, signature) = (forge.path().join("m"), forge.path().join("f.sig"));
+        load_verified(&model, &signature, &trusted, &options, &Cpu::open(Settings::default()).unwrap(), &Silent)
+    };
+    assert_eq!(part(&["d/two.safetensors", OURS]).unwrap().report().verified.tensor_manifests.len(), 1);
+    not_loaded(&part(&["one.safetensors", OURS]).unwrap_err(), &["one.safetensors"], "a stale one");
+    assert_eq!(part(&["one.safetensors"]).unwrap().tensors().count(), ONE.len());
+}

@@ -21,9 +21,9 @@ HERE = Path(__file__).resolve().parent
 MIB = 1 << 20
 
 
-def peers_python():
-    """An environment with the peers at the versions that load-requirements.txt pins."""
-    venv, wanted = CACHE / "venv-load", HERE / "load-requirements.txt"
+def peers_python(requirements="load-requirements.txt", name="venv-load"):
+    """An environment with the peers at the versions that a file of requirements pins."""
+    venv, wanted = CACHE / name, HERE / requirements
     python, installed = venv / "bin" / "python", venv / "installed.txt"
     with cache_lock():
         if not (installed.exists() and installed.read_bytes() == wanted.read_bytes()):
@@ -181,7 +181,7 @@ def measure(options, read, made):
             if not case.cold:
                 for path in read:
                     warm(path)
-            more = ["--digest"] if number == 0 and "load_peer.py" in str(case.command[1]) else []
+            more = ["--digest"] if number == 0 and any("load_peer.py" in str(part) for part in case.command) else []
             done = subprocess.run([str(a) for a in [*case.command, *more]], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
             if done.returncode != 0:
                 sys.exit(f"{case.name} failed:\n{done.stderr}")
@@ -196,7 +196,7 @@ def measure(options, read, made):
         sys.exit(f"the programs did not load the same bytes: {digests}")
 
 
-def table(made):
+def table(made, rows=ROWS):
     times = {case.name: case.times for case in made}
 
     def wall(name):
@@ -204,7 +204,7 @@ def table(made):
 
     yield "| Load | Median (min .. max) | Beside | Median (min .. max) | Ratio | Budget | |"
     yield "| --- | --- | --- | --- | --- | --- | --- |"
-    for row in ROWS:
+    for row in rows:
         if row.ours in times and row.beside in times:
             ratio = statistics.median(times[row.ours]) / statistics.median(times[row.beside])
             cells = [row.ours, wall(row.ours), row.beside, wall(row.beside), f"{ratio:.3f}", f"{row.budget:.2f}",

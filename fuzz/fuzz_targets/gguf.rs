@@ -5,6 +5,8 @@ use invariants::tensors;
 use libfuzzer_sys::fuzz_target;
 use tensorseal::format::{Dtype, Format, Header};
 
+// One for the program: `tests/seeds.rs` has its own.
+#[cfg(not(test))]
 #[global_allocator]
 static COUNTING: invariants::counting::Counting = invariants::counting::Counting;
 

@@ -5,6 +5,8 @@ use libfuzzer_sys::fuzz_target;
 use tensorseal::outboard::{MAX_GROUP, OutboardFile};
 use tensorseal::tree::{ChainingValue, Frontier, GroupSize, Tree};
 
+// One for the program: `tests/seeds.rs` has its own.
+#[cfg(not(test))]
 #[global_allocator]
 static COUNTING: invariants::counting::Counting = invariants::counting::Counting;
 

@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 use tensorseal::key::{Curve, PrivateKey, PublicKey};
 use tensorseal::receipt::{PAYLOAD_TYPE, Receipt};
 
+// One for the program: `tests/seeds.rs` has its own.
+#[cfg(not(test))]
 #[global_allocator]
 static COUNTING: counting::Counting = counting::Counting;
 

@@ -6,6 +6,8 @@ use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 use tensorseal::format::{Format, Header};
 
+// One for the program: `tests/seeds.rs` has its own.
+#[cfg(not(test))]
 #[global_allocator]
 static COUNTING: invariants::counting::Counting = invariants::counting::Counting;
 

@@ -8,6 +8,8 @@ use libfuzzer_sys::fuzz_target;
 use tensorseal::format::Dtype;
 use tensorseal::tensors::{Grid, TensorManifest, bytes_of, tensor_root};
 
+// One for the program: `tests/seeds.rs` has its own.
+#[cfg(not(test))]
 #[global_allocator]
 static COUNTING: counting::Counting = counting::Counting;
 

@@ -3,6 +3,8 @@
 
 mod dlpack;
 mod error;
+mod export;
+mod loader;
 mod memory;
 mod progress;
 mod seal;
@@ -19,6 +21,8 @@ use pyo3::prelude::*;
 mod _native {
     use super::*;
 
+    #[pymodule_export]
+    use super::loader::{LoadedModel, Tensor, load, model_of};
     #[pymodule_export]
     use super::seal::{Seal, exposition};
     #[pymodule_export]

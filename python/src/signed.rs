@@ -1,6 +1,6 @@
 //! What a signature says, and memory compared with it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use tensorseal::device::AnyBuffer;
 use tensorseal::format::{Dtype, Format};
-use tensorseal::manifest::SINGLE_FILE;
+use tensorseal::manifest::{ResourceName, SINGLE_FILE};
 use tensorseal::resident::{self, Head, ResidentFile, ResidentTensor, Strides};
 use tensorseal::tensors::{self, Coverage, MeasuredSlice, Piece, Place, SliceError, expect};
 use tensorseal::{Error, Manifest, Verified, VerifyOptions};
@@ -70,6 +70,19 @@ impl Signed {
     #[getter]
     fn root(&self) -> String {
         self.first.root().to_string()
+    }
+
+    /// The signed files, by name: of shards, those that they are of.
+    #[getter]
+    fn files(&self) -> BTreeSet<&str> {
+        fn file(name: &ResourceName, sharded: bool) -> &str {
+            match name.shard() {
+                Some((file, _)) if sharded => file,
+                _ => name.as_str(),
+            }
+        }
+        let sharded = self.first.serialization().method.shard_size().is_some();
+        self.first.resources().iter().map(|resource| file(&resource.name, sharded)).collect()
     }
 
     /// Of each signed resource its digests by algorithm and, if it was signed, its size.
@@ -159,7 +172,7 @@ impl Signed {
             })
             .collect();
         fields.set_item("files", files)?;
-        let rest: Vec<_> = measured.not_measured.iter().map(tensorseal::manifest::ResourceName::as_str).collect();
+        let rest: Vec<_> = measured.not_measured.iter().map(ResourceName::as_str).collect();
         fields.set_item("not_measured", rest)?;
         Ok(fields)
     }

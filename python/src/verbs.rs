@@ -36,7 +36,7 @@ pub(crate) fn symlinks_of(py: Python<'_>, word: &str) -> PyResult<SymlinkPolicy>
 }
 
 /// Which files of git are left out.
-fn git_of(py: Python<'_>, word: &str) -> PyResult<GitFiles> {
+pub(crate) fn git_of(py: Python<'_>, word: &str) -> PyResult<GitFiles> {
     one_of(py, "git", word, &[("signed", GitFiles::AsSigned), ("ignore", GitFiles::Ignore), ("keep", GitFiles::Keep)])
 }
 

@@ -14,6 +14,13 @@ if TYPE_CHECKING:
         UsageError as UsageError,
         VerifyError as VerifyError,
     )
+    from .guard import guard as guard
+    from .loading import (
+        LoadedModel as LoadedModel,
+        load_file as load_file,
+        load_model as load_model,
+        safe_open as safe_open,
+    )
     from .report import Identity as Identity, ModelDigest as ModelDigest, Report as Report, Signed as Signed
     from ._signed import (
         Coverage as Coverage,
@@ -83,6 +90,12 @@ _PUBLIC: dict[str, str] = {
     "Seal": ".seal",
     "Unchanged": ".seal",
     "exposition": ".seal",
+    # Models in memory.
+    "load_file": ".loading",
+    "load_model": ".loading",
+    "safe_open": ".loading",
+    "LoadedModel": ".loading",
+    "guard": ".guard",
 }
 
 __all__ = ["__version__", *_PUBLIC]

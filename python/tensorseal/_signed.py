@@ -62,6 +62,11 @@ class SignedModel:
         """The signed digest of the whole model, `sha256:hex`."""
         return self._native.root
 
+    @property
+    def files(self) -> list[str]:
+        """The names of the signed files, in order: of shards, those that they are of."""
+        return sorted(self._native.files)
+
     @cached_property
     def resources(self) -> dict[str, dict[str, Any]]:
         """Of each signed file, or shard of one, its digests in hexadecimal by algorithm (`sha256`, `blake3`, ..), and under `size` its

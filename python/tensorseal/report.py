@@ -104,6 +104,8 @@ class Signed:
     def of(cls, fields: dict[str, Any]) -> Signed:
         """Of a report as `tensorseal sign --json` prints it."""
         tensors = fields.get("tensor_manifest")
+        # What the program tells people, and not machines.
+        warnings = fields.pop("warnings", [])
         return cls(
             model=fields["model"],
             bundle=fields["signature"],
@@ -114,7 +116,7 @@ class Signed:
             elapsed=fields["seconds"],
             algorithms=fields["algorithms"],
             tensor_manifest=None if tensors is None else tensors["path"],
-            notes=[*fields["notes"], *fields.get("warnings", ()), *fields.get("cannot_be_verified_by", ())],
+            notes=[*fields["notes"], *warnings, *fields["cannot_be_verified_by"]],
             _fields=fields,
         )
 

@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 from . import _log, _native
 from .errors import TensorsealError, UsageError
 from .report import ModelDigest, Report, Signed
-from .who import Path, Signing, Trusted, path_of, paths_of, signing, trusted
+from .who import Path, Signing, Trusted, flag_of, path_of, paths_of, signing, text_of, trusted
 
 #: Called with the bytes that are done and those that there are, if that is known, some ten times a second, on the thread
 #: that called the verb. What it raises ends the work and is raised.
@@ -68,8 +68,8 @@ def verify(
             bundles,
             who,
             digests=_word("digests", digests),
-            strict=bool(strict),
-            ignore_unsigned=bool(ignore_unsigned),
+            strict=flag_of("strict", strict),
+            ignore_unsigned=flag_of("ignore_unsigned", ignore_unsigned),
             ignore=paths_of(ignore),
             allow_ignored=paths_of(allow_ignored),
             symlinks=_word("symlinks", symlinks),
@@ -125,8 +125,8 @@ def sign(
         who,
         hash=_word("hash", hash),
         shards=None if shards is None else _count("shards", shards),
-        shards_compat=bool(shards_compat),
-        annotations=bool(annotations),
+        shards_compat=flag_of("shards_compat", shards_compat),
+        annotations=flag_of("annotations", annotations),
         tensors=tensors is True,
         tensors_out=None if isinstance(tensors, bool) else path_of(tensors),
         outboard=None if outboard is None else path_of(outboard),
@@ -174,9 +174,10 @@ def digest(
 
 
 def _word(what: str, word: object) -> str:
-    if not isinstance(word, str):
-        raise UsageError(f"{what} is a string, and this is of type {type(word).__name__}")
-    return word
+    text = text_of(what, word)
+    if text is None:
+        raise UsageError(f"{what} is a string, and this is None")
+    return text
 
 
 def _count(what: str, count: object) -> int:

@@ -33,6 +33,10 @@ def path_of(path: Path) -> str:
         raise UsageError("a path is wanted, and this is empty")
     if "\0" in text:
         raise UsageError("a path is wanted, and this holds a NUL")
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        raise UsageError(f"a path is wanted, and the file system has none like {text!r}") from None
     return text
 
 
@@ -47,10 +51,21 @@ def paths_of(paths: Path | Iterable[Path]) -> list[str]:
 
 
 def text_of(what: str, text: object) -> str | None:
-    """An optional string."""
-    if text is None or isinstance(text, str):
-        return text
-    raise UsageError(f"{what} is a string, and this is of type {type(text).__name__}")
+    """An optional string. The message does not show it: it may be a password."""
+    if text is None:
+        return None
+    if not isinstance(text, str):
+        raise UsageError(f"{what} is a string, and this is of type {type(text).__name__}")
+    if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
+        raise UsageError(f"{what} is a string that holds half a character, which UTF-8 cannot have")
+    return text
+
+
+def flag_of(what: str, flag: object) -> bool:
+    """A yes or a no, and nothing that merely counts as one: `"no"` would count as a yes."""
+    if not isinstance(flag, bool):
+        raise UsageError(f"{what} is True or False, and this is of type {type(flag).__name__}")
+    return flag
 
 
 class _Pickled:
@@ -85,6 +100,18 @@ class Key(Trusted):
         self._read(_NativeWho.key(path_of(self.public_key)))
 
 
+def _names(names: str | Iterable[str]) -> list[str]:
+    given = [names] if isinstance(names, str) else names
+    try:
+        found = [text_of("an identity", name) for name in given]
+    except TypeError:
+        raise UsageError(f"identities are strings, and this is of type {type(names).__name__}") from None
+    if None in found:
+        # Left out, it would not narrow down who is accepted.
+        raise UsageError("identities are strings, and one of them is None")
+    return [name for name in found if name is not None]
+
+
 @dataclass(frozen=True)
 class Certificate(Trusted):
     """The holder of a certificate under a root that is trusted.
@@ -104,9 +131,7 @@ class Certificate(Trusted):
 
     def __post_init__(self) -> None:
         # What can be read once only is kept as a list.
-        names = [self.identities] if isinstance(self.identities, str) else list(self.identities)
-        if not all(isinstance(name, str) for name in names):
-            raise UsageError("identities are strings")
+        names = _names(self.identities)
         object.__setattr__(self, "chain", tuple(paths_of(self.chain)))
         object.__setattr__(self, "identities", tuple(names))
         object.__setattr__(self, "timestamp_chain", tuple(paths_of(self.timestamp_chain)))
@@ -114,10 +139,10 @@ class Certificate(Trusted):
             _NativeWho.certificate(
                 list(paths_of(self.chain)),
                 identities=names,
-                system_roots=bool(self.system_roots),
-                any_purpose=bool(self.any_purpose),
+                system_roots=flag_of("system_roots", self.system_roots),
+                any_purpose=flag_of("any_purpose", self.any_purpose),
                 timestamp_chain=list(paths_of(self.timestamp_chain)),
-                judge_at_not_before=bool(self.judge_at_not_before),
+                judge_at_not_before=flag_of("judge_at_not_before", self.judge_at_not_before),
             )
         )
 
@@ -145,7 +170,7 @@ class Sigstore(Trusted):
         ):
             if (one is None) == (other is None):
                 raise UsageError(f"give {what} or {what}_regexp, one of the two")
-        if self.staging and self.trust_config is not None:
+        if flag_of("staging", self.staging) and self.trust_config is not None:
             raise UsageError("give staging or trust_config, not both")
         self._read(
             _NativeWho.sigstore(
@@ -153,7 +178,7 @@ class Sigstore(Trusted):
                 issuer=text_of("issuer", self.issuer),
                 identity_regexp=text_of("identity_regexp", self.identity_regexp),
                 issuer_regexp=text_of("issuer_regexp", self.issuer_regexp),
-                staging=bool(self.staging),
+                staging=self.staging,
                 trust_config=None if self.trust_config is None else path_of(self.trust_config),
             )
         )
@@ -235,7 +260,7 @@ class CertificateSigner(Signing):
                 path_of(self.certificate),
                 chain=list(paths_of(self.chain)),
                 password=text_of("password", self.password),
-                any_purpose=bool(self.any_purpose),
+                any_purpose=flag_of("any_purpose", self.any_purpose),
                 timestamp_url=text_of("timestamp_url", self.timestamp_url),
                 timestamp_chain=list(paths_of(self.timestamp_chain)),
             )
@@ -270,7 +295,7 @@ class Pkcs11Signer(Signing):
                 pin=text_of("pin", self.pin),
                 certificate=None if self.certificate is None else path_of(self.certificate),
                 chain=list(paths_of(self.chain)),
-                any_purpose=bool(self.any_purpose),
+                any_purpose=flag_of("any_purpose", self.any_purpose),
                 timestamp_url=text_of("timestamp_url", self.timestamp_url),
                 timestamp_chain=list(paths_of(self.timestamp_chain)),
             )
@@ -293,7 +318,7 @@ class SigstoreSigner(Signing):
     timeout: float | None = None
 
     def __post_init__(self) -> None:
-        if self.staging and self.trust_config is not None:
+        if flag_of("staging", self.staging) and self.trust_config is not None:
             raise UsageError("give staging or trust_config, not both")
         self._holds(
             _NativeSigner.sigstore(
@@ -302,7 +327,7 @@ class SigstoreSigner(Signing):
                 client_id=text_of("client_id", self.client_id),
                 client_secret=text_of("client_secret", self.client_secret),
                 identity=text_of("expect_identity", self.expect_identity),
-                staging=bool(self.staging),
+                staging=self.staging,
                 trust_config=None if self.trust_config is None else path_of(self.trust_config),
                 timeout=None if self.timeout is None else float(self.timeout),
             )

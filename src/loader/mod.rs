@@ -15,7 +15,9 @@ mod direct;
 mod fetch;
 mod locked;
 mod model;
+mod parts;
 mod place;
+mod root;
 mod staged;
 mod stored;
 #[cfg(test)]
@@ -24,6 +26,7 @@ mod turns;
 #[cfg(feature = "io-uring")]
 mod uring;
 
+use std::collections::BTreeSet;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -34,7 +37,10 @@ use std::time::Instant;
 pub use fetch::ReadMode;
 pub(crate) use locked::Found;
 pub use locked::Loaded;
+use model::Rest;
 pub use model::{LoadReport, LoadedModel, View};
+pub use parts::{LoadedFile, ModelParts};
+pub use root::{ModelOf, model_of};
 
 use crate::bundle::Bundle;
 use crate::device::cpu::{Algorithms, Cpu, Io, Progress, Settings};
@@ -71,6 +77,9 @@ pub struct LoadOptions {
     /// Files that hold no tensors are kept up to so many bytes each, and 4 times that in all, the shortest first. The
     /// others are verified, and not held: the report names them. An index of shards and a tensor manifest are always kept.
     pub keep: u64,
+    /// Only these files of the model, by their names in it: no byte of the others is read. All of the model is listed in any
+    /// case. An index of shards and a tensor manifest are looked at if they are named, too.
+    pub only: Option<BTreeSet<String>>,
     /// To end it before it is done.
     pub cancel: Cancel,
 }
@@ -83,6 +92,7 @@ impl Default for LoadOptions {
             threads: None,
             pages: Pages::default(),
             keep: 64 << 20,
+            only: None,
             cancel: Cancel::default(),
         }
     }
@@ -139,7 +149,10 @@ impl<'a> Run<'a> {
 
     /// Whether to go on.
     fn check(&self) -> Result<(), Error> {
-        if self.cancel.is_cancelled() { Err(Error::Cancelled { path: self.model.to_owned() }) } else { Ok(()) }
+        if self.cancel.is_cancelled() {
+            return Err(Error::Cancelled { path: self.model.to_owned() });
+        }
+        if self.progress.stopped() { Err(Error::Stopped) } else { Ok(()) }
     }
 }
 
@@ -239,6 +252,7 @@ fn load_claimed<B: Backend>(
         signatures,
         claims,
         options: verify,
+        only: options.only.as_ref(),
         host: &host,
         kind,
         progress: &quiet,
@@ -263,13 +277,13 @@ fn load_claimed<B: Backend>(
     let names = sorted.tensors.iter().chain(&sorted.companions).zip(tensors.iter().chain(&companions));
     let names = names.map(|(file, item)| (file.title.clone(), item.name.clone())).collect();
     let Sorted { others: not_held, manifest, .. } = sorted;
-    let single = admission.is_single();
+    let (single, not_asked) = (admission.is_single(), admission.not_asked().iter().cloned().collect());
     let locked = load(backend, &tensors, &companions, admission.algorithms(), &run, options.pages)?;
     let admitted = admission.admit(locked, others)?;
     let storage = run.storage.get().copied();
     admitted.derive(|(mut report, held, asked)| {
         tell(&mut report);
-        let mut loaded = LoadedModel::new(backend, model, names, held, report, not_held, options)?;
+        let mut loaded = LoadedModel::new(backend, model, names, held, report, Rest { not_held, not_asked }, options)?;
         if !single {
             loaded.check_parts()?;
         }

@@ -9,7 +9,7 @@ use super::{Held, LoadOptions, ReadMode};
 use crate::device::cpu::Memory;
 use crate::device::{Backend, DeviceError, Job, Pages, StoragePath, Want};
 use crate::error::Error;
-use crate::format::{Dtype, Format, Header, HeaderFault, Index, Tensor, check_parts};
+use crate::format::{Dtype, Format, Header, HeaderFault, Index, IndexFault, Tensor, check_parts};
 use crate::layout::{Buffer, Extent, Layout, LayoutError};
 use crate::manifest::{Manifest, ResourceName};
 use crate::report::Report;
@@ -30,6 +30,8 @@ pub struct LoadReport {
     pub host_bytes: u64,
     /// Names of files that were verified on disk and not kept, so that nothing is known of what they are by now.
     pub not_held: Vec<String>,
+    /// Names of signed files that were not asked for ([`LoadOptions::only`]): they are there, and no byte of them was read.
+    pub not_asked: Vec<String>,
     /// How files were read.
     pub read: ReadMode,
     /// Which way bytes took that the device read by itself, with [`ReadMode::CuFile`].
@@ -85,6 +87,10 @@ impl<Buf> fmt::Debug for View<'_, Buf> {
 }
 
 impl<'a, Buf> View<'a, Buf> {
+    pub(super) const fn new(file: &'a str, tensor: &'a Tensor, buffer: &'a Buf) -> Self {
+        Self { file, tensor, buffer }
+    }
+
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &'a str {
@@ -149,6 +155,16 @@ impl<'a> View<'a, Memory> {
     }
 }
 
+/// Files with their headers and memory, companions, names, and the report.
+pub(super) type TakenApart<Buf> =
+    (Vec<(String, Header, Buf)>, BTreeMap<String, Vec<u8>>, HashMap<String, Option<(usize, usize)>>, LoadReport);
+
+/// Names of files that are not in memory.
+pub(super) struct Rest {
+    pub(super) not_held: Vec<String>,
+    pub(super) not_asked: Vec<String>,
+}
+
 /// Why a header could not be read back from admitted memory.
 enum Unread {
     Header(HeaderFault),
@@ -170,7 +186,7 @@ impl<B: Backend> LoadedModel<B> {
         names: Vec<(String, ResourceName)>,
         held: Vec<Held<B>>,
         verified: Report,
-        not_held: Vec<String>,
+        rest: Rest,
         options: &LoadOptions,
     ) -> Result<Self, Error> {
         let (mut tensor_files, mut companions) = (Vec::new(), BTreeMap::new());
@@ -188,7 +204,8 @@ impl<B: Backend> LoadedModel<B> {
                 }
             }
         }
-        let indexed = check_indices(model, &companions, &tensor_files)?;
+        let Rest { not_held, not_asked } = rest;
+        let indexed = check_indices(model, &companions, &tensor_files, &not_asked)?;
         let names = by_name(&tensor_files, &indexed);
         let report = LoadReport {
             verified,
@@ -196,6 +213,7 @@ impl<B: Backend> LoadedModel<B> {
             device_bytes,
             host_bytes,
             not_held,
+            not_asked,
             read: options.read,
             storage: None,
             pages: options.pages,
@@ -206,7 +224,11 @@ impl<B: Backend> LoadedModel<B> {
     /// Files that are parts of one model, by their names and headers, must be all of them.
     pub(super) fn check_parts(&self) -> Result<(), Error> {
         let headers = self.tensor_files.iter().map(|file| (file.name.as_str(), &file.header)).collect();
-        check_parts(&headers).into_iter().next().map_or(Ok(()), |fault| Err(Error::Parts(fault)))
+        // How many parts there are is no question where not all were asked for.
+        let whole = self.report.not_asked.iter().all(|name| Format::of_name(name).is_none());
+        let faults = check_parts(&headers).into_iter();
+        let mut faults = faults.filter(|fault| whole || !matches!(fault, IndexFault::Parts { .. }));
+        faults.next().map_or(Ok(()), |fault| Err(Error::Parts(fault)))
     }
 
     /// Tensor manifests must be about these files: the one outside of the model that was `asked` about, and the one in the
@@ -260,6 +282,12 @@ impl<B: Backend> LoadedModel<B> {
     #[must_use]
     pub fn file(&self, name: &str) -> Option<&[u8]> {
         self.companions.get(name).map(Vec::as_slice)
+    }
+
+    /// For [`LoadedModel::into_parts`].
+    pub(super) fn taken_apart(self) -> TakenApart<B::Buffer> {
+        let files = self.tensor_files.into_iter().map(|file| (file.name, file.header, file.buffer));
+        (files.collect::<Vec<_>>(), self.companions, self.names, self.report)
     }
 
     /// The files of tensors: their names, headers and memory.
@@ -323,6 +351,7 @@ fn check_indices<Buf>(
     model: &Path,
     companions: &BTreeMap<String, Vec<u8>>,
     files: &[TensorFile<Buf>],
+    not_asked: &[String],
 ) -> Result<HashMap<String, Vec<String>>, Error> {
     let mut indexed: HashMap<String, Vec<String>> = HashMap::new();
     for (name, text) in companions.iter().filter(|(name, _)| Index::is_name(name)) {
@@ -339,12 +368,14 @@ fn check_indices<Buf>(
         };
         let headers: BTreeMap<&str, &Header> =
             files.iter().filter_map(|file| Some((&file.name[beside(&file.name)?..], &file.header))).collect();
-        if let Some(first) = index.check(&headers).into_iter().next() {
+        let in_folder = |file: &str| if folder.is_empty() { file.to_owned() } else { format!("{folder}/{file}") };
+        let passed_over =
+            |fault: &IndexFault| matches!(fault, IndexFault::NoFile { file } if not_asked.contains(&in_folder(file)));
+        if let Some(first) = index.check(&headers).into_iter().find(|fault| !passed_over(fault)) {
             return Err(fault(first));
         }
         for (tensor, file) in index.weight_map() {
-            let file = if folder.is_empty() { file.clone() } else { format!("{folder}/{file}") };
-            indexed.entry(tensor.clone()).or_default().push(file);
+            indexed.entry(tensor.clone()).or_default().push(in_folder(file));
         }
     }
     Ok(indexed)

@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use crate::bundle::Bundle;
-use crate::device::Device;
 use crate::device::cpu::Progress;
+use crate::device::{Backend, Device};
 use crate::error::Error;
+use crate::loader::{LoadOptions, LoadedModel, load_verified, load_with_policy};
 use crate::manifest::Manifest;
 use crate::policy::{Policy, verify_with_policy};
 use crate::report::Report;
@@ -16,7 +17,7 @@ pub enum Trusted {
     /// One signer, whose one signature counts.
     Verifier(Box<dyn Verifier + Send + Sync>),
     /// Whoever the policy accepts, with as many signatures as it asks for.
-    Policy(Policy),
+    Policy(Box<Policy>),
 }
 
 impl std::fmt::Debug for Trusted {
@@ -34,7 +35,7 @@ impl Trusted {
     /// # Errors
     /// As [`Policy::read`].
     pub fn by_policy(path: &Path) -> Result<Self, Error> {
-        Policy::read(path).map(Self::Policy)
+        Policy::read(path).map(|policy| Self::Policy(Box::new(policy)))
     }
 
     /// The one signature that a verifier verifies.
@@ -64,6 +65,26 @@ impl Trusted {
                 Ok(vec![bundle.verify(&**verifier)?])
             }
             Self::Policy(policy) => verify_signatures_with_policy(model, signatures, policy, options),
+        }
+    }
+
+    /// Loads a model, as [`load_verified`] or [`load_with_policy`].
+    ///
+    /// # Errors
+    /// Theirs, and [`Error::OneSignature`].
+    pub fn load<B: Backend>(
+        &self,
+        model: &Path,
+        signatures: &[&Path],
+        options: &LoadOptions,
+        backend: &B,
+        progress: &dyn Progress,
+    ) -> Result<Verified<LoadedModel<B>>, Error> {
+        match self {
+            Self::Verifier(verifier) => {
+                load_verified(model, Self::one(signatures)?, &**verifier, options, backend, progress)
+            }
+            Self::Policy(policy) => load_with_policy(model, signatures, policy, options, backend, progress),
         }
     }
 

@@ -322,7 +322,8 @@ pub fn kind(error: &Error) -> &'static str {
         Error::Slice(_) => "slice",
         Error::Placement(_) => "placement",
         Error::Seal(_) => "seal",
-        Error::OneSignature { .. } | Error::NoNames => "usage",
+        Error::OneSignature { .. } | Error::NoNames | Error::NothingAsked { .. } => "usage",
+        Error::NoSignature { .. } => "no-signature",
         Error::Verify(no) => match &**no {
             VerifyError::BundleTooLarge { .. } => "bundle-too-large",
             VerifyError::Format(_) => "format",

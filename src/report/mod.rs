@@ -2,6 +2,7 @@
 
 pub mod json;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -83,6 +84,12 @@ pub enum Note {
     TensorsNotGiven,
     /// The model holds a tensor manifest and was signed in shards.
     TensorsInShards,
+    /// Only some of the signed files were asked for. The others are there, and as long as was signed where that is signed;
+    /// no byte of them was read.
+    NotAsked {
+        /// Their names in the model.
+        files: Vec<String>,
+    },
     /// Something about the policy.
     Policy(PolicyWarning),
     /// A rule asked for a signature made after some moment, and a timestamp alone vouches for that of a long-lived
@@ -103,6 +110,11 @@ impl Note {
     pub(crate) fn pickled(files: &[SourceFile]) -> Option<Self> {
         let files = pickled(files);
         (!files.is_empty()).then_some(Self::Pickled { files })
+    }
+
+    /// About those files that nobody asked for, if any.
+    pub(crate) fn not_asked(files: BTreeSet<String>) -> Option<Self> {
+        (!files.is_empty()).then(|| Self::NotAsked { files: files.into_iter().collect() })
     }
 }
 
@@ -161,6 +173,14 @@ impl fmt::Display for Note {
             }
             Self::TensorsInShards => {
                 f.write_str("the model holds a tensor manifest, which was not compared with the files, since these are signed in shards")
+            }
+            Self::NotAsked { files } => {
+                let first = quoted(files.first().map_or("", String::as_str));
+                match files.len() {
+                    0 | 1 => write!(f, "{first} was not asked for, and not read")?,
+                    count => write!(f, "{first} and {} more signed files were not asked for, and not read", count - 1)?,
+                }
+                f.write_str(": nothing is said of their bytes")
             }
             Self::Policy(warning) => warning.fmt(f),
             Self::StampedLater => {

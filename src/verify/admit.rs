@@ -1,13 +1,13 @@
 //! Admission of what was loaded: the only way out of [`Loaded`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::model::{Check, Prepared};
 use super::policy::unsigned;
-use super::{Tensors, Verified, VerifyOptions};
+use super::{Tensors, Verified, VerifyOptions, part};
 use crate::bundle::Bundle;
 use crate::device::cpu::{Algorithms, Digests, Progress, Wanted};
 use crate::device::{Device, DeviceKind};
@@ -120,6 +120,8 @@ pub(crate) struct Asked<'a> {
     /// What each of them signs.
     pub(crate) claims: Vec<(&'a Bundle, &'a Verified<Manifest>)>,
     pub(crate) options: &'a VerifyOptions,
+    /// The files to look at, if not all.
+    pub(crate) only: Option<&'a BTreeSet<String>>,
     /// Reads what is not loaded.
     pub(crate) host: &'a Device,
     /// Where digests are taken of what is loaded.
@@ -135,7 +137,7 @@ impl<'a> Admission<'a> {
     /// [`VerifyError::Differs`] for files that are missing, have another length, or are not signed; those of listing, and
     /// those of a tensor manifest outside of the model.
     pub(crate) fn new(asked: Asked<'a>) -> Result<Self, Error> {
-        let Asked { model, resolved, signatures, claims, options, host: device, kind, progress, begun } = asked;
+        let Asked { model, resolved, signatures, claims, options, only, host: device, kind, progress, begun } = asked;
         if let Some(path) = &options.outboard {
             return Err(Error::OutboardUnused { path: path.clone() });
         }
@@ -145,7 +147,7 @@ impl<'a> Admission<'a> {
         };
         let checks: Vec<Check<'a>> = claims.into_iter().map(check).collect();
         let Some((first, others)) = checks.split_first() else { return Err(unsigned()) };
-        let tensors = Tensors::begin(first, others)?;
+        let mut tensors = Tensors::begin(first, others)?;
         let prepared = |check: Check<'a>| check.prepare().map(|prepared| (check, prepared));
         let mut all = checks.into_iter().map(prepared).collect::<Result<Vec<_>, Error>>()?;
         let algorithms = all.iter().flat_map(|(_, of)| of.algorithms.iter().copied()).collect();
@@ -156,7 +158,7 @@ impl<'a> Admission<'a> {
             let name = prepared.single().unwrap_or_else(|| file.name()).to_owned();
             Ok(ToRead { name, title: file.name().to_owned(), path, len })
         };
-        let files = prepared.files().iter().map(to_read).collect::<Result<Vec<_>, Error>>()?;
+        let mut files = prepared.files().iter().map(to_read).collect::<Result<Vec<_>, Error>>()?;
         let lengths = files.iter().map(|file| (file.name.as_str(), file.len)).collect();
         for at in 0..all.len() {
             let (check, prepared) = &all[at];
@@ -165,6 +167,16 @@ impl<'a> Admission<'a> {
                 let (check, prepared) = all.swap_remove(at);
                 return Err(check.refuse(prepared, &Measurement::default(), differences));
             }
+        }
+        if let Some(only) = only {
+            let differences = part::not_signed(model, only, &files)?;
+            if !differences.0.is_empty() {
+                let (check, prepared) = all.swap_remove(0);
+                return Err(check.refuse(prepared, &Measurement::default(), differences));
+            }
+            let mut prepared: Vec<_> = all.iter_mut().map(|(_, prepared)| prepared).collect();
+            part::narrow(only, &mut files, &mut prepared);
+            tensors.leave_out(prepared.first().map(|first| first.listed.not_asked.clone()).unwrap_or_default());
         }
         let others = all.split_off(1);
         let Some((check, prepared)) = all.pop() else { return Err(unsigned()) };
@@ -176,9 +188,14 @@ impl<'a> Admission<'a> {
         self.prepared.single().is_some()
     }
 
-    /// All files, in the order of their names.
+    /// The files that were asked for, in the order of their names.
     pub(crate) fn files(&self) -> &[ToRead] {
         &self.files
+    }
+
+    /// Names of signed files that nobody asked for.
+    pub(crate) const fn not_asked(&self) -> &BTreeSet<String> {
+        &self.prepared.listed.not_asked
     }
 
     /// Which digests are compared.

@@ -5,6 +5,7 @@ mod certificate;
 mod key;
 mod locate;
 mod model;
+mod part;
 mod policy;
 mod recorded;
 #[cfg(feature = "sigstore-verify")]

@@ -1,5 +1,6 @@
 //! Compares the model on disk with a verified manifest.
 
+mod compare;
 mod unhashed;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,6 +8,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Instant;
 
+use self::compare::compare;
 use super::locate::trees;
 use super::witness::{Listing, Witness};
 use super::{DigestChoice, GitFiles, UncoveredFiles, UnsignedFiles, Verified, VerifyOptions, tiles};
@@ -45,11 +47,13 @@ pub(super) type SignedPaths<'a> = BTreeMap<&'a str, Option<u64>>;
 #[derive(Default)]
 pub(super) struct Listed {
     /// Signed files that are there, what lies under ignored paths, links.
-    scan: Scan,
+    pub(super) scan: Scan,
     /// Empty files that the statement does not name and could not name.
     empty: Vec<String>,
     /// Files that it does not name and could.
     unsigned: Vec<String>,
+    /// Signed files that are there and that nobody asked for.
+    pub(super) not_asked: BTreeSet<String>,
 }
 
 /// What there is to compare: no file has been hashed yet.
@@ -350,6 +354,7 @@ impl<'c> Check<'c> {
             let difference = match measured.get(resource.name.as_str()) {
                 Some(measured) => compare(resource, measured, algorithms)?,
                 None if not_read.contains(self.file_of(&resource.name)) => None,
+                None if listed.not_asked.contains(self.file_of(&resource.name)) => None,
                 None => Some(Difference::Missing),
             };
             differences.extend(difference.map(|difference| (resource.name.clone(), difference)));
@@ -368,9 +373,10 @@ impl<'c> Check<'c> {
         listed: Listed,
         found: &Measurement,
         checked: Vec<Algorithm>,
-        notes: Vec<Note>,
+        mut notes: Vec<Note>,
     ) -> Report {
-        let Listed { scan, mut empty, unsigned } = listed;
+        let Listed { scan, mut empty, unsigned, not_asked } = listed;
+        notes.extend(Note::not_asked(not_asked));
         empty.extend(found.empty.iter().cloned());
         // Where they are not tolerated they are differences.
         let unsigned = if self.options.unsigned == UnsignedFiles::Tolerate { unsigned } else { Vec::new() };
@@ -424,39 +430,6 @@ impl<'c> Check<'c> {
             Ok(())
         } else {
             Err(VerifyError::Uncovered { names, report: Box::new(report.clone()) }.into())
-        }
-    }
-}
-
-/// `None` if every algorithm agrees. A digest of ours that the signer left out is not compared.
-fn compare(signed: &Resource, found: &Measured, algorithms: &[Algorithm]) -> Result<Option<Difference>, VerifyError> {
-    let (mut agrees, mut differs) = (None, None);
-    for &algorithm in algorithms {
-        let Some(expected) = signed.digest_by(algorithm) else { continue };
-        let Some(found) = found.digests.get(algorithm) else { continue };
-        if expected == found {
-            agrees = Some(algorithm);
-        } else {
-            differs = Some((expected, found));
-        }
-    }
-    match (agrees, differs) {
-        (Some(agrees), Some((expected, _))) => Err(VerifyError::SignerInconsistent {
-            name: signed.name.to_string(),
-            agrees,
-            disagrees: expected.algorithm(),
-        }),
-        (None, Some((expected, digest))) => Ok(Some(Difference::Changed {
-            expected,
-            found: digest,
-            expected_size: signed.size,
-            found_size: found.size,
-        })),
-        (Some(_), None) => Ok(None),
-        // Nothing was compared: never a yes.
-        (None, None) => {
-            let algorithm = algorithms.first().copied().unwrap_or(Algorithm::Sha256);
-            Err(VerifyError::NoSuchDigest { name: signed.name.to_string(), algorithm })
         }
     }
 }

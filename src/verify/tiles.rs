@@ -59,6 +59,8 @@ pub(crate) struct Tensors {
     of_tensors: Vec<ResourceName>,
     seen: Vec<Seen>,
     notes: Vec<Note>,
+    /// Files of the model that nobody asked for: nothing is said of them.
+    not_asked: BTreeSet<String>,
 }
 
 /// Hashes the files to give what `algorithms` asks for, and looks at tensor manifests on the way: at the given one outside
@@ -243,6 +245,11 @@ impl Tensors {
         Ok(tensors)
     }
 
+    /// Says nothing of these files of the model.
+    pub(super) fn leave_out(&mut self, not_asked: BTreeSet<String>) {
+        self.not_asked = not_asked;
+    }
+
     /// Says of files that were loaded and admitted whether they are those that the manifests are about: by their headers,
     /// as they lie in memory. `own` is the manifest that is a file of the model, or how long it is where that is too
     /// long.
@@ -285,7 +292,7 @@ impl Tensors {
     }
 
     fn judge(self, found: Found, report: &mut Report) -> Result<(), VerifyError> {
-        let Self { given, of_tensors, notes, .. } = self;
+        let Self { given, of_tensors, notes, not_asked, .. } = self;
         let Found { headers, tiles, unusable } = found;
         report.notes.extend(notes);
         for Given { name, detached, manifest } in given {
@@ -303,6 +310,8 @@ impl Tensors {
                     None => {
                         let own: Vec<_> = headers.iter().filter(|header| listed(&header.file.name)).cloned().collect();
                         stale = manifest.stale_headers(&own);
+                        // They are there, as long as they were signed to be.
+                        stale.retain(|stale| !matches!(stale, Stale::File { name, .. } if not_asked.contains(name)));
                         let others = of_tensors.iter().filter(|name| !listed(name));
                         stale.extend(others.map(|name| file((name.to_string(), UNLISTED))));
                     }

@@ -116,6 +116,13 @@ impl Memory {
         Err(DeviceError::Refused { device: DeviceKind::Cpu, why })
     }
 
+    /// Where it begins: for whoever lends it on, to readers and writers that know nothing of this type. As long as they may
+    /// write to it, nobody may ask for [`Memory::bytes`].
+    #[must_use]
+    pub const fn start(&self) -> NonNull<u8> {
+        self.start
+    }
+
     /// Its bytes.
     #[must_use]
     pub const fn bytes(&self) -> &[u8] {

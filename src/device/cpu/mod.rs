@@ -435,11 +435,82 @@ mod tests {
         }
     }
 
+    /// Stops once so many bytes are done.
+    struct StopsAt(u64, AtomicU64);
+
+    impl Progress for StopsAt {
+        fn advance(&self, bytes: u64, _files: usize) {
+            self.1.fetch_add(bytes, Ordering::Relaxed);
+        }
+
+        fn stopped(&self) -> bool {
+            self.1.load(Ordering::Relaxed) >= self.0
+        }
+    }
+
+    #[test]
+    fn who_stops_it_gets_no_result_and_waits_for_no_more_than_what_was_begun() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut jobs: Vec<FileJob> = (0..40).map(|i| file(dir.path(), &format!("f{i}"), 100_000).0).collect();
+        jobs.extend((0..3).map(|i| file(dir.path(), &format!("large{i}"), 24 << 20).0));
+        let total = FileJob::total(&jobs).unwrap();
+        for (threads, at) in [(1, 0), (1, 30 << 20), (3, 1), (3, 25 << 20), (3, total)] {
+            for algorithms in [Algorithms::only(Algorithm::Blake3), all()] {
+                for shard in [None, NonZeroU64::new(1 << 20)] {
+                    let stops = StopsAt(at, AtomicU64::new(0));
+                    let error = cpu(threads, Io::Auto).hash_files(&jobs, algorithms, shard, &stops).unwrap_err();
+                    assert!(matches!(error, Error::Stopped), "{error}");
+                    // What each worker had in hand, at most.
+                    let most = at.max(1) + threads as u64 * (16 << 20);
+                    assert!(stops.1.into_inner() <= most.min(total), "{threads} threads, {at} bytes");
+                }
+            }
+        }
+    }
+
     #[test]
     fn a_worker_that_panics_is_an_error_and_nobody_waits_for_it() {
         let dir = tempfile::tempdir().unwrap();
         let jobs: Vec<FileJob> = (0..4).map(|i| file(dir.path(), &format!("f{i}"), 3 << 20).0).collect();
         let error = cpu(3, Io::Auto).hash_files(&jobs, all(), None, &Defect).unwrap_err();
         assert!(matches!(error, Error::Device(DeviceError::Worker(DeviceKind::Cpu))), "{error}");
+    }
+
+    /// Wants it to end after so many bytes.
+    struct Until(u64, AtomicU64);
+
+    impl Progress for Until {
+        fn advance(&self, bytes: u64, _files: usize) {
+            self.1.fetch_add(bytes, Ordering::Relaxed);
+        }
+
+        fn stopped(&self) -> bool {
+            self.1.load(Ordering::Relaxed) >= self.0
+        }
+    }
+
+    #[test]
+    fn a_caller_who_has_enough_waits_for_no_more() {
+        let dir = tempfile::tempdir().unwrap();
+        // Reading all of it would take hours.
+        let long = FileJob { path: dir.path().join("long"), size_hint: None, expected_len: None };
+        std::fs::File::create(&long.path).unwrap().set_len(1 << 43).unwrap();
+        let short: Vec<FileJob> = (0..200).map(|i| file(dir.path(), &format!("f{i}"), 1000).0).collect();
+        for threads in [1, 3] {
+            for io in [Io::Auto, Io::Read] {
+                for algorithms in [Algorithms::only(Algorithm::Blake3), all()] {
+                    for shard in [None, NonZeroU64::new(1 << 20), NonZeroU64::new(1 << 30)] {
+                        let until = Until(4 << 20, AtomicU64::new(0));
+                        let error = cpu(threads, io).hash_files(std::slice::from_ref(&long), algorithms, shard, &until);
+                        assert!(matches!(error, Err(Error::Stopped)), "{threads} threads, {io:?}, {shard:?}");
+                        assert!(until.1.into_inner() < 1 << 32, "it went on");
+                    }
+                    let until = Until(1, AtomicU64::new(0));
+                    let error = cpu(threads, io).hash_files(&short, algorithms, None, &until).unwrap_err();
+                    assert!(matches!(error, Error::Stopped), "{error}");
+                    assert!(until.1.into_inner() < 200_000, "it went on");
+                }
+            }
+        }
     }
 }

@@ -454,6 +454,21 @@ fn a_tap_sees_the_bytes_of_the_staging_blocks_in_order_and_once() {
 }
 
 #[test]
+fn who_stops_it_gets_no_result() {
+    struct Stops;
+    impl Progress for Stops {
+        fn advance(&self, _bytes: u64, _files: usize) {}
+
+        fn stopped(&self) -> bool {
+            true
+        }
+    }
+    let files = Files::new([10, 1 << 20]);
+    let stopped = hash_files_in(&Planted::new(16 << 10), &files.jobs, &wanted(all()), &Stops, SMALL);
+    assert!(matches!(stopped, Err(Error::Stopped)));
+}
+
+#[test]
 fn a_tap_that_fails_ends_the_run() {
     struct Fails;
     impl Tap for Fails {
@@ -473,5 +488,26 @@ fn a_tap_that_fails_ends_the_run() {
         assert!(matches!(run(&wanted), Err(Error::UnknownDevice(_))));
         let sharded = Wanted { shard: NonZeroU64::new(10), ..wanted };
         assert!(matches!(run(&sharded), Err(Error::Device(DeviceError::Refused { .. }))));
+    }
+}
+
+/// Wants it to end at once.
+struct Enough;
+
+impl Progress for Enough {
+    fn advance(&self, _bytes: u64, _files: usize) {}
+
+    fn stopped(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn a_caller_who_has_enough_waits_for_no_more() {
+    for (lengths, shard) in [(vec![100; 50], None), (vec![100_000], None), (vec![100_000], NonZeroU64::new(1000))] {
+        let (files, device) = (Files::new(lengths), Planted::new(8192));
+        let wanted = Wanted { shard, ..wanted(all()) };
+        let error = hash_files_in(&device, &files.jobs, &wanted, &Enough, SMALL).unwrap_err();
+        assert!(matches!(error, Error::Stopped), "{error}");
     }
 }

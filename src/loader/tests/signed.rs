@@ -221,6 +221,17 @@ fn both(signed: &Signed) -> [Loading<'_>; 2] {
     ]
 }
 
+/// Wants it to stop from the beginning.
+struct Stops;
+
+impl Progress for Stops {
+    fn advance(&self, _bytes: u64, _files: usize) {}
+
+    fn stopped(&self) -> bool {
+        true
+    }
+}
+
 #[test]
 fn cancelled_or_with_a_worker_that_panics_nothing_is_handed_out() {
     for sign in ways() {
@@ -232,6 +243,7 @@ fn cancelled_or_with_a_worker_that_panics_nothing_is_handed_out() {
             let options = LoadOptions::default();
             let cancel = At(AtomicU64::new(0), 1, || options.cancel.cancel());
             assert!(matches!(load(&cancel, &options), Some(Error::Cancelled { .. })), "{way}");
+            assert!(matches!(load(&Stops, &LoadOptions::default()), Some(Error::Stopped)), "{way}");
             let panics = At(AtomicU64::new(0), 20_000, || panic!("planted"));
             let error = load(&panics, &LoadOptions::default());
             assert!(matches!(error, Some(Error::Device(DeviceError::Worker(_)))), "{way}: {error:?}");

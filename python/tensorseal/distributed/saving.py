@@ -1,0 +1,243 @@
+"""Signing what is spread over ranks: written once, hashed by all who hold it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from .. import _native
+from .._lend import lend
+from ..errors import UsageError
+from ..who import signing
+from .compare import Leaves
+from .control import Control, together
+from .files import INDEX, File, digest_of, files_of
+from .layout import held_here
+from .measure import Measured, cut_tiles, own_tiles
+from .move import Mover
+from .plan import Tensor, agree, dump, gather_tensor, load, same_plan, say_box, uncovered
+
+_log = logging.getLogger("tensorseal.distributed")
+
+
+@dataclass(frozen=True)
+class SignedAcross:
+    """What was signed; the same on all ranks."""
+
+    bundle: str
+    """The path of the signature."""
+    root: str
+    """The digest of the model's manifest, in hex."""
+    files: tuple[str, ...]
+    """The files of tensors that were written."""
+    tensors: int
+    tiles: int
+    copies: int
+    """Tiles of which another rank holds a copy: each was hashed, too, and found to be the same."""
+    bytes: int
+    """Of all tensors."""
+
+
+def save_and_sign(
+    state_dict: Mapping[str, Any],
+    dir: str | os.PathLike[str],
+    *,
+    signer: Any,
+    group: Any = None,
+    bundle: str | os.PathLike[str] | None = None,
+    max_shard_size: int = 5_000_000_000,
+    metadata: Mapping[str, str] | None = None,
+    timeout: float = 30.0,
+    patience: float = 600.0,
+) -> SignedAcross:
+    """Writes a state dict over ranks as safetensors files into the folder `dir`, and signs the folder.
+
+    All ranks of `group` call it with the same arguments, each with what it holds: DTensors of any placement but partial ones,
+    and plain tensors, of which a rank may have others than the next. `dir` is one folder that all ranks see. Other files in it
+    (a configuration, a tokenizer) are signed with the tensors.
+
+    Each file is written by one rank, which hashes what it writes. Every rank hashes the tiles of its own shards where they
+    lie. Rank 0 signs if both are the same, down to the last tile, and so are all copies. `signer` is used by rank 0 alone.
+    `max_shard_size` is in bytes of tensors in a file. Without a `bundle` the signature is `model.sig` in the folder.
+
+    A rank that is silent for half of `timeout` seconds is lost, and the others end with an error that names it within
+    `timeout`. `patience` bounds one step of a rank that lives: writing a file down, a person who logs in to sign.
+
+    Raises, the same on all ranks, `VerifyError` if files or copies are not what the ranks hold, `RankError` for lost ranks and
+    whatever else a rank failed of, `UsageError` for arguments that differ or tensors that nobody holds whole.
+    """
+
+    def body(control: Control) -> SignedAcross:
+        held = held_here(state_dict)
+        folder = Path(os.path.abspath(dir))
+        target = Path(os.path.abspath(bundle)) if bundle is not None else folder / "model.sig"
+        terms = {
+            "dir": str(folder),
+            "bundle": str(target),
+            "max_shard_size": max_shard_size,
+            "metadata": dict(metadata or {}),
+        }
+        tensors = agree(control, held, terms)
+        for name, tensor in tensors.items():
+            if (hole := uncovered(tensor)) is not None:
+                raise UsageError(f"no rank holds the elements {say_box(hole)} of {name!r}: give all ranks of the model")
+        files = files_of(tensors, max_shard_size, dict(metadata or {}), control.size)
+        same_plan(control, "plan of files", digest_of(files))
+        control.decide(b"", lambda _: _prepare(folder, files, signer))
+
+        mover = Mover(control, held, {name: tensor.dtype for name, tensor in tensors.items()})
+        measured = Measured(own_tiles(control, held, tensors), cut_tiles(control, mover, tensors))
+        _write(control, mover, folder, files, tensors, finished)
+
+        mine = {"measured": measured.to_wire(), "files": {file: _tiles_of(one) for file, one in finished.items()}}
+        decided = control.decide(dump(mine), lambda all_of_them: _compare(control, all_of_them, files, tensors, folder, target))
+        written = [one.publish().to_bytes() for one in finished.values()]
+        signed = control.decide(
+            _pack(written), lambda all_of_them: _sign(all_of_them, folder, target, signer, files, tensors, load(decided))
+        )
+        answer = load(signed)
+        return SignedAcross(**{**answer, "files": tuple(answer["files"])})
+
+    finished: dict[str, Any] = {}
+    try:
+        return together("save_and_sign", group, timeout, patience, body)
+    finally:
+        # What was published is not there any more; what was not goes.
+        for file in finished.values():
+            file.discard()
+
+
+def _tiles_of(finished: Any) -> dict[str, list[str]]:
+    """Digests of the tiles of each tensor of a file, as it was written."""
+    return {name: [tiles[tile] for tile in sorted(tiles)] for name, (_, _, tiles) in (finished.tensors or {}).items()}
+
+
+def _prepare(folder: Path, files: list[File], signer: Any) -> bytes:
+    """Makes the folder fit to be written to. Files of tensors that would be signed as if they were of this model are refused."""
+    # Who cannot sign should say so before hours of writing.
+    signing(signer)
+    folder.mkdir(parents=True, exist_ok=True)
+    planned = {file.name for file in files}
+    stale = sorted(
+        path.name for path in folder.iterdir() if path.name.endswith((".safetensors", ".index.json")) and path.name not in planned
+    )
+    if stale:
+        raise UsageError(
+            f"{str(folder)!r} holds {', '.join(map(repr, stale[:5]))}, which this model does not have: remove them, or give another folder"
+        )
+    _native.sweep(folder)
+    return b""
+
+
+def _write(
+    control: Control,
+    mover: Mover,
+    folder: Path,
+    files: list[File],
+    tensors: Mapping[str, Tensor],
+    finished: dict[str, Any],
+) -> None:
+    """Writes the files that are this rank's, under temporary names; each goes to `finished`, with what was hashed meanwhile."""
+    waiting = [file for file in files if file.writer == control.rank]
+    home = {name: file for file in waiting for name in file.tensors}
+    jobs = [job for file in files for name in file.tensors for job in gather_tensor(name, tensors[name], file.writer)]
+    writer: Any = None
+
+    def begin() -> None:
+        nonlocal writer
+        writer = _native.Writer(folder, waiting[0].name, waiting[0].size, tensors=waiting[0].name != INDEX)
+        writer.write(lend(waiting[0].header, name="header"))
+
+    def end() -> None:
+        nonlocal writer
+        if writer is None:
+            begin()
+        control.look()
+        finished[waiting.pop(0).name] = writer.finish()
+        writer = None
+
+    try:
+        # The files of a rank come one after the other, and their bytes in order, since rounds keep the order of jobs.
+        for job, data in mover.run(jobs):
+            while waiting[0] is not home[job.name]:
+                end()
+            if writer is None:
+                begin()
+            writer.write(lend(data, name=job.name))
+        while waiting:
+            end()
+    finally:
+        if writer is not None:
+            writer.discard()
+
+
+def _compare(
+    control: Control,
+    brought: list[bytes],
+    files: list[File],
+    tensors: dict[str, Tensor],
+    folder: Path,
+    target: Path,
+) -> bytes:
+    """Rank 0, before anything gets its name: the tiles of the files are those of the ranks, and there is no other."""
+    ranks = [load(one) for one in brought]
+    leaves = Leaves(control, [Measured.from_wire(one["measured"]) for one in ranks])
+    expected: dict[str, list[str]] = {}
+    source: dict[str, str] = {}
+    for rank, one in enumerate(ranks):
+        for file, of in one["files"].items():
+            expected |= of
+            source |= {name: f"in {file!r} as {control.ranks([rank])} wrote it" for name in of}
+    unwritten = [name for name, tensor in tensors.items() if len(expected.get(name, ())) != tensor.grid.tiles]
+    if unwritten:
+        raise UsageError(f"the files have no digests of the tiles of {unwritten[0]!r}: is the same version installed everywhere?")
+    leaves.against(expected, source, "memory and files differ, or copies of a tensor do, and nothing was signed")
+    leaves.covered(tensors)
+    # An older signature is gone before the first file that it was about is replaced.
+    _native.withdraw(folder, target)
+    return dump({"copies": leaves.copies(), "tiles": sum(map(len, expected.values()))})
+
+
+def _pack(parts: list[bytes]) -> bytes:
+    return json.dumps([part.hex() for part in parts]).encode()
+
+
+def _sign(
+    brought: list[bytes],
+    folder: Path,
+    target: Path,
+    signer: Any,
+    files: list[File],
+    tensors: Mapping[str, Tensor],
+    counts: dict[str, int],
+) -> bytes:
+    """Rank 0, when all files have their names."""
+    written = [_native.Written.from_bytes(bytes.fromhex(part)) for one in brought for part in json.loads(one)]
+    signed = _native.sign_written(
+        folder,
+        target,
+        signing(signer),
+        written,
+        hash="sha256",
+        tensors=True,
+        ignore=[],
+        symlinks="refuse",
+        device="cpu",
+        progress=None,
+    )
+    _log.info("signed %s: %d tensors over %d ranks", folder, len(tensors), len(brought))
+    answer = SignedAcross(
+        bundle=str(target),
+        root=signed["root"],
+        files=tuple(file.name for file in files if file.name != INDEX),
+        tensors=len(tensors),
+        tiles=counts["tiles"],
+        copies=counts["copies"],
+        bytes=sum(tensor.nbytes for tensor in tensors.values()),
+    )
+    return dump(asdict(answer))

@@ -1,0 +1,314 @@
+"""`guard`: `from_pretrained` of transformers and diffusers, over models that are verified before they are used.
+
+Inside, whatever hands out weights of a file is replaced, wherever in the process it was imported: safetensors gives tensors
+of the memory that was checked, and what would run or trust other bytes is refused. A folder is verified as a whole when the
+first file of it is looked for; where it begins its bundle says.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from types import ModuleType, TracebackType
+from typing import Any, NoReturn
+
+from . import _native
+from .errors import NoAnswerError, UsageError, VerifyError
+from .loading import _load, _policy, safe_open
+from .report import Report
+from .who import Path, Trusted, path_of, paths_of, trusted
+
+# What reads weights, by where it is defined. The functions beside them call these by their names there.
+_OPENS = (("safetensors", "safe_open"),)
+_LOADS = (("safetensors.torch", "load_file"), ("safetensors.numpy", "load_file"))
+_REFUSED = (
+    ("safetensors", "deserialize"),
+    ("safetensors.torch", "load"),
+    ("safetensors.numpy", "load"),
+    ("torch", "load"),
+    ("torch.jit", "load"),
+)
+# Where each library finds files, and where its callers enter. What is not there is another version of it.
+_LIBRARIES: dict[str, tuple[tuple[str, str, str], ...]] = {
+    "transformers": (
+        ("transformers.utils.hub", "cached_files", "found"),
+        ("transformers.configuration_utils", "PreTrainedConfig.get_config_dict", "local"),
+        ("transformers.modeling_utils", "PreTrainedModel.from_pretrained", "weights"),
+    ),
+    "diffusers": (
+        ("diffusers.configuration_utils", "ConfigMixin.load_config", "folder"),
+        ("diffusers.models.modeling_utils", "ModelMixin.from_pretrained", "weights"),
+        ("diffusers.pipelines.pipeline_utils", "DiffusionPipeline.from_pretrained", "folder"),
+        ("diffusers.utils.dynamic_modules_utils", "get_cached_module_file", "module"),
+    ),
+}
+
+# Names of modules are everybody's: one guard at a time.
+_ONE = threading.Lock()
+
+
+class guard:  # noqa: N801 (a context manager, named as the verbs are)
+    """`with tensorseal.guard(policy=..): model = AutoModel.from_pretrained(folder)`.
+
+    `policy` and `bundle` are those of `load_file`; without a bundle, the model is the nearest folder above a file that has a
+    `model.sig`. Options are those of `load_model`; files of a Hugging Face cache are links that leave the model, which
+    `symlinks="anywhere"` follows. transformers and diffusers are to be imported before. `reports` lists what was verified.
+
+    Weights come from the memory that was checked. Configurations, tokenizers and code are verified, and then read from disk by
+    the library: nobody may be able to write there meanwhile. Pickled weights are refused, signed or not, as is code that is no
+    file of a verified model, and a `from_pretrained` that returns without having asked for a verified tensor.
+
+    It holds for the whole process, and one at a time: entering a second one raises `UsageError`. Leaving restores everything,
+    and raises `NoAnswerError` if there was nothing to verify.
+    """
+
+    def __init__(
+        self,
+        *,
+        policy: Trusted | Path | None = None,
+        bundle: Path | Iterable[Path] | None = None,
+        **options: Any,
+    ) -> None:
+        self._who = trusted(_policy(policy))
+        self._bundles = None if bundle is None else paths_of(bundle)
+        self._options = options
+        self._models: dict[str, tuple[_native.LoadedModel, frozenset[str]]] = {}
+        self._busy = threading.RLock()
+        self._loads = 0
+        self._undo: list[Callable[[], None]] = []
+        self.reports: list[Report] = []
+
+    def __enter__(self) -> guard:
+        if not _ONE.acquire(blocking=False):
+            raise UsageError("there is a guard in this process already: one at a time, since it holds for all threads")
+        try:
+            self._enter()
+        except BaseException:
+            self._leave()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._leave()
+        if kind is None and not self.reports:
+            raise NoAnswerError("nothing was loaded under this guard, and so nothing was verified", kind="unguarded")
+
+    def _enter(self) -> None:
+        self.reports = []
+        for module, name in _OPENS:
+            self._replace(module, name, lambda _: self._open)
+        for module, name in _LOADS:
+            framework = "np" if module.endswith("numpy") else "pt"
+            self._replace(module, name, lambda _, framework=framework: functools.partial(self._file, framework))
+        for module, name in _REFUSED:
+            self._replace(module, name, lambda _, full=f"{module}.{name}": functools.partial(self._refuse, full))
+        for library, entries in _LIBRARIES.items():
+            if library not in sys.modules:
+                self._keep_out(library)
+                continue
+            for module, name, how in entries:
+                self._replace(module, name, functools.partial(getattr(self, f"_{how}"), f"{library}.{name}"))
+
+    def _leave(self) -> None:
+        try:
+            while self._undo:
+                self._undo.pop()()
+        finally:
+            self._models.clear()
+            _ONE.release()
+
+    # What is replaced, and by what.
+
+    def _replace(self, module: str, name: str, make: Callable[[Any], Any]) -> None:
+        """Puts what `make` makes of it in the place of a function or method, under every name that it has anywhere."""
+        library = module.split(".")[0]
+        if library not in sys.modules and library != "safetensors":
+            return
+        try:
+            found = importlib.import_module(module)
+        except ImportError as error:
+            if library == "safetensors" and module != "safetensors":
+                # Without the framework nobody can load into it.
+                return
+            raise UsageError(f"{library} cannot be guarded: {error}") from error
+        *path, last = name.split(".")
+        try:
+            owner = functools.reduce(getattr, path, found)
+            original = vars(owner)[last]
+        except (AttributeError, KeyError):
+            version = getattr(sys.modules[library], "__version__", "unknown")
+            raise UsageError(f"{library} {version} cannot be guarded: it has no {module}.{name}") from None
+        if path:
+            method = original.__func__ if isinstance(original, classmethod) else None
+            if method is None:
+                raise UsageError(f"{library} cannot be guarded: {module}.{name} is no class method")
+            setattr(owner, last, classmethod(make(method)))
+            self._undo.append(lambda: setattr(owner, last, original))
+            return
+        ours = make(original)
+        self._undo.append(lambda: _exchange(ours, original))
+        _exchange(original, ours)
+
+    def _keep_out(self, library: str) -> None:
+        """Nothing of a library is guarded that comes later."""
+        finder = _NotNow(library)
+        sys.meta_path.insert(0, finder)
+        self._undo.append(lambda: sys.meta_path.remove(finder))
+
+    def _refuse(self, what: str, *_: Any, **__: Any) -> NoReturn:
+        reason = "pickled weights can run code, whoever signed them" if what.startswith("torch") else "its bytes are from anywhere"
+        raise VerifyError(f"{what} is refused under a guard: {reason}; save the model as safetensors files", kind="unguarded")
+
+    def _open(
+        self, filename: Path, framework: str = "pt", device: Any = "cpu", *, backend: str = "mmap"
+    ) -> safe_open:
+        model, name = self._verified(path_of(filename))
+        if name not in model.tensor_files:
+            raise VerifyError(f"{name!r} is no file of tensors that is loaded", kind="unguarded")
+        with self._busy:
+            self._loads += 1
+        opened = safe_open._of(model, name, framework)
+        tensors, metadata, make = opened._opened()
+        if str(device) != "cpu":
+            place = f"cuda:{device}" if isinstance(device, int) else device
+            opened._state = tensors, metadata, lambda tensor: make(tensor).to(place)
+        return opened
+
+    def _file(
+        self, framework: str, filename: Path, device: Any = "cpu", *, backend: str = "mmap"
+    ) -> dict[str, Any]:
+        with self._open(filename, framework, device) as opened:
+            return opened.get_tensors()
+
+    def _found(self, what: str, original: Callable[..., Any]) -> Callable[..., Any]:
+        """Files that were found are files of a verified model."""
+
+        @functools.wraps(original)
+        def found(*arguments: Any, **named: Any) -> Any:
+            files = original(*arguments, **named)
+            for file in files or ():
+                if file is not None:
+                    self._verified(path_of(file))
+            return files
+
+        return found
+
+    def _local(self, what: str, original: Callable[..., Any]) -> Callable[..., Any]:
+        """What is named and is there is a verified model, or a file of one; else it is looked for as above."""
+
+        @functools.wraps(original)
+        def local(cls: Any, name: Any, *arguments: Any, **named: Any) -> Any:
+            if _is_there(name):
+                self._verified(path_of(name))
+            return original(cls, name, *arguments, **named)
+
+        return local
+
+    def _folder(self, what: str, original: Callable[..., Any]) -> Callable[..., Any]:
+        """What is named is a verified model, or a file of one: there is no place where others would pass by."""
+
+        @functools.wraps(original)
+        def folder(cls: Any, *arguments: Any, **named: Any) -> Any:
+            name = arguments[0] if arguments else named.get("pretrained_model_name_or_path")
+            if not _is_there(name):
+                message = f"{what} takes a local folder under a guard, and {name!r} is none: download it whole, and give its path"
+                raise UsageError(message)
+            self._verified(path_of(name))
+            return original(cls, *arguments, **named)
+
+        return folder
+
+    def _weights(self, what: str, original: Callable[..., Any]) -> Callable[..., Any]:
+        """What comes back has weights that were asked for here."""
+
+        @functools.wraps(original)
+        def weights(cls: Any, *arguments: Any, **named: Any) -> Any:
+            before = self._loads
+            made = original(cls, *arguments, **named)
+            if self._loads == before:
+                message = f"{what} returned a model without having read a verified tensor: this version, or these arguments, are not guarded"
+                raise NoAnswerError(message, kind="unguarded")
+            return made
+
+        return weights
+
+    def _module(self, what: str, original: Callable[..., Any]) -> Callable[..., Any]:
+        """Code is a file of a verified model."""
+
+        @functools.wraps(original)
+        def module(folder: Any, file: str, *arguments: Any, **named: Any) -> Any:
+            if not _is_there(folder):
+                raise VerifyError(f"code of {folder!r} is no file of a verified model", kind="unguarded")
+            self._verified(os.path.join(path_of(folder), file))
+            return original(folder, file, *arguments, **named)
+
+        return module
+
+    # What is verified.
+
+    def _verified(self, path: str) -> tuple[_native.LoadedModel, str]:
+        """The model that a file or folder belongs to, verified, and its name there (empty for the model itself)."""
+        path = os.path.abspath(path)
+        with self._busy:
+            root = next((root for root in self._models if path == root or path.startswith(root + os.sep)), None)
+            if root is None:
+                root = self._load(path)
+            model, signed = self._models[root]
+        name = "" if path == root else path[len(root) + 1 :].replace(os.sep, "/")
+        if name and name not in signed and not any(other.startswith(name + "/") for other in signed):
+            raise VerifyError(f"{name!r} is no signed file of {root!r}", kind="unsigned")
+        return model, name
+
+    def _load(self, path: str) -> str:
+        root, bundles = self._root(path)
+        model = _load(root, bundles, self._who, only=None, device="cpu", **self._options)
+        fields = model.report()
+        signed = frozenset([*model.tensor_files, *model.files, *fields["loaded"]["not_held"]])
+        self._models[root] = model, signed
+        self.reports.append(Report.of(fields))
+        return root
+
+    def _root(self, path: str) -> tuple[str, list[str]]:
+        folder = path if os.path.isdir(path) else os.path.dirname(path)
+        if self._bundles and not os.path.isdir(path):
+            return os.path.abspath(_native.model_of(path, self._bundles[0])[0]), self._bundles
+        if self._bundles:
+            return folder, self._bundles
+        while not os.path.exists(os.path.join(folder, "model.sig")):
+            above = os.path.dirname(folder)
+            if above == folder:
+                reason = f"no signature for {path!r}: there is no model.sig in its folder, or in one above; say where it is"
+                raise NoAnswerError(reason, kind="no-signature")
+            folder = above
+        return folder, [os.path.join(folder, "model.sig")]
+
+
+class _NotNow:
+    """Refuses the import of a library that would come too late to be guarded."""
+
+    def __init__(self, library: str) -> None:
+        self._library = library
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        if name == self._library:
+            raise UsageError(f"import {name} before the guard is entered: it cannot be guarded later")
+
+
+def _is_there(name: Any) -> bool:
+    return isinstance(name, str | os.PathLike) and os.path.exists(name)
+
+
+def _exchange(old: Any, new: Any) -> None:
+    """Puts `new` in the place of `old` in all modules: whoever imported it has a name of its own for it."""
+    for module in list(sys.modules.values()):
+        if not isinstance(module, ModuleType):
+            continue
+        names = module.__dict__
+        for name in [name for name, value in list(names.items()) if value is old]:
+            names[name] = new

@@ -1,0 +1,93 @@
+"""What this process has loaded in the load format, and what of it is under seal. One list for all models of a worker."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .sealed import SealedModel
+
+if TYPE_CHECKING:
+    import torch
+
+@dataclass
+class Load:
+    """One load of one model, first or again. `report`: for people and programs. `complete`: all of it was verified.
+
+    `refused`: it was not as signed, whether that ended the load (mode enforce) or was logged. `loaded`: bytes of its tensors.
+    """
+
+    report: dict[str, Any]
+    complete: bool = False
+    refused: bool = False
+    loaded: int = 0
+
+
+@dataclass
+class Engine:
+    """The engine of this process: the configuration and the folder of the model that it serves, as it began, and the mode."""
+
+    config: Any = None
+    folder: str | None = None
+    mode: str = "enforce"
+
+
+engine = Engine()
+_loads: list[Load] = []
+_sealed: list[SealedModel] = []
+
+
+def begin(report: dict[str, Any]) -> Load:
+    """A load begins."""
+    load = Load(report)
+    _loads.append(load)
+    return load
+
+
+def loads() -> list[Load]:
+    """All loads of this process, in order."""
+    return _loads
+
+
+def keep(sealed: SealedModel) -> None:
+    """A model is under seal from now on."""
+    _sealed[:] = [other for other in _sealed if other.model is not None and other.model is not sealed.model]
+    _sealed.append(sealed)
+
+
+def sealed() -> list[SealedModel]:
+    """The models under seal which the engine still has."""
+    _sealed[:] = [model for model in _sealed if model.model is not None]
+    return _sealed
+
+
+def sealed_of(model: "torch.nn.Module") -> SealedModel | None:
+    """The seal over this very model."""
+    return next((one for one in sealed() if one.model is model), None)
+
+
+def metrics(rank: int, adapters: dict[str, int]) -> str:
+    """What is counted here, in Prometheus' text format. Metrics of the seals themselves are theirs."""
+    outcomes = {
+        "verified": sum(load.complete for load in _loads),
+        "refused": sum(load.refused for load in _loads),
+    }
+    families = [
+        ("loads_total", "counter", "Loads of models that were verified whole, or refused.", "outcome", outcomes),
+        ("adapters_total", "counter", "Adapters that were verified, or refused.", "outcome", adapters),
+        (
+            "seal_void",
+            "gauge",
+            "1 while nothing under this name is what was sealed: see the status.",
+            "seal",
+            {one.name: int(one.spoilt is not None) for one in sealed()},
+        ),
+    ]
+    lines = []
+    for name, kind, about, label, samples in families:
+        name = f"tensorseal_vllm_{name}"
+        lines += [f"# HELP {name} {about}", f"# TYPE {name} {kind}"]
+        lines += [f'{name}{{rank="{rank}",{label}="{_escaped(value)}"}} {number}' for value, number in samples.items()]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
