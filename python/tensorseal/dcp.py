@@ -119,6 +119,13 @@ class SigningWriter(HuggingFaceStorageWriter):
             files: dict[str, list[WriteResult]] = {}
             for result in (result for ranks in results for result in ranks):
                 files.setdefault(result.storage_data.relative_path, []).append(result)
+            others = {name for name in os.listdir(folder) if name.endswith(".safetensors")} - files.keys()
+            if others:
+                raise VerifyError(
+                    f"written bytes differ: {min(others)!r} was not written by this save. Nothing was signed; remove it, or save elsewhere",
+                    kind="written-bytes-differ",
+                    differences=[Difference(name, "unsigned") for name in sorted(others)],
+                )
             for name, own in sorted(files.items()):
                 written += compare_files(folder, [name], _merged(own))
         if not written:

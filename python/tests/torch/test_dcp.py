@@ -82,6 +82,17 @@ def test_a_bit_that_flips_between_device_and_disk_stops_the_signing(tmp_path, si
     assert not (tmp_path / "model.sig").exists(), "nor the older one"
 
 
+@pytest.mark.parametrize("options", [{}, {"save_distributed": True, "enable_consolidation": True}], ids=repr)
+def test_files_of_an_earlier_save_are_not_signed_with_this_one(tmp_path, signer, options):
+    mapping = {"w": 1, "half": 2, "bf16": 3}
+    dcp.save(tensors(1), storage_writer=SigningWriter(tmp_path, signer=signer, fqn_to_index_mapping=mapping), no_dist=True)
+    with pytest.raises(CheckpointException) as raised:
+        dcp.save(tensors(), storage_writer=SigningWriter(tmp_path, signer=signer, **options), no_dist=True)
+    [(error, _)] = raised.value.failures.values()
+    assert isinstance(error, tensorseal.VerifyError) and error.kind == "written-bytes-differ"
+    assert error.differences and not (tmp_path / "model.sig").exists()
+
+
 def test_the_signer_fails(tmp_path, signer):
     bad = tmp_path / "key.pem"
     bad.write_text("no key")
