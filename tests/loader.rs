@@ -671,6 +671,14 @@ fn an_index_that_is_asked_for_is_compared_with_what_is_there() {
         let error = signed.load(&cpu(), &only(names)).unwrap_err();
         assert!(matches!(&error, Error::Index { .. }), "{error}");
     }
+    // A file that it names and that is none of the model is missing, whatever was asked for.
+    let gone = |m: &Path| {
+        model(m);
+        let map = format!(r#""middle":"{SECOND}","shard.a":"{SECOND}","last":"gone.safetensors""#);
+        write(m.join(INDEX), format!(r#"{{"weight_map":{{{map}}}}}"#));
+    };
+    let error = Signed::new(gone, &SignOptions::default()).load(&cpu(), &only(&[SECOND, INDEX])).unwrap_err();
+    assert!(matches!(&error, Error::Index { .. }), "{error}");
     assert_eq!(
         signed.load(&cpu(), &only(&[SECOND])).unwrap().tensors().count(),
         2,

@@ -39,6 +39,11 @@ _LIBRARIES: dict[str, tuple[tuple[str, str, str], ...]] = {
     "transformers": (
         ("transformers.utils.hub", "cached_files", "found"),
         ("transformers.configuration_utils", "PreTrainedConfig.get_config_dict", "local"),
+        ("transformers.generation.configuration_utils", "GenerationConfig.from_pretrained", "local"),
+        ("transformers.tokenization_utils_base", "PreTrainedTokenizerBase.from_pretrained", "local"),
+        ("transformers.processing_utils", "ProcessorMixin.from_pretrained", "local"),
+        ("transformers.feature_extraction_utils", "FeatureExtractionMixin.from_pretrained", "local"),
+        ("transformers.image_processing_base", "ImageProcessingMixin.from_pretrained", "local"),
         ("transformers.modeling_utils", "PreTrainedModel.from_pretrained", "weights"),
     ),
     "diffusers": (
@@ -60,7 +65,8 @@ class guard:  # noqa: N801 (a context manager, named as the verbs are)
     `model.sig`. Options are those of `load_model`; files of a Hugging Face cache are links that leave the model, which
     `symlinks="anywhere"` follows. transformers and diffusers are to be imported before. `reports` lists what was verified.
 
-    Weights come from the memory that was checked. Configurations, tokenizers and code are verified, and then read from disk by
+    What `from_pretrained` is given as a folder, and whatever it finds, is verified first. Weights come from the memory that was
+    checked. Configurations, tokenizers and code are verified, and then read from disk by
     the library: nobody may be able to write there meanwhile. Pickled weights are refused, signed or not, as is code that is no
     file of a verified model, and a `from_pretrained` that returns without having asked for a verified tensor.
 
@@ -103,6 +109,7 @@ class guard:  # noqa: N801 (a context manager, named as the verbs are)
 
     def _enter(self) -> None:
         self.reports = []
+        self._watch()
         for module, name in _OPENS:
             self._replace(module, name, lambda _: self._open)
         for module, name in _LOADS:
@@ -157,6 +164,23 @@ class guard:  # noqa: N801 (a context manager, named as the verbs are)
         self._undo.append(lambda: _exchange(ours, original))
         _exchange(original, ours)
 
+    def _watch(self) -> None:
+        """Has every file that Python opens to read looked at. Such a hook stays for good: between guards it does nothing."""
+        global _active
+        if not _hooked:
+            sys.addaudithook(_audit)
+            _hooked.append(True)
+        _active = self
+        self._undo.append(_rest)
+
+    def _reads(self, path: object, flags: object) -> None:
+        """A file of a verified folder is a signed one, also where it came later."""
+        if not isinstance(path, str | bytes) or (isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR)):
+            return
+        path = os.path.abspath(os.fsdecode(path))
+        if any(path.startswith(root + os.sep) for root in list(self._models)):
+            self._verified(path)
+
     def _keep_out(self, library: str) -> None:
         """Nothing of a library is guarded that comes later."""
         finder = _NotNow(library)
@@ -205,10 +229,11 @@ class guard:  # noqa: N801 (a context manager, named as the verbs are)
         """What is named and is there is a verified model, or a file of one; else it is looked for as above."""
 
         @functools.wraps(original)
-        def local(cls: Any, name: Any, *arguments: Any, **named: Any) -> Any:
+        def local(cls: Any, *arguments: Any, **named: Any) -> Any:
+            name = arguments[0] if arguments else named.get("pretrained_model_name_or_path")
             if _is_there(name):
                 self._verified(path_of(name))
-            return original(cls, name, *arguments, **named)
+            return original(cls, *arguments, **named)
 
         return local
 
@@ -231,6 +256,9 @@ class guard:  # noqa: N801 (a context manager, named as the verbs are)
 
         @functools.wraps(original)
         def weights(cls: Any, *arguments: Any, **named: Any) -> Any:
+            name = arguments[0] if arguments else named.get("pretrained_model_name_or_path")
+            if _is_there(name):
+                self._verified(path_of(name))
             before = self._loads
             made = original(cls, *arguments, **named)
             if self._loads == before:
@@ -289,6 +317,20 @@ class guard:  # noqa: N801 (a context manager, named as the verbs are)
                 raise NoAnswerError(reason, kind="no-signature")
             folder = above
         return folder, [os.path.join(folder, "model.sig")]
+
+
+_active: guard | None = None
+_hooked: list[bool] = []
+
+
+def _rest() -> None:
+    global _active
+    _active = None
+
+
+def _audit(event: str, arguments: tuple[Any, ...]) -> None:
+    if event == "open" and _active is not None:
+        _active._reads(arguments[0], arguments[2])
 
 
 class _NotNow:
