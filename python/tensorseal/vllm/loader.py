@@ -95,9 +95,9 @@ class TensorsealLoader(DefaultModelLoader):
                     load.loaded += tensor.nbytes
                     yield name, tensor
             except TensorsealError as error:
-                load.refused = True
+                registry.refuse(load)
                 self._refused(error)
-        load.complete = not load.refused
+        registry.finish(load)
         load.report["complete"] = load.complete
         _log.info("%s", json.dumps(load.report))
 
@@ -165,7 +165,7 @@ class TensorsealLoader(DefaultModelLoader):
             report = tensorseal.verify(path, bundle=bundle, policy=policy)
             load.report["folders"].append({"model": str(path), "identity": str(report.identity), "root": report.root})
         except TensorsealError as error:
-            load.refused = True
+            registry.refuse(load)
             load.report["folders"].append({"model": str(path), "refused": str(error)})
             self._refused(error)
         if self.asked.inner == "runai_streamer":

@@ -27,7 +27,8 @@ _log = logging.getLogger("tensorseal.vllm")
 _settings: Settings | None = None
 _verified: set[Path] = set()
 _loaded: list[dict[str, Any]] = []
-_refused = 0
+_KEPT = 64
+_counted = {"verified": 0, "refused": 0}
 
 
 def install(settings: Settings) -> None:
@@ -89,8 +90,7 @@ def _guarded(original: Callable[[Any, Any], Any], resolve: Callable[[str], str])
             try:
                 report = materialise(path, folder, settings.policy)
             except TensorsealError as error:
-                global _refused
-                _refused += 1
+                _counted["refused"] += 1
                 if settings.mode != "log":
                     _log.error("the adapter %s is refused: %s", request.lora_name, error)
                     raise
@@ -107,7 +107,9 @@ def _guarded(original: Callable[[Any, Any], Any], resolve: Callable[[str], str])
                 loaded = original(self, ours)
             finally:
                 _verified.discard(folder)
+        _counted["verified"] += 1
         _loaded.append({"adapter": request.lora_name, **report})
+        del _loaded[:-_KEPT]
         _log.info("the adapter %s is as signed by %s", request.lora_name, report["identity"])
         return loaded
 
@@ -148,10 +150,10 @@ def materialise(path: Path, into: Path, policy: Path) -> dict[str, Any]:
 
 
 def adapters() -> list[dict[str, Any]]:
-    """Adapters that were verified in this process, in order."""
+    """The last adapters that were verified in this process, in order."""
     return _loaded
 
 
 def counted() -> dict[str, int]:
     """How many adapters were verified, and refused."""
-    return {"verified": len(_loaded), "refused": _refused}
+    return dict(_counted)

@@ -31,20 +31,42 @@ class Engine:
 
 
 engine = Engine()
+# The last loads: an engine that is trained along reloads for weeks.
+_KEPT = 16
 _loads: list[Load] = []
+_counted = {"begun": 0, "verified": 0, "refused": 0}
 _sealed: list[SealedModel] = []
 
 
 def begin(report: dict[str, Any]) -> Load:
     """A load begins."""
     load = Load(report)
+    _counted["begun"] += 1
     _loads.append(load)
+    del _loads[:-_KEPT]
     return load
 
 
+def refuse(load: Load) -> None:
+    """Something of it is not as signed."""
+    _counted["refused"] += not load.refused
+    load.refused = True
+
+
+def finish(load: Load) -> None:
+    """It has come to its end: complete, if nothing was refused."""
+    load.complete = not load.refused
+    _counted["verified"] += load.complete
+
+
 def loads() -> list[Load]:
-    """All loads of this process, in order."""
+    """The last loads of this process, in order."""
     return _loads
+
+
+def begun() -> int:
+    """How many loads there were."""
+    return _counted["begun"]
 
 
 def keep(sealed: SealedModel) -> None:
@@ -66,10 +88,7 @@ def sealed_of(model: "torch.nn.Module") -> SealedModel | None:
 
 def metrics(rank: int, adapters: dict[str, int]) -> str:
     """What is counted here, in Prometheus' text format. Metrics of the seals themselves are theirs."""
-    outcomes = {
-        "verified": sum(load.complete for load in _loads),
-        "refused": sum(load.refused for load in _loads),
-    }
+    outcomes = {outcome: _counted[outcome] for outcome in ("verified", "refused")}
     families = [
         ("loads_total", "counter", "Loads of models that were verified whole, or refused.", "outcome", outcomes),
         ("adapters_total", "counter", "Adapters that were verified, or refused.", "outcome", adapters),

@@ -83,7 +83,7 @@ def _watching(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(original)
     def method(self: Any, *arguments: Any, **keywords: Any) -> Any:
-        before = len(registry.loads())
+        before = registry.begun()
         try:
             result = original(self, *arguments, **keywords)
         except BaseException as error:
@@ -111,7 +111,7 @@ def _after(name: str, worker: Any, before: int, arguments: tuple[Any, ...], keyw
         tags = keywords.get("tags", arguments[0] if arguments else None)
         if tags is not None and "weights" not in tags:
             return
-    if name == "reload_weights" and _reseal(worker, registry.loads()[before:]):
+    if name == "reload_weights" and registry.begun() == before + 1 and _reseal(worker, registry.loads()[-1]):
         return
     found = [one for one in (sealed.reverify() for sealed in registry.sealed()) if one["result"] != "unchanged"]
     void = any(sealed.spoilt for sealed in registry.sealed())
@@ -119,13 +119,13 @@ def _after(name: str, worker: Any, before: int, arguments: tuple[Any, ...], keyw
         raise VerifyError(f"memory is not what was sealed after {name}: {found[0]['message']}")
 
 
-def _reseal(worker: Any, loads: list[registry.Load]) -> bool:
+def _reseal(worker: Any, load: registry.Load) -> bool:
     """Seals anew after a load through this format in which everything was verified. Everything else leaves the seal to break."""
     sealed = registry.sealed_of(worker.get_model())
-    if sealed is None or len(loads) != 1 or not loads[0].complete:
+    if sealed is None or not load.complete:
         return False
     try:
-        sealed.take(loads[0].loaded)
+        sealed.take(load.loaded)
     except TensorsealError as error:
         sealed.spoil(f"it could not be taken again after a reload: {error}")
     return True

@@ -391,6 +391,7 @@ class _Worker:
 def served(monkeypatch: pytest.MonkeyPatch) -> _Worker:
     monkeypatch.setattr(registry, "_sealed", [])
     monkeypatch.setattr(registry, "_loads", [])
+    monkeypatch.setattr(registry, "_counted", {"begun": 0, "verified": 0, "refused": 0})
     monkeypatch.setattr(registry, "engine", registry.Engine())
     monkeypatch.setattr(worker, "_keeps_memory", lambda of: False)
 
@@ -408,6 +409,15 @@ def test_a_worker_answers_for_all_that_it_has(served: _Worker) -> None:
     page = served.tensorseal_exposition()  # type: ignore[attr-defined]
     assert "tensorseal_seal_broken" in page and 'tensorseal_vllm_seal_void{rank="3",seal="toy"} 0\n' in page
     assert 'tensorseal_vllm_loads_total{rank="3",outcome="verified"} 0\n' in page
+    for _ in range(99):
+        registry.finish(registry.begin({}))
+    refused = registry.begin({})
+    registry.refuse(refused)
+    registry.refuse(refused)
+    registry.finish(refused)
+    assert not refused.complete and len(registry.loads()) < 20
+    page = served.tensorseal_exposition()  # type: ignore[attr-defined]
+    assert 'outcome="verified"} 99\n' in page and 'outcome="refused"} 1\n' in page
     assert served.tensorseal_status()["seals"][0]["loaded_bytes"] == 100  # type: ignore[attr-defined]
     served.model, kept = _model(), served.model
     assert "another model" in served.tensorseal_reverify()["seals"][1]["message"]  # type: ignore[attr-defined]
