@@ -376,12 +376,13 @@ def keys_of_the_store(folder: str, keys: list[str]) -> object:
     return dist.distributed_c10d._get_default_store().num_keys()
 
 
-def main(rank: int, world: int, port: int, scenarios: list[tuple[str, dict]], out: str) -> None:
+def main(rank: int, world: int, port: int, hosted: bool, scenarios: list[tuple[str, dict]], out: str) -> None:
     """One process: what came of each scenario is written to a file."""
     torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world, timeout=timedelta(seconds=60)
-    )
+    minute = timedelta(seconds=60)
+    # Rank 0 holds the store, or somebody else does, as torchrun's agent.
+    store = dist.TCPStore("127.0.0.1", port, is_master=not hosted and rank == 0, timeout=minute)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=world, timeout=minute)
     for number, (scenario, arguments) in enumerate(scenarios):
         said = _said(scenario, arguments)
         path = Path(out, f"{number}-{rank}.json")

@@ -41,16 +41,24 @@ Said = list  # of what each rank said, `None` for one that said nothing
 def many(processes, tmp_path, keys):
     """Runs scenarios, one after the other, on the same ranks: for each what the ranks said."""
 
-    def run(scenarios: list[tuple], folder: Path, world: int = 4, mute: tuple[int, ...] = ()) -> list[Said]:
+    def run(
+        scenarios: list[tuple], folder: Path, world: int = 4, mute: tuple[int, ...] = (), hosted: bool = False
+    ) -> list[Said]:
         out = tmp_path / f"said-{time.monotonic_ns()}"
         out.mkdir()
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
+        store = None
+        if hosted:
+            from torch.distributed import TCPStore
+
+            store = TCPStore("127.0.0.1", port, is_master=True, wait_for_workers=False)
         common = {"folder": str(folder), "keys": [str(key) for key in keys]}
         asked = [(name, common | (more[0] if more else {})) for name, *more in scenarios]
         started = [
-            processes.Process(target=ranks_worker.main, args=(rank, world, port, asked, str(out))) for rank in range(world)
+            processes.Process(target=ranks_worker.main, args=(rank, world, port, hosted, asked, str(out)))
+            for rank in range(world)
         ]
         for process in started:
             process.start()
@@ -65,6 +73,7 @@ def many(processes, tmp_path, keys):
                 if process.is_alive():
                     os.kill(process.pid, signal.SIGKILL)
                     process.join()
+            del store
 
         def read(path: Path) -> dict | None:
             return json.loads(path.read_text()) if path.exists() else None
@@ -294,11 +303,13 @@ def test_an_error_on_one_rank_is_an_error_on_all_and_leaves_nothing_behind(many,
         (1, "never", "kill"),
         (1, "never", "sleep"),
         (2, "stuck", "sleep"),
+        (0, "writing", "kill, another has the store"),
     ],
 )
-def test_a_lost_rank_is_named_and_nobody_waits_for_it(ranks, tmp_path, rank, when, how):
+def test_a_lost_rank_is_named_and_nobody_waits_for_it(many, tmp_path, rank, when, how):
     folder = tmp_path / "model"
-    said = ranks("lose", folder, mute=(rank,), rank=rank, when=when, how=how)
+    how, _, hosted = how.partition(", ")
+    (said,) = many([("lose", {"rank": rank, "when": when, "how": how})], folder, mute=(rank,), hosted=bool(hosted))
     assert said[rank] is None
     others = [one for number, one in enumerate(said) if number != rank]
     for one in others:
