@@ -153,6 +153,16 @@ def test_four_ranks_sign_and_everybody_verifies(signed, ranks, keys, cli):
     assert done.returncode == 0, done.stderr
 
 
+def test_files_do_not_depend_on_how_they_were_gathered(signed, many, tmp_path):
+    folders = {name: tmp_path / name for name in ("sign_in_small_rounds", "sign_with_copies")}
+    for said in many([(name, {"folder": str(folder)}) for name, folder in folders.items()], tmp_path):
+        all_agreed(said)
+    files = {path.name: path.read_bytes() for path in signed.glob("model*.safetensors*")}
+    assert len(files) > 3
+    for folder in folders.values():
+        assert {path.name: path.read_bytes() for path in folder.glob("model*.safetensors*")} == files
+
+
 def test_four_ranks_sign_and_other_layouts_verify(signed, many):
     four, pairs = map(all_agreed, many([("check",), ("check_with_copies",)], signed))
     two = all_agreed(many([("check",)], signed, world=2)[0])
@@ -202,7 +212,10 @@ def test_tied_weights_are_written_once(many, tmp_path):
 
 def test_changed_copies_stop_signing_on_all_ranks(many, tmp_path):
     folder = tmp_path / "model"
-    copy, part = many([("sign_with_a_changed_copy",), ("sign_with_a_changed_part_of_a_copy",)], folder)
+    copy, part, less = many(
+        [("sign_with_a_changed_copy",), ("sign_with_a_changed_part_of_a_copy",), ("sign_with_tiles_left_out",)], folder
+    )
+    all_refused(less, "VerifyError", "no rank measured tile 32 of 'q.weight'")
     all_refused(copy, "VerifyError", "'norm.weight'", "on ranks 0, 1 and 3", "on rank 2")
     # Nor does a copy escape of which no rank has a whole tile.
     all_refused(part, "VerifyError", "'uneven.weight'", "put together from ranks 0 and 1", "put together from ranks 2 and 3")
