@@ -16,7 +16,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import Any, TypeVar
 
@@ -33,9 +33,11 @@ _LEFT = "left"
 class RankError(NoAnswerError):
     """No answer, for the sake of ranks that are gone, hang, or failed; `ranks` are their global numbers."""
 
-    def __init__(self, message: str, ranks: list[int]) -> None:
-        super().__init__(message, kind="rank")
-        self.ranks = ranks
+    ranks: list[int]
+
+    def __init__(self, message: str, ranks: Iterable[int] = (), *, kind: str = "rank") -> None:
+        super().__init__(message, kind=kind)
+        self.ranks = list(ranks)
 
 
 class Aborted(Exception):
@@ -318,7 +320,7 @@ def _to_wire(error: BaseException, control: Control) -> dict[str, Any]:
     """An error as all ranks will raise it."""
     me = control.names[control.rank]
     if isinstance(error, RankError):
-        return {"class": "rank", "message": str(error), "ranks": error.ranks}
+        return {"class": "rank", "kind": error.kind, "message": str(error), "ranks": error.ranks}
     if isinstance(error, VerifyError):
         differences = [asdict(one) for one in error.differences]
         return {"class": "verify", "kind": error.kind, "message": _placed(str(error), me), "differences": differences}
@@ -345,4 +347,4 @@ def _from_wire(wire: dict[str, Any]) -> TensorsealError:
         return VerifyError(wire["message"], kind=wire["kind"], differences=differences)
     if wire["class"] == "usage":
         return UsageError(wire["message"])
-    return RankError(wire["message"], wire["ranks"])
+    return RankError(wire["message"], wire["ranks"], kind=wire["kind"])

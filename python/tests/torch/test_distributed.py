@@ -41,16 +41,24 @@ Said = list  # of what each rank said, `None` for one that said nothing
 def many(processes, tmp_path, keys):
     """Runs scenarios, one after the other, on the same ranks: for each what the ranks said."""
 
-    def run(scenarios: list[tuple], folder: Path, world: int = 4, mute: tuple[int, ...] = ()) -> list[Said]:
+    def run(
+        scenarios: list[tuple], folder: Path, world: int = 4, mute: tuple[int, ...] = (), hosted: bool = False
+    ) -> list[Said]:
         out = tmp_path / f"said-{time.monotonic_ns()}"
         out.mkdir()
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
+        store = None
+        if hosted:
+            from torch.distributed import TCPStore
+
+            store = TCPStore("127.0.0.1", port, is_master=True, wait_for_workers=False)
         common = {"folder": str(folder), "keys": [str(key) for key in keys]}
         asked = [(name, common | (more[0] if more else {})) for name, *more in scenarios]
         started = [
-            processes.Process(target=ranks_worker.main, args=(rank, world, port, asked, str(out))) for rank in range(world)
+            processes.Process(target=ranks_worker.main, args=(rank, world, port, hosted, asked, str(out)))
+            for rank in range(world)
         ]
         for process in started:
             process.start()
@@ -65,6 +73,7 @@ def many(processes, tmp_path, keys):
                 if process.is_alive():
                     os.kill(process.pid, signal.SIGKILL)
                     process.join()
+            del store
 
         def read(path: Path) -> dict | None:
             return json.loads(path.read_text()) if path.exists() else None
@@ -144,6 +153,16 @@ def test_four_ranks_sign_and_everybody_verifies(signed, ranks, keys, cli):
     assert done.returncode == 0, done.stderr
 
 
+def test_files_do_not_depend_on_how_they_were_gathered(signed, many, tmp_path):
+    folders = {name: tmp_path / name for name in ("sign_in_small_rounds", "sign_with_copies")}
+    for said in many([(name, {"folder": str(folder)}) for name, folder in folders.items()], tmp_path):
+        all_agreed(said)
+    files = {path.name: path.read_bytes() for path in signed.glob("model*.safetensors*")}
+    assert len(files) > 3
+    for folder in folders.values():
+        assert {path.name: path.read_bytes() for path in folder.glob("model*.safetensors*")} == files
+
+
 def test_four_ranks_sign_and_other_layouts_verify(signed, many):
     four, pairs = map(all_agreed, many([("check",), ("check_with_copies",)], signed))
     two = all_agreed(many([("check",)], signed, world=2)[0])
@@ -193,7 +212,10 @@ def test_tied_weights_are_written_once(many, tmp_path):
 
 def test_changed_copies_stop_signing_on_all_ranks(many, tmp_path):
     folder = tmp_path / "model"
-    copy, part = many([("sign_with_a_changed_copy",), ("sign_with_a_changed_part_of_a_copy",)], folder)
+    copy, part, less = many(
+        [("sign_with_a_changed_copy",), ("sign_with_a_changed_part_of_a_copy",), ("sign_with_tiles_left_out",)], folder
+    )
+    all_refused(less, "VerifyError", "no rank measured tile 32 of 'q.weight'")
     all_refused(copy, "VerifyError", "'norm.weight'", "on ranks 0, 1 and 3", "on rank 2")
     # Nor does a copy escape of which no rank has a whole tile.
     all_refused(part, "VerifyError", "'uneven.weight'", "put together from ranks 0 and 1", "put together from ranks 2 and 3")
@@ -294,11 +316,13 @@ def test_an_error_on_one_rank_is_an_error_on_all_and_leaves_nothing_behind(many,
         (1, "never", "kill"),
         (1, "never", "sleep"),
         (2, "stuck", "sleep"),
+        (0, "writing", "kill, another has the store"),
     ],
 )
-def test_a_lost_rank_is_named_and_nobody_waits_for_it(ranks, tmp_path, rank, when, how):
+def test_a_lost_rank_is_named_and_nobody_waits_for_it(many, tmp_path, rank, when, how):
     folder = tmp_path / "model"
-    said = ranks("lose", folder, mute=(rank,), rank=rank, when=when, how=how)
+    how, _, hosted = how.partition(", ")
+    (said,) = many([("lose", {"rank": rank, "when": when, "how": how})], folder, mute=(rank,), hosted=bool(hosted))
     assert said[rank] is None
     others = [one for number, one in enumerate(said) if number != rank]
     for one in others:
