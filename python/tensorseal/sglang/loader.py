@@ -40,6 +40,7 @@ class TensorsealLoader(DefaultModelLoader):
         inner = dataclasses.replace(load_config, load_format=LoadFormat(self.asked.inner), model_loader_extra_config=rest)
         super().__init__(inner)
         self._load: registry.Load | None = None
+        self._ended = False
         self._name = "model"
 
     def load_model(self, *, model_config: Any, device_config: Any) -> "torch.nn.Module":
@@ -58,9 +59,9 @@ class TensorsealLoader(DefaultModelLoader):
         if self.asked.mode == "off":
             return
         load = self._load
-        if load is None or not load.complete:
+        if load is None or not self._ended:
             self._refused(VerifyError("SGLang stopped asking for weights before all of them were loaded and checked"))
-        elif self.asked.seal:
+        elif load.complete and self.asked.seal:
             name = f"{self._name}-rank{self.load_config.tp_rank or 0}"
             sealed = SealedModel(model, name=name, device=target_device.type, loaded=load.loaded, ignore=self.asked.seal_ignore)
             registry.keep(sealed)
@@ -82,7 +83,7 @@ class TensorsealLoader(DefaultModelLoader):
         if served or self._load is None:
             self._load = registry.begin({"mode": self.asked.mode, "inner": self.asked.inner, "folders": []})
             self._name = Path(source.model_or_path).name
-        load, load.complete = self._load, False
+        load, self._ended = self._load, False
         # The bundle that was named is that of the model which is served; a draft or an encoder has its own.
         draft = served and getattr(source.model_config, "is_draft_model", False)
         bundle = self.asked.bundle if served and not draft else None
@@ -93,18 +94,21 @@ class TensorsealLoader(DefaultModelLoader):
         except TensorsealError as error:
             self._refused(error)
             return
-        load.complete = True
-        load.report["complete"] = True
+        self._ended = True
+        registry.finish(load)
+        load.report["complete"] = load.complete
         _log.info("%s", json.dumps(load.report))
 
     def _by_mode(self, source: Any, bundle: Path | None, load: registry.Load) -> Iterator[tuple[str, "torch.Tensor"]]:
         asked, path = self.asked, Path(source.model_or_path)
         if asked.mode == "enforce" and asked.policy is not None:
             folder = Folder.open(path, policy=asked.policy, bundle=bundle)
-            load.report["folders"].append(folder.report())
+            code = getattr(source.model_config, "trust_remote_code", True)
+            entry = folder.report(code=code)
+            load.report["folders"].append(entry)
             yield from self._verified(folder, source)
             folder.check_rest()
-            load.report["folders"][-1] = folder.report()
+            entry |= folder.report(code=code)
             return
         if asked.mode == "off":
             _log.warning("NOTHING IS VERIFIED of %s: mode is off", path)
@@ -141,6 +145,8 @@ class TensorsealLoader(DefaultModelLoader):
 
     def _refused(self, error: TensorsealError) -> None:
         """Ends the load, or says loudly that it goes on."""
+        if self._load is not None:
+            registry.refuse(self._load)
         if self.asked.mode == "log":
             _log.error("NOT VERIFIED, mode is log: %s", error)
             return
