@@ -116,7 +116,7 @@ void tensorseal_free(char *report);
  *     shards                bytes a shard: sign shards of files instead of files
  *     tensors               write a tensor manifest into the model, and sign it
  *     password              of a locked private key; a token's PIN
- *     timestamp-url         have the signature stamped by this RFC 3161 authority; by any method but sigstore
+ *     tsa-url               have the signature stamped by this RFC 3161 authority; by any method but sigstore
  *     tsa-certificate-chain *   the stamp must be by one of these
  *
  *     method key

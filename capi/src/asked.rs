@@ -137,12 +137,10 @@ pub(crate) fn signer(taken: &Taken<'_>) -> Result<(SignMethod, Timestamping), Fa
             return unknown("method", other, "key, certificate, pkcs11-key, pkcs11-certificate and sigstore");
         }
     };
-    let timestamp = Timestamping {
-        url: taken.text("timestamp-url").map(str::to_owned),
-        chain: taken.paths("tsa-certificate-chain"),
-    };
+    let timestamp =
+        Timestamping { url: taken.text("tsa-url").map(str::to_owned), chain: taken.paths("tsa-certificate-chain") };
     if timestamp.url.is_none() && !timestamp.chain.is_empty() {
-        return Err(Fault::usage("the option tsa-certificate-chain is about a timestamp: set timestamp-url, too"));
+        return Err(Fault::usage("the option tsa-certificate-chain is about a timestamp: set tsa-url, too"));
     }
     Ok((method, timestamp))
 }

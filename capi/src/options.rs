@@ -63,9 +63,9 @@ const KEYS: [(&str, Kind, Values); 38] = [
     ("system-roots", Kind::Switch, Values::One),
     ("tensors", Kind::Switch, Values::One),
     ("threads", Kind::Number, Values::One),
-    ("timestamp-url", Kind::Text, Values::One),
     ("trust-config", Kind::Path, Values::One),
     ("tsa-certificate-chain", Kind::Path, Values::Many),
+    ("tsa-url", Kind::Text, Values::One),
     ("use-ambient-credentials", Kind::Switch, Values::One),
     ("use-staging", Kind::Switch, Values::One),
 ];

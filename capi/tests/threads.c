@@ -9,6 +9,7 @@ enum { THREADS = 8, TURNS = 6 };
 static const char *good, *bad, *private_key, *folder;
 static tensorseal_options *trust;
 static tensorseal_device *cpu;
+static pthread_barrier_t all_here;
 static unsigned char expected[THREADS][TENSORSEAL_DIGEST_LEN], bytes[THREADS][200000];
 
 static void digest_of(int number, unsigned char *digest) {
@@ -33,7 +34,10 @@ static void *work(void *argument) {
         snprintf(signature, sizeof signature, "%s/%d.sig", folder, number);
         snprintf(mine, sizeof mine, "there is no such option as %d of %d", turn, number);
         CHECK(tensorseal_options_set(options, mine, "x") == TENSORSEAL_USAGE);
+        /* Everybody has a message now, and finds that it is its own. */
+        pthread_barrier_wait(&all_here);
         CHECK(strstr(tensorseal_message(), mine) != NULL);
+        pthread_barrier_wait(&all_here);
         set(options, "method", "key");
         set(options, "private-key", private_key);
         set(options, "signature", signature);
@@ -69,12 +73,14 @@ int main(int count, char **arguments) {
         digest_of(number, expected[number]);
         CHECK(number == 0 || memcmp(expected[number], expected[number - 1], TENSORSEAL_DIGEST_LEN) != 0);
     }
+    CHECK(pthread_barrier_init(&all_here, NULL, THREADS) == 0);
     for (number = 0; number < THREADS; number++) {
         CHECK(pthread_create(&threads[number], NULL, work, (void *)(intptr_t)number) == 0);
     }
     for (number = 0; number < THREADS; number++) {
         CHECK(pthread_join(threads[number], NULL) == 0);
     }
+    pthread_barrier_destroy(&all_here);
     tensorseal_device_free(cpu);
     tensorseal_options_free(trust);
     return 0;

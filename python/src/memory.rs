@@ -5,6 +5,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::prelude::*;
+#[cfg(feature = "cuda")]
 use tensorseal::device::cuda::Stream;
 use tensorseal::device::{AnyBuffer, AnyStream, DeviceError};
 use tensorseal::format::Dtype;
@@ -43,6 +44,7 @@ pub(crate) fn device(kind: &DeviceKind) -> Result<Arc<Device>, DeviceError> {
 /// What is wrong with the devices, or the address.
 pub(crate) fn ordinal_of(address: u64) -> Result<usize, DeviceError> {
     match &*device(&DeviceKind::Cuda(0))? {
+        #[cfg(feature = "cuda")]
         Device::Cuda(cuda) => cuda.ordinal_of(address),
         other => Err(DeviceError::NotCompiled(other.kind())),
     }
@@ -371,6 +373,7 @@ impl Taken {
             // SAFETY: whoever lent the memory says that it is there, and is kept until the buffer is dropped. That nobody
             // writes to it meanwhile is what every result says it rests on.
             Device::Cpu(cpu) => unsafe { cpu.foreign(of.address as usize, len, owner) }.map(AnyBuffer::Cpu),
+            #[cfg(feature = "cuda")]
             // SAFETY: as above, and the driver is asked about it.
             Device::Cuda(cuda) => unsafe { cuda.foreign(of.address, len, owner) }.map(AnyBuffer::Cuda),
             other => Err(DeviceError::NotCompiled(other.kind())),
@@ -446,6 +449,7 @@ impl Memory {
 /// The queue with this handle.
 fn stream(device: &DeviceKind, handle: Option<u64>) -> Option<AnyStream> {
     match (device, handle) {
+        #[cfg(feature = "cuda")]
         // SAFETY: whoever gave the handle says that it is one of this device's primary context, and keeps it: torch never
         // destroys its streams, and others are alive as long as the caller holds them, who waits for us.
         (DeviceKind::Cuda(ordinal), Some(handle)) => {

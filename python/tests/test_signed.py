@@ -243,6 +243,7 @@ def test_what_is_not_the_signed_slice_is_refused(large, keys):
         Slice("tall", None, tall.view(numpy.int32)),
         Slice("tall", None, tall.reshape(2048, 512)),
         Slice("tall", None, tall[:2048]),
+        Slice("tall", [(0, 4096)], tall),
         Slice("tall", [(0, 2048), (0, 256)], tall[2048:]),
         Slice("wide", None, tensors["wide"][:, ::-1].copy()),
     ]
@@ -251,7 +252,6 @@ def test_what_is_not_the_signed_slice_is_refused(large, keys):
             manifest.verify_slices([Slice("small", None, tensors["small"]), one])
     unusable = [
         Slice("tall", [(0, 3), (0, 256)], tall[:3]),
-        Slice("tall", [(0, 4096)], tall),
         Slice("tall", None, numpy.asfortranarray(tall)),
         Slice("tall", None, tall.T.copy().T),
         Slice("tall", [slice(0, 4096, 2), slice(None)], tall),
@@ -259,7 +259,7 @@ def test_what_is_not_the_signed_slice_is_refused(large, keys):
         Slice("small", None, tensors["small"][::-1]),
     ]
     for one in unusable:
-        with pytest.raises((tensorseal.UsageError, tensorseal.VerifyError)) as caught:
+        with pytest.raises(tensorseal.UsageError) as caught:
             manifest.verify_slices([one])
         assert one.name in str(caught.value)
     with pytest.raises(tensorseal.UsageError, match="no slice"):

@@ -17,7 +17,7 @@ pub enum Trusted {
     /// One signer, whose one signature counts.
     Verifier(Box<dyn Verifier + Send + Sync>),
     /// Whoever the policy accepts, with as many signatures as it asks for.
-    Policy(Policy),
+    Policy(Box<Policy>),
 }
 
 impl std::fmt::Debug for Trusted {
@@ -35,7 +35,7 @@ impl Trusted {
     /// # Errors
     /// As [`Policy::read`].
     pub fn by_policy(path: &Path) -> Result<Self, Error> {
-        Policy::read(path).map(Self::Policy)
+        Policy::read(path).map(|policy| Self::Policy(Box::new(policy)))
     }
 
     /// The one signature that a verifier verifies.

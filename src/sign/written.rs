@@ -179,7 +179,7 @@ impl Written {
             format.map(|format| Listed { path: path.clone(), name: name.clone(), format, tiles: Mutex::new(None) });
         let tap = slot.as_ref().map(|slot| -> &dyn Tap { slot });
         let algorithms = Algorithms::only(Algorithm::Sha256).with(Algorithm::Blake3);
-        let job = FileJob { path: path.clone(), size_hint: None, expected_len: None };
+        let job = FileJob { path, size_hint: None, expected_len: None };
         let cpu = Cpu::open(Settings::default())?;
         let hashed = cpu.hash_files_for(&[job], &Wanted { algorithms, shard: None, groups: None, tap }, progress)?;
         let Some(HashedFile { stamp, parts, .. }) = hashed.into_iter().next() else {

@@ -273,3 +273,14 @@ def test_seals_of_a_module():
     with pytest.raises(tensorseal.VerifyError, match='"0.weight" has changed') as caught:
         seal.reverify(state())
     assert [(of.name, of.kind) for of in caught.value.differences] == [("0.weight", "changed")]
+
+
+def test_modes_of_torch_do_not_matter():
+    with torch.inference_mode():
+        made = torch.arange(10.0)
+    data = expected(torch.arange(10.0).numpy().tobytes())
+    assert tensors.digest(made) == data
+    with torch.device("meta"), torch.no_grad():
+        assert tensors.digest(made) == data
+    with torch.set_grad_enabled(True):
+        assert tensors.digest(torch.nn.Parameter(torch.arange(10.0))) == data
