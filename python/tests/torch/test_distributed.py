@@ -481,3 +481,17 @@ def test_outside_of_a_process_group():
 
     with pytest.raises(UsageError, match="init_process_group"):
         save_and_sign({"a": torch.zeros(1)}, "nowhere", signer=None)
+
+
+def test_importing_it_does_not_import_torch():
+    code = "import sys, tensorseal.distributed as d; d.save_and_sign; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_errors_of_ranks_travel_between_processes():
+    import pickle
+
+    from tensorseal.distributed import RankError
+
+    error = pickle.loads(pickle.dumps(RankError("rank 3 went silent", [3])))
+    assert (str(error), error.ranks, error.kind) == ("rank 3 went silent", [3], "rank")
