@@ -13,7 +13,7 @@ use common::{Random, copy, flip, missing, python, write};
 use tensorseal::device::cpu::{Cpu, Settings, Silent};
 use tensorseal::device::{Backend, Device, Pages};
 use tensorseal::key::{Curve, PrivateKey};
-use tensorseal::loader::{LoadOptions, LoadedModel, load_verified, load_with_policy};
+use tensorseal::loader::{LoadOptions, LoadedModel, load_verified, load_with_policy, model_of};
 use tensorseal::manifest::{Difference, Method};
 use tensorseal::report::Note;
 use tensorseal::sign::{Annotations, KeySigner, Tensors as SignTensors};
@@ -709,4 +709,61 @@ fn a_tensor_manifest_that_is_asked_for_is_about_the_files_that_are() {
     assert!(signed.load(&cpu(), &only(&[SECOND])).is_ok());
     let error = signed.load(&cpu(), &only(&[SECOND, MANIFEST])).unwrap_err();
     assert_eq!(named(&error), [(MANIFEST.to_owned(), Changed)].into());
+}
+
+/// A file as an odd writer makes it: after 3 bytes lie numbers of 8.
+fn odd() -> Vec<u8> {
+    let header = r#"{"a":{"dtype":"U8","shape":[3],"data_offsets":[0,3]},"wide":{"dtype":"F64","shape":[4],"data_offsets":[3,35]},"b":{"dtype":"U8","shape":[5],"data_offsets":[35,40]}}"#;
+    let header = format!("{header:<width$}", width = header.len().next_multiple_of(8));
+    let data: Vec<u8> = (0..40).collect();
+    [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &data].concat()
+}
+
+fn moves<B: Backend>(backend: &B, bytes: impl Fn(&B::Buffer) -> Vec<u8>) {
+    let signed = Signed::new(|m| write(m.join("odd.safetensors"), odd()), &SignOptions::default());
+    let parts = signed.load(backend, &LoadOptions::default()).unwrap().into_inner().into_parts(backend).unwrap();
+    let [file] = &parts.files[..] else { panic!("one file") };
+    let moved: Vec<&str> = file.moved.keys().map(|&at| file.header.tensors[at].name.as_str()).collect();
+    assert_eq!((file.name.as_str(), moved), ("odd.safetensors", vec!["wide"]), "no other is out of place");
+    assert_eq!(bytes(&file.moved[&1]), (3..35).collect::<Vec<u8>>());
+    assert_eq!(parts.names["wide"], Some((0, 1)));
+}
+
+#[test]
+fn a_tensor_that_is_out_of_place_for_its_type_has_memory_of_its_own() {
+    moves(&cpu(), |memory| memory.bytes().to_vec());
+    #[cfg(feature = "wgpu")]
+    if let Some(wgpu) = lavapipe() {
+        moves(&wgpu, |memory| wgpu.download(memory, 0..32).unwrap());
+    }
+}
+
+#[test]
+fn the_model_of_a_file_is_what_its_bundle_says() {
+    let signed = Signed::new(model, &SignOptions::default());
+    let (root, bundle) = (signed.model(), signed.folder.path().join("s.sig"));
+    let most = signed_bytes(&bundle);
+    let of = |file: &str, bundle: Option<&Path>| model_of(&root.join(file), bundle, most);
+    for (file, name) in [(FIRST, FIRST), ("sub/tokenizer.json", "sub/tokenizer.json")] {
+        let found = of(file, Some(&bundle)).unwrap();
+        assert_eq!((found.model.as_path(), found.name.as_deref()), (root.as_path(), Some(name)));
+    }
+    // What is signed nowhere is looked for in its own folder, and refused there.
+    let found = of("sub/none.json", Some(&bundle)).unwrap();
+    assert_eq!((found.model, found.name.as_deref()), (root.join("sub"), Some("none.json")));
+    assert!(matches!(of(FIRST, None), Err(Error::NoSignature { .. })));
+    assert!(model_of(&root.join(FIRST), Some(&bundle), most - 1).is_err(), "a bundle may be too long");
+    fs::copy(&bundle, root.join("model.sig")).unwrap();
+    assert_eq!(of(FIRST, None).unwrap().signature, root.join("model.sig"));
+
+    let alone = Signed::new(|m| write(m.to_owned(), odd()), &SignOptions::default());
+    let bundle = alone.folder.path().join("s.sig");
+    let found = model_of(&alone.model(), Some(&bundle), most).unwrap();
+    assert_eq!((found.model, found.name), (alone.model(), None));
+    fs::copy(&bundle, alone.folder.path().join("m.sig")).unwrap();
+    assert_eq!(model_of(&alone.model(), None, most).unwrap().signature, alone.folder.path().join("m.sig"));
+}
+
+fn signed_bytes(bundle: &Path) -> u64 {
+    fs::metadata(bundle).unwrap().len()
 }
