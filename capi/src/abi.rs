@@ -298,7 +298,7 @@ pub unsafe extern "C" fn tensorseal_digest_memory(
             let to = unsafe { digests.add(at * DIGEST_LEN) };
             // SAFETY: as above; a BLAKE3 digest has this length, and `min` keeps to it.
             unsafe {
-                ptr::copy_nonoverlapping(digest.as_bytes().as_ptr(), to, digest.as_bytes().len().min(DIGEST_LEN))
+                ptr::copy_nonoverlapping(digest.as_bytes().as_ptr(), to, digest.as_bytes().len().min(DIGEST_LEN));
             };
         }
         Ok(())

@@ -450,9 +450,9 @@ impl Memory {
 fn stream(device: &DeviceKind, handle: Option<u64>) -> Option<AnyStream> {
     match (device, handle) {
         #[cfg(feature = "cuda")]
-        // SAFETY: whoever gave the handle says that it is one of this device's primary context, and keeps it: torch never
-        // destroys its streams, and others are alive as long as the caller holds them, who waits for us.
         (DeviceKind::Cuda(ordinal), Some(handle)) => {
+            // SAFETY: whoever gave the handle says that it is one of this device's primary context, and keeps it: torch never
+            // destroys its streams, and others are alive as long as the caller holds them, who waits for us.
             Some(AnyStream::Cuda(unsafe { Stream::from_raw(*ordinal, handle) }))
         }
         _ => None,
