@@ -28,7 +28,7 @@ fuzz_target!(|data: &[u8]| {
         file.extend((tensor.shape.len() as u32).to_le_bytes());
         tensor.shape.iter().rev().for_each(|dimension| file.extend(dimension.to_le_bytes()));
         let number = (0..100).find(|&number| Dtype::from_gguf(number) == Some(tensor.dtype)).expect("its number");
-        file.extend((number as u32).to_le_bytes());
+        file.extend(number.to_le_bytes());
         file.extend((tensor.range.start - header.len).to_le_bytes());
     }
     if header.tensors.is_empty() {
