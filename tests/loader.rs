@@ -756,7 +756,7 @@ fn the_model_of_a_file_is_what_its_bundle_says() {
     fs::copy(&bundle, root.join("model.sig")).unwrap();
     assert_eq!(of(FIRST, None).unwrap().signature, root.join("model.sig"));
 
-    let alone = Signed::new(|m| write(m.to_owned(), odd()), &SignOptions::default());
+    let alone = Signed::new(|m| write(m, odd()), &SignOptions::default());
     let bundle = alone.folder.path().join("s.sig");
     let found = model_of(&alone.model(), Some(&bundle), most).unwrap();
     assert_eq!((found.model, found.name), (alone.model(), None));

@@ -16,7 +16,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable
 from types import ModuleType, TracebackType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeGuard
 
 from . import _native
 from .errors import NoAnswerError, UsageError, VerifyError
@@ -111,12 +111,13 @@ class guard:  # noqa: N801 (a context manager, named as the verbs are)
         self.reports = []
         self._watch()
         for module, name in _OPENS:
-            self._replace(module, name, lambda _: self._open)
+            self._replace(module, name, functools.partial(self._instead, self._open))
         for module, name in _LOADS:
             framework = "np" if module.endswith("numpy") else "pt"
-            self._replace(module, name, lambda _, framework=framework: functools.partial(self._file, framework))
+            self._replace(module, name, functools.partial(self._instead, functools.partial(self._file, framework)))
         for module, name in _REFUSED:
-            self._replace(module, name, lambda _, full=f"{module}.{name}": functools.partial(self._refuse, full))
+            refuse = functools.partial(self._refuse, f"{module}.{name}")
+            self._replace(module, name, functools.partial(self._instead, refuse))
         for library, entries in _LIBRARIES.items():
             if library not in sys.modules:
                 self._keep_out(library)
@@ -187,9 +188,14 @@ class guard:  # noqa: N801 (a context manager, named as the verbs are)
         sys.meta_path.insert(0, finder)
         self._undo.append(lambda: sys.meta_path.remove(finder))
 
+    def _instead(self, ours: Callable[..., Any], original: Callable[..., Any]) -> Callable[..., Any]:
+        return ours
+
     def _refuse(self, what: str, *_: Any, **__: Any) -> NoReturn:
-        reason = "pickled weights can run code, whoever signed them" if what.startswith("torch") else "its bytes are from anywhere"
-        raise VerifyError(f"{what} is refused under a guard: {reason}; save the model as safetensors files", kind="unguarded")
+        pickled = what.startswith("torch")
+        reason = "pickled weights can run code, whoever signed them" if pickled else "its bytes are from anywhere"
+        message = f"{what} is refused under a guard: {reason}; save the model as safetensors files"
+        raise VerifyError(message, kind="unguarded")
 
     def _open(
         self, filename: Path, framework: str = "pt", device: Any = "cpu", *, backend: str = "mmap"
@@ -244,8 +250,8 @@ class guard:  # noqa: N801 (a context manager, named as the verbs are)
         def folder(cls: Any, *arguments: Any, **named: Any) -> Any:
             name = arguments[0] if arguments else named.get("pretrained_model_name_or_path")
             if not _is_there(name):
-                message = f"{what} takes a local folder under a guard, and {name!r} is none: download it whole, and give its path"
-                raise UsageError(message)
+                why = f"{name!r} is none: download it whole, and give its path"
+                raise UsageError(f"{what} takes a local folder under a guard, and {why}")
             self._verified(path_of(name))
             return original(cls, *arguments, **named)
 
@@ -262,7 +268,8 @@ class guard:  # noqa: N801 (a context manager, named as the verbs are)
             before = self._loads
             made = original(cls, *arguments, **named)
             if self._loads == before:
-                message = f"{what} returned a model without having read a verified tensor: this version, or these arguments, are not guarded"
+                why = "this version, or these arguments, are not guarded"
+                message = f"{what} returned a model without having read a verified tensor: {why}"
                 raise NoAnswerError(message, kind="unguarded")
             return made
 
@@ -344,7 +351,7 @@ class _NotNow:
             raise UsageError(f"import {name} before the guard is entered: it cannot be guarded later")
 
 
-def _is_there(name: Any) -> bool:
+def _is_there(name: Any) -> TypeGuard[str | os.PathLike[str]]:
     return isinstance(name, str | os.PathLike) and os.path.exists(name)
 
 

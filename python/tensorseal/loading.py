@@ -78,9 +78,8 @@ class safe_open:  # noqa: N801 (the name is that of safetensors)
         bundles = None if bundle is None else paths_of(bundle)
         who = trusted(_policy(policy))
         model, found, name = _native.model_of(path, bundles[0] if bundles else None)
-        loaded = _load(
-            os.fspath(model), bundles or [os.fspath(found)], who, only=None if name is None else [name], device=device, **options
-        )
+        only = None if name is None else [name]
+        loaded = _load(os.fspath(model), bundles or [os.fspath(found)], who, only=only, device=device, **options)
         if not loaded.tensor_files:
             raise UsageError(f"{path!r} is verified, and no file of tensors by its name: *.safetensors, *.gguf")
         self._open(loaded, loaded.tensor_files[0], make)
