@@ -347,15 +347,16 @@ def lose(folder: str, keys: list[str], rank: int, when: str, how: str, patch: py
         elif when == "verdict":
             decide = Control.decide
 
-            def fourth(self: Control, *arguments: object) -> bytes:
-                return end() if self._step == 3 else decide(self, *arguments)
+            def last_but_one(self: Control, *arguments: object) -> bytes:
+                # Behind listings, tied weights, plan and folder: tiles and files are compared.
+                return end() if self._step == 4 else decide(self, *arguments)
 
-            patch.setattr(Control, "decide", fourth)
+            patch.setattr(Control, "decide", last_but_one)
         elif when == "never":
             end()
         elif when == "stuck":
             patch.setattr(saving, "_write", end)
-    patience = SHORT if when == "stuck" else 60.0
+    patience = SHORT if how == "sleep" else 60.0
     return save(folder, keys, timeout=SHORT, patience=patience)
 
 

@@ -316,6 +316,7 @@ def test_an_error_on_one_rank_is_an_error_on_all_and_leaves_nothing_behind(many,
         (1, "never", "kill"),
         (1, "never", "sleep"),
         (2, "stuck", "sleep"),
+        (3, "verdict", "sleep"),
         (0, "writing", "kill, another has the store"),
     ],
 )
