@@ -99,16 +99,10 @@ def _of_torch(tensor: torch.Tensor, name: str, stream: int | None) -> _native.Le
             raise refused("it is a nested tensor: pass those that .unbind() gives")
         if tensor.layout is not torch.strided:
             raise refused(f"it is sparse ({tensor.layout}): pass its parts (.indices() and .values() of COO), or .to_dense()")
-        if tensor.is_quantized:
-            raise refused("it is quantized: pass .int_repr(), and its scales as tensors of their own")
         if torch.nn.parameter.is_lazy(tensor):
             raise refused("it is not initialized yet and has no bytes: run the model once, or load it")
         if tensor.device.type == "meta":
             raise refused("it is on the meta device and has no bytes: load it first")
-        if tensor.is_conj():
-            raise refused("it is conjugated only when it is read, so its bytes are not its values: pass .resolve_conj()")
-        if tensor.is_neg():
-            raise refused("it is negated only when it is read, so its bytes are not its values: pass .resolve_neg()")
         if tensor.device.type not in ("cpu", "cuda"):
             raise refused(f"it is on {tensor.device}; memory of the host and of CUDA devices is read: pass .cpu()")
         if tensor.device.type == "cuda" and torch.version.hip is not None:
@@ -119,7 +113,13 @@ def _of_torch(tensor: torch.Tensor, name: str, stream: int | None) -> _native.Le
             address, stored = alias.data_ptr(), alias.untyped_storage().nbytes()
         except (RuntimeError, NotImplementedError) as error:
             raise refused(f"torch gives no memory of it: {error}") from error
-    # An alias is torch's own, whatever the class of the tensor was.
+    # An alias is torch's own, whatever the class of the tensor was and says of itself.
+    if alias.is_quantized:
+        raise refused("it is quantized: pass .int_repr(), and its scales as tensors of their own")
+    if alias.is_conj():
+        raise refused("it is conjugated only when it is read, so its bytes are not its values: pass .resolve_conj()")
+    if alias.is_neg():
+        raise refused("it is negated only when it is read, so its bytes are not its values: pass .resolve_neg()")
     shape, strides, item = tuple(alias.shape), alias.stride(), alias.element_size()
     # Where its end would lie in what torch has stored: less, if that was given back, as FSDP does, and no address tells.
     end = alias.storage_offset() + 1 + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
@@ -160,8 +160,11 @@ def _of_numpy(array: numpy.ndarray[Any, Any], name: str) -> _native.Lent:
     if dtype.itemsize == 0:
         raise refused(f"its elements of type {dtype} have no bytes")
     little = dtype.newbyteorder("<")
-    if dtype.itemsize > 1 and dtype.kind in "iufc" and dtype != little:
-        raise refused(f"its elements are big-endian, and files of tensors are little-endian: pass .astype({little.str!r})")
+    # What has no order is the same in any.
+    if dtype.itemsize > 1 and dtype != little:
+        # Types that came to NumPy later have no letters of their own.
+        own = repr(little.str) if dtype.kind in "iufc" else "a.dtype.newbyteorder('<')"
+        raise refused(f"its elements are big-endian, and files of tensors are little-endian: pass .astype({own})")
     return _native.lend_at(
         array.view(numpy.ndarray),
         name=name,

@@ -267,6 +267,8 @@ REFUSED = {
     "an old interface": (Interface(version=1), "version 1"),
     "stream 0": (Interface(stream=0), "stream 0"),
     "a typestr of nothing": (Interface(typestr="<O8"), "<O8"),
+    "a shape of less than nothing": (Interface(shape=(-1, 4)), '"shape" of its __cuda_array_interface__'),
+    "a typestr beyond all numbers": (Interface(typestr="<V2305843009213693952"), "more than any memory"),
     "scattered": (numpy.empty((1, 600, 600, 2), dtype=numpy.uint8)[..., :1].transpose(0, 2, 3, 1)[..., ::2], None),
 }
 
@@ -321,6 +323,26 @@ def test_dlpack_that_lies_is_refused():
         tensors.digest(once)
 
 
+def test_a_buffer_is_none_of_a_device():
+    class Mirrored(bytearray):
+        """On a device, with a copy on the host, as it may have been some time ago."""
+
+        def __dlpack__(self, **_):
+            raise BufferError("not now")
+
+        def __dlpack_device__(self):
+            return (2, 0)
+
+    with pytest.raises(tensorseal.UsageError, match="does not give its memory: .*not now"):
+        tensors.digest(Mirrored(b"stale"))
+
+    class OnHost(Mirrored):
+        def __dlpack_device__(self):
+            return (1, 0)
+
+    assert tensors.digest(OnHost(b"here")) == expected(b"here")
+
+
 class OnlyDlpackOn(OnlyDlpack):
     def __init__(self, array, device):
         super().__init__(array, device=device)
@@ -335,3 +357,7 @@ def test_types_of_ml_dtypes():
         array = numpy.arange(100, dtype=numpy.float32).astype(getattr(ml_dtypes, name)).reshape(10, 10)
         assert tensors.info(array).dtype == dtype
         assert tensors.digest(array[::3, 1:]) == expected(array[::3, 1:].tobytes())
+    other = numpy.arange(4, dtype=numpy.float32).astype(ml_dtypes.bfloat16)
+    swapped = other.view(other.dtype.newbyteorder(">"))
+    with pytest.raises(tensorseal.UsageError, match=r"big-endian.*newbyteorder\('<'\)"):
+        tensors.digest(swapped)
