@@ -48,7 +48,16 @@ def lend(tensor: object, *, name: str | None = None, stream: Any = None) -> _nat
         name = "#0"
     if not isinstance(name, str):
         raise UsageError(f"a tensor's name is a string, not {name!r}")
-    handle = _handle(stream, name)
+    lent = _lent(tensor, name, _handle(stream, name))
+    # A driver that is given a stream of another device fails, and nothing more is asked of the device then.
+    index = getattr(getattr(stream, "device", None), "index", getattr(stream, "device_id", None))
+    # CuPy's default streams are of any device: -1.
+    if isinstance(index, int) and index >= 0 and lent.device.startswith("cuda:") and lent.device != f"cuda:{index}":
+        raise _refused(name, f"it is on {lent.device}, and the stream is one of cuda:{index}: give one of its own device")
+    return lent
+
+
+def _lent(tensor: object, name: str, handle: int | None) -> _native.Lent:
     torch = sys.modules.get("torch")
     # Half imported, it has no tensors yet.
     kind = getattr(torch, "Tensor", None)
@@ -71,7 +80,7 @@ def _handle(stream: Any, name: str) -> int | None:
     else:
         # Of torch, and of CuPy.
         handle = getattr(stream, "cuda_stream", getattr(stream, "ptr", stream))
-    if isinstance(handle, bool) or not isinstance(handle, int) or handle < -1:
+    if isinstance(handle, bool) or not isinstance(handle, int) or not -1 <= handle < 1 << 63:
         raise _refused(name, f"{stream!r} is no CUDA stream: give a number or a stream of torch or CuPy")
     return handle
 
