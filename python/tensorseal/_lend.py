@@ -162,7 +162,9 @@ def _of_numpy(array: numpy.ndarray[Any, Any], name: str) -> _native.Lent:
 
     if isinstance(array, numpy.ma.MaskedArray):
         raise refused("it has a mask, of which its bytes say nothing: pass .data, or .filled()")
-    dtype = array.dtype
+    # What it is, and not what its class says.
+    plain = numpy.ndarray.view(array, numpy.ndarray)
+    dtype = plain.dtype
     known = _NUMPY_TYPES.get(dtype.name)
     if known is None and dtype.kind not in "biufcV" or dtype.hasobject or dtype.names or dtype.subdtype:
         raise refused(f"its elements are of type {dtype}, which no file of tensors has")
@@ -175,15 +177,15 @@ def _of_numpy(array: numpy.ndarray[Any, Any], name: str) -> _native.Lent:
         own = repr(little.str) if dtype.kind in "iufc" else "a.dtype.newbyteorder('<')"
         raise refused(f"its elements are big-endian, and files of tensors are little-endian: pass .astype({own})")
     return _native.lend_at(
-        array.view(numpy.ndarray),
+        plain,
         name=name,
         device="cpu",
-        address=array.__array_interface__["data"][0],
+        address=plain.__array_interface__["data"][0],
         dtype=known,
         type_name=dtype.name,
         item=dtype.itemsize,
         per=1,
-        shape=array.shape,
-        strides=array.strides,
+        shape=plain.shape,
+        strides=plain.strides,
         stream=None,
     )
