@@ -15,13 +15,13 @@ use tensorseal::device::{Backend, DeviceKind};
 use tensorseal::format::{Dtype, Header};
 use tensorseal::loader::{LoadOptions, LoadReport, LoadedFile, ModelParts};
 use tensorseal::report::json::{self as report, Head};
-use tensorseal::verify::{UncoveredFiles, UnsignedFiles};
+use tensorseal::verify::UnsignedFiles;
 use tensorseal::{Error, VerifyOptions};
 
 use crate::error::{object, raised, to_python, usage};
 use crate::export::{Lent, capsule};
 use crate::progress::{Watch, away};
-use crate::verbs::{digests_of, git_of, symlinks_of};
+use crate::verbs::{digests_of, git_of, symlinks_of, uncovered_of};
 use crate::who::Who;
 
 /// Memory of a file, or of a tensor that was moved.
@@ -162,7 +162,7 @@ pub(crate) fn load(
             ignore_paths: ignore,
             git_files: git_of(py, git)?,
             unsigned: if ignore_unsigned { UnsignedFiles::Tolerate } else { UnsignedFiles::Refuse },
-            uncovered: if strict { UncoveredFiles::Refuse { except: allow_ignored } } else { UncoveredFiles::List },
+            uncovered: uncovered_of(py, strict, allow_ignored)?,
             digests: digests_of(py, digests)?,
             ..VerifyOptions::default()
         },

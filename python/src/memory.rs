@@ -29,13 +29,21 @@ static DEVICES: Mutex<Vec<(DeviceKind, Arc<Device>)>> = Mutex::new(Vec::new());
 /// # Errors
 /// Those of [`Device::open`]; it is tried again the next time.
 pub(crate) fn device(kind: &DeviceKind) -> Result<Arc<Device>, DeviceError> {
-    let mut open = DEVICES.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((_, device)) = open.iter().find(|(of, _)| of == kind) {
-        return Ok(Arc::clone(device));
+    let known = |open: &[(DeviceKind, Arc<Device>)]| {
+        open.iter().find(|(of, _)| of == kind).map(|(_, device)| Arc::clone(device))
+    };
+    let lock = || DEVICES.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(device) = known(&lock()) {
+        return Ok(device);
     }
+    // Without the lock: a driver that takes its time keeps nobody from another device, nor does a process that is forked
+    // meanwhile wait for a thread that it does not have. Whoever was first is kept.
     let device = Arc::new(Device::open(kind.clone())?);
-    open.push((kind.clone(), Arc::clone(&device)));
-    Ok(device)
+    let mut open = lock();
+    Ok(known(&open).unwrap_or_else(|| {
+        open.push((kind.clone(), Arc::clone(&device)));
+        device
+    }))
 }
 
 /// Which CUDA device memory at this address is on, as the driver says through the first device.
@@ -154,10 +162,10 @@ impl Element {
             ("c", 8) => "C64",
             _ => "",
         };
-        if item == 0 {
-            return Err(format!("its elements of format {own:?} have no bytes"));
-        }
-        Ok(Self { dtype: Dtype::from_safetensors(name), name: own.to_owned(), bits: item * 8, per: 1 })
+        let bits = item.checked_mul(8).filter(|&bits| bits > 0);
+        let bits =
+            bits.ok_or_else(|| format!("its elements of format {own:?} have no bytes, or more than any memory"))?;
+        Ok(Self { dtype: Dtype::from_safetensors(name), name: own.to_owned(), bits, per: 1 })
     }
 }
 
@@ -227,11 +235,11 @@ impl Described {
             }
             match (shape.last_mut(), strides.last_mut()) {
                 (Some(size), Some(stride)) => {
-                    *size = size.checked_mul(per).ok_or(NO_NUMBER)?;
-                    // Those in one stored element lie one after the other.
-                    if *stride == factor {
+                    // Those in one stored element lie one after the other; to the next of one nothing steps.
+                    if *stride == factor || *size == 1 {
                         *stride = 1;
                     }
+                    *size = size.checked_mul(per).ok_or(NO_NUMBER)?;
                 }
                 _ => (shape, strides) = (vec![per], vec![1]),
             }

@@ -169,7 +169,10 @@ fn by_dlpack(
     let capsule = match given {
         Ok(capsule) => capsule,
         // Types that DLPack has no code for, and memory that old versions of it cannot call read-only.
-        Err(error) if error.is_instance_of::<PyBufferError>(py) && dlpack::has_buffer(tensor) => {
+        // A buffer is of the host: of what says that it is elsewhere, it would be something else.
+        Err(error)
+            if device == DeviceKind::Cpu && error.is_instance_of::<PyBufferError>(py) && dlpack::has_buffer(tensor) =>
+        {
             return by_buffer(tensor, name);
         }
         Err(error) => return Err(raise_usage(py, &name, &format!("it does not give its memory: {error}"))),
@@ -193,18 +196,21 @@ fn by_cuda(
     let of = interface.cast::<PyDict>().map_err(|_| wrong("its __cuda_array_interface__ is no dict"))?;
     let get = |key: &str| Ok::<_, PyErr>(of.get_item(key)?.filter(|value| !value.is_none()));
     let must = |key: &str| get(key)?.ok_or_else(|| wrong(&format!("its __cuda_array_interface__ has no {key:?}")));
-    let version: u32 = must("version")?.extract()?;
+    let odd =
+        |key: &'static str| move |error: PyErr| wrong(&format!("the {key:?} of its __cuda_array_interface__: {error}"));
+    let version: u32 = must("version")?.extract().map_err(odd("version"))?;
     if !(2..=3).contains(&version) {
         return Err(wrong(&format!("its __cuda_array_interface__ is of version {version}; 2 and 3 are understood")));
     }
     if get("mask")?.is_some() {
         return Err(wrong("it has a mask, of which its bytes say nothing; give the data without it"));
     }
-    let (address, _): (u64, bool) = must("data")?.extract()?;
-    let typestr: String = must("typestr")?.extract()?;
-    let shape: Vec<u64> = must("shape")?.extract()?;
-    let strides: Option<Vec<i64>> = get("strides")?.map(|strides| strides.extract()).transpose()?;
-    let own: Option<i64> = get("stream")?.map(|stream| stream.extract()).transpose()?;
+    let (address, _): (u64, bool) = must("data")?.extract().map_err(odd("data"))?;
+    let typestr: String = must("typestr")?.extract().map_err(odd("typestr"))?;
+    let shape: Vec<u64> = must("shape")?.extract().map_err(odd("shape"))?;
+    let strides: Option<Vec<i64>> =
+        get("strides")?.map(|strides| strides.extract()).transpose().map_err(odd("strides"))?;
+    let own: Option<i64> = get("stream")?.map(|stream| stream.extract()).transpose().map_err(odd("stream"))?;
     if own == Some(0) {
         return Err(wrong("its __cuda_array_interface__ names stream 0, which may mean two streams: 1 or 2 say which"));
     }

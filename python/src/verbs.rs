@@ -51,6 +51,16 @@ pub(crate) fn digests_of(py: Python<'_>, word: &str) -> PyResult<DigestChoice> {
     one_of(py, "digests", word, &all)
 }
 
+/// What is done about files of which nothing was signed. An exception to what is not asked for would be one that its user
+/// counts on: that the rest is refused.
+pub(crate) fn uncovered_of(py: Python<'_>, strict: bool, allow_ignored: Vec<PathBuf>) -> PyResult<UncoveredFiles> {
+    match (strict, allow_ignored.is_empty()) {
+        (true, _) => Ok(UncoveredFiles::Refuse { except: allow_ignored }),
+        (false, true) => Ok(UncoveredFiles::List),
+        (false, false) => Err(usage(py, "allow_ignored is an exception to strict: give strict=True, too")),
+    }
+}
+
 /// The OMS digest.
 pub(crate) fn hash_of(py: Python<'_>, word: &str) -> PyResult<Algorithm> {
     one_of(
@@ -114,7 +124,7 @@ pub(crate) fn verify<'py>(
         ignore_paths: ignore,
         git_files: git_of(py, git)?,
         unsigned: if ignore_unsigned { UnsignedFiles::Tolerate } else { UnsignedFiles::Refuse },
-        uncovered: if strict { UncoveredFiles::Refuse { except: allow_ignored } } else { UncoveredFiles::List },
+        uncovered: uncovered_of(py, strict, allow_ignored)?,
         digests: digests_of(py, digests)?,
         tensors,
         outboard,
@@ -154,6 +164,9 @@ pub(crate) fn sign<'py>(
     device: &str,
     progress: Option<Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyDict>> {
+    if shards_compat && shards.is_none() {
+        return Err(usage(py, "shards_compat says how shards are named, and there are none: give shards, too"));
+    }
     let options = SignOptions {
         hash: hash_of(py, hash)?,
         method: method_of(py, shards)?,

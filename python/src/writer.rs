@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use serde_json::Map;
 use tensorseal::device::cpu::Digests;
-use tensorseal::device::{AnyBuffer, Backend};
+use tensorseal::device::{AnyBuffer, Backend, DeviceError};
 use tensorseal::digest::Algorithm;
 use tensorseal::format::Dtype;
 use tensorseal::report::json::{self, Head};
@@ -85,19 +85,28 @@ impl Writer {
         if !matches!(lent.described.outer_steps(), Ok(None)) {
             return Err(raise_usage(py, &lent.name, "it does not lie in one piece: give a contiguous copy"));
         }
-        let memory = Memory::new(std::slice::from_ref(&lent)).map_err(|error| error.to_python(py))?;
-        let (Some(device), Some((_, _, buffer))) = (memory.devices().pop(), memory.tensors.first()) else {
-            return Err(usage(py, "there are no bytes to write"));
+        let work = || -> Result<Option<()>, Unusable> {
+            let memory = Memory::new(std::slice::from_ref(&lent))?;
+            let mut writer = self.0.lock();
+            let Some(writer) = writer.as_mut() else { return Ok(None) };
+            let none = || DeviceError::NoResult { device: lent.described.device.clone() };
+            let devices = memory.devices();
+            let (Some(device), Some((_, _, buffer))) = (devices.first(), memory.tensors.first()) else {
+                return Err(none().into());
+            };
+            if let AnyBuffer::Cpu(memory) = buffer {
+                let bytes = usize::try_from(len).ok().and_then(|len| memory.bytes().get(..len));
+                writer.write(bytes.ok_or_else(none)?)?;
+                return Ok(Some(()));
+            }
+            for at in (0..len).step_by(DOWN) {
+                let range = at..len.min(at.saturating_add(DOWN as u64));
+                writer.write(&device.backend.download(buffer, range)?)?;
+            }
+            Ok(Some(()))
         };
-        if let AnyBuffer::Cpu(memory) = buffer {
-            let bytes = usize::try_from(len).ok().and_then(|len| memory.bytes().get(..len)).unwrap_or_default();
-            return self.0.with(py, |writer| writer.write(bytes));
-        }
-        for at in (0..len).step_by(DOWN) {
-            let range = at..len.min(at.saturating_add(DOWN as u64));
-            self.0.with(py, |writer| writer.write(&device.backend.download(buffer, range)?))?;
-        }
-        Ok(())
+        // Also devices are opened, and asked about memory, without the interpreter.
+        py.detach(work).map_err(|error| error.to_python(py))?.ok_or_else(|| used_up(py))
     }
 
     /// When all bytes were taken: has them written to the disk.

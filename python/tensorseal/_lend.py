@@ -48,7 +48,16 @@ def lend(tensor: object, *, name: str | None = None, stream: Any = None) -> _nat
         name = "#0"
     if not isinstance(name, str):
         raise UsageError(f"a tensor's name is a string, not {name!r}")
-    handle = _handle(stream, name)
+    lent = _lent(tensor, name, _handle(stream, name))
+    # A driver that is given a stream of another device fails, and nothing more is asked of the device then.
+    index = getattr(getattr(stream, "device", None), "index", getattr(stream, "device_id", None))
+    # CuPy's default streams are of any device: -1.
+    if isinstance(index, int) and index >= 0 and lent.device.startswith("cuda:") and lent.device != f"cuda:{index}":
+        raise _refused(name, f"it is on {lent.device}, and the stream is one of cuda:{index}: give one of its own device")
+    return lent
+
+
+def _lent(tensor: object, name: str, handle: int | None) -> _native.Lent:
     torch = sys.modules.get("torch")
     # Half imported, it has no tensors yet.
     kind = getattr(torch, "Tensor", None)
@@ -71,7 +80,7 @@ def _handle(stream: Any, name: str) -> int | None:
     else:
         # Of torch, and of CuPy.
         handle = getattr(stream, "cuda_stream", getattr(stream, "ptr", stream))
-    if isinstance(handle, bool) or not isinstance(handle, int) or handle < -1:
+    if isinstance(handle, bool) or not isinstance(handle, int) or not -1 <= handle < 1 << 63:
         raise _refused(name, f"{stream!r} is no CUDA stream: give a number or a stream of torch or CuPy")
     return handle
 
@@ -99,16 +108,10 @@ def _of_torch(tensor: torch.Tensor, name: str, stream: int | None) -> _native.Le
             raise refused("it is a nested tensor: pass those that .unbind() gives")
         if tensor.layout is not torch.strided:
             raise refused(f"it is sparse ({tensor.layout}): pass its parts (.indices() and .values() of COO), or .to_dense()")
-        if tensor.is_quantized:
-            raise refused("it is quantized: pass .int_repr(), and its scales as tensors of their own")
         if torch.nn.parameter.is_lazy(tensor):
             raise refused("it is not initialized yet and has no bytes: run the model once, or load it")
         if tensor.device.type == "meta":
             raise refused("it is on the meta device and has no bytes: load it first")
-        if tensor.is_conj():
-            raise refused("it is conjugated only when it is read, so its bytes are not its values: pass .resolve_conj()")
-        if tensor.is_neg():
-            raise refused("it is negated only when it is read, so its bytes are not its values: pass .resolve_neg()")
         if tensor.device.type not in ("cpu", "cuda"):
             raise refused(f"it is on {tensor.device}; memory of the host and of CUDA devices is read: pass .cpu()")
         if tensor.device.type == "cuda" and torch.version.hip is not None:
@@ -119,7 +122,13 @@ def _of_torch(tensor: torch.Tensor, name: str, stream: int | None) -> _native.Le
             address, stored = alias.data_ptr(), alias.untyped_storage().nbytes()
         except (RuntimeError, NotImplementedError) as error:
             raise refused(f"torch gives no memory of it: {error}") from error
-    # An alias is torch's own, whatever the class of the tensor was.
+    # An alias is torch's own, whatever the class of the tensor was and says of itself.
+    if alias.is_quantized:
+        raise refused("it is quantized: pass .int_repr(), and its scales as tensors of their own")
+    if alias.is_conj():
+        raise refused("it is conjugated only when it is read, so its bytes are not its values: pass .resolve_conj()")
+    if alias.is_neg():
+        raise refused("it is negated only when it is read, so its bytes are not its values: pass .resolve_neg()")
     shape, strides, item = tuple(alias.shape), alias.stride(), alias.element_size()
     # Where its end would lie in what torch has stored: less, if that was given back, as FSDP does, and no address tells.
     end = alias.storage_offset() + 1 + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
@@ -153,25 +162,30 @@ def _of_numpy(array: numpy.ndarray[Any, Any], name: str) -> _native.Lent:
 
     if isinstance(array, numpy.ma.MaskedArray):
         raise refused("it has a mask, of which its bytes say nothing: pass .data, or .filled()")
-    dtype = array.dtype
+    # What it is, and not what its class says.
+    plain = numpy.ndarray.view(array, numpy.ndarray)
+    dtype = plain.dtype
     known = _NUMPY_TYPES.get(dtype.name)
     if known is None and dtype.kind not in "biufcV" or dtype.hasobject or dtype.names or dtype.subdtype:
         raise refused(f"its elements are of type {dtype}, which no file of tensors has")
     if dtype.itemsize == 0:
         raise refused(f"its elements of type {dtype} have no bytes")
     little = dtype.newbyteorder("<")
-    if dtype.itemsize > 1 and dtype.kind in "iufc" and dtype != little:
-        raise refused(f"its elements are big-endian, and files of tensors are little-endian: pass .astype({little.str!r})")
+    # What has no order is the same in any.
+    if dtype.itemsize > 1 and dtype != little:
+        # Types that came to NumPy later have no letters of their own.
+        own = repr(little.str) if dtype.kind in "iufc" else "a.dtype.newbyteorder('<')"
+        raise refused(f"its elements are big-endian, and files of tensors are little-endian: pass .astype({own})")
     return _native.lend_at(
-        array.view(numpy.ndarray),
+        plain,
         name=name,
         device="cpu",
-        address=array.__array_interface__["data"][0],
+        address=plain.__array_interface__["data"][0],
         dtype=known,
         type_name=dtype.name,
         item=dtype.itemsize,
         per=1,
-        shape=array.shape,
-        strides=array.strides,
+        shape=plain.shape,
+        strides=plain.strides,
         stream=None,
     )

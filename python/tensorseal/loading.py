@@ -17,7 +17,7 @@ from .errors import TensorsealError, UsageError
 from .frameworks import Make, maker, open_error
 from .report import Report
 from .verbs import Git, Progress, Symlinks, bundle_of
-from .who import Path, Trusted, path_of, paths_of, trusted
+from .who import Path, Trusted, flag_of, path_of, paths_of, trusted
 
 #: The environment variable that names a policy file, for calls that have no `policy=`.
 POLICY_VARIABLE = "TENSORSEAL_POLICY"
@@ -289,8 +289,8 @@ def _load(
             who,
             only=only,
             digests=digests,
-            strict=bool(strict),
-            ignore_unsigned=bool(ignore_unsigned),
+            strict=flag_of("strict", strict),
+            ignore_unsigned=flag_of("ignore_unsigned", ignore_unsigned),
             ignore=paths_of(ignore),
             allow_ignored=paths_of(allow_ignored),
             symlinks=symlinks,

@@ -115,7 +115,8 @@ def sign(
     `outboard` keeps the trees by which `verify` says which bytes differ. `ignore` leaves out files, relative to the
     current folder.
 
-    Raises `NoAnswerError` if it cannot be signed, `UsageError`, and what `progress` raises; there is then no new bundle.
+    Raises `NoAnswerError` if it cannot be signed, `UsageError`, and what `progress` raises; there is then no new bundle, unless
+    `progress` raised, or Ctrl-C came, when it had been written.
     """
     path, target, who = path_of(model), bundle_of(model, bundle), signing(signer)
     _log.info("signing %r", path)

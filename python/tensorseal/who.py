@@ -205,6 +205,14 @@ def trusted(policy: Trusted | Path) -> _NativeWho:
     )
 
 
+def _stamp(url: str | None, chain: Path | Iterable[Path]) -> tuple[str, ...]:
+    """The roots of a timestamp: without one, whoever names roots would believe that there is one."""
+    roots = tuple(paths_of(chain))
+    if roots and url is None:
+        raise UsageError("timestamp_chain is about a timestamp: give timestamp_url, too")
+    return roots
+
+
 class Signing(_Pickled):
     """Who signs: a `KeySigner`, a `CertificateSigner`, a `Pkcs11Signer` or a `SigstoreSigner`.
 
@@ -228,7 +236,7 @@ class KeySigner(Signing):
     timestamp_chain: Path | Iterable[Path] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "timestamp_chain", tuple(paths_of(self.timestamp_chain)))
+        object.__setattr__(self, "timestamp_chain", _stamp(self.timestamp_url, self.timestamp_chain))
         self._holds(
             _NativeSigner.key(
                 path_of(self.private_key),
@@ -253,7 +261,7 @@ class CertificateSigner(Signing):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "chain", tuple(paths_of(self.chain)))
-        object.__setattr__(self, "timestamp_chain", tuple(paths_of(self.timestamp_chain)))
+        object.__setattr__(self, "timestamp_chain", _stamp(self.timestamp_url, self.timestamp_chain))
         self._holds(
             _NativeSigner.certificate(
                 path_of(self.private_key),
@@ -284,10 +292,12 @@ class Pkcs11Signer(Signing):
     def __post_init__(self) -> None:
         object.__setattr__(self, "modules", tuple(paths_of(self.modules)))
         object.__setattr__(self, "chain", tuple(paths_of(self.chain)))
-        object.__setattr__(self, "timestamp_chain", tuple(paths_of(self.timestamp_chain)))
+        object.__setattr__(self, "timestamp_chain", _stamp(self.timestamp_url, self.timestamp_chain))
         uri = text_of("uri", self.uri)
         if uri is None:
             raise UsageError("uri is a string")
+        if self.certificate is None and (self.chain or self.any_purpose):
+            raise UsageError("chain and any_purpose are about a certificate: give certificate, too")
         self._holds(
             _NativeSigner.pkcs11(
                 uri,

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import weakref
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import require
@@ -319,6 +320,11 @@ def child_refusals():
     assert tensors.info(Interface(there)).device == "cuda:1"
     assert tensors.digest(Interface(there)) == expected(DATA) == tensors.digest(Dlpack(there, device=(2, 1)))
     assert tensors.digest_parts([Interface(memory), b"and", Interface(there)]) == expected(DATA + b"and" + DATA)
+    # A stream of the other device would end all work on this one, and not only be refused.
+    for fields in ({"device": SimpleNamespace(type="cuda", index=0)}, {"device_id": 0}):
+        stream = SimpleNamespace(cuda_stream=driver.stream(), **fields)
+        refused(usage, lambda stream=stream: tensors.digest(Interface(there), stream=stream), "cuda:1", "stream", "cuda:0")
+        assert tensors.digest(Interface(there)) == expected(DATA)
     refused(tensorseal.NoAnswerError, digest(Dlpack(there, device=(2, 2))), '"w"', "cuda:2")
     driver.use(1)
     del there

@@ -346,3 +346,15 @@ def test_a_type_that_numpy_lacks(model: Path, key: tensorseal.Key, keys, cli, tm
     native: _native.Tensor = tensorseal.load_model(file, policy=key, framework="np")._native.tensors()[0]
     assert bytes(numpy.asarray(native.as_bytes())) == b"\x38\x39\x3a\x3b"
     assert not hasattr(native, "__array_interface__")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"ignore_unsigned": "no"}, {"ignore_unsigned": 0}, {"strict": "no"}, {"strict": None}, {"allow_ignored": "notes.txt"}],
+    ids=repr,
+)
+def test_a_yes_is_true_and_nothing_else(options, signed_model: Path, key: tensorseal.Key) -> None:
+    """`"no"` counts as a yes where anything may: what was not signed would be handed out."""
+    (signed_model / "notes.txt").write_text("x")
+    with pytest.raises(tensorseal.UsageError):
+        tensorseal.load_model(signed_model, policy=key, framework="np", **options)

@@ -159,6 +159,20 @@ def test_read_only_empty_and_zero_dimensional():
     assert tensors.digests([]) == []
 
 
+def test_what_a_class_says_of_its_arrays_does_not_count():
+    class Quantity(numpy.ndarray):
+        """As if it had one element, elsewhere, and none of its methods may be asked."""
+
+        shape, strides, dtype, __array_interface__ = (1,), (0,), numpy.dtype("i1"), {"data": (4096, True)}
+
+        def view(self, *_):
+            raise AssertionError
+
+    array = numpy.arange(12.0).reshape(3, 4)
+    assert tensors.info(array.view(Quantity)) == tensors.info(array)
+    assert tensors.digest(array.view(Quantity)) == expected(array.tobytes())
+
+
 def test_huge_strides():
     # Half a gigabyte that is touched at nine places.
     room = mmap.mmap(-1, 512 << 20)
@@ -267,6 +281,8 @@ REFUSED = {
     "an old interface": (Interface(version=1), "version 1"),
     "stream 0": (Interface(stream=0), "stream 0"),
     "a typestr of nothing": (Interface(typestr="<O8"), "<O8"),
+    "a shape of less than nothing": (Interface(shape=(-1, 4)), '"shape" of its __cuda_array_interface__'),
+    "a typestr beyond all numbers": (Interface(typestr="<V2305843009213693952"), "more than any memory"),
     "scattered": (numpy.empty((1, 600, 600, 2), dtype=numpy.uint8)[..., :1].transpose(0, 2, 3, 1)[..., ::2], None),
 }
 
@@ -321,6 +337,26 @@ def test_dlpack_that_lies_is_refused():
         tensors.digest(once)
 
 
+def test_a_buffer_is_none_of_a_device():
+    class Mirrored(bytearray):
+        """On a device, with a copy on the host, as it may have been some time ago."""
+
+        def __dlpack__(self, **_):
+            raise BufferError("not now")
+
+        def __dlpack_device__(self):
+            return (2, 0)
+
+    with pytest.raises(tensorseal.UsageError, match="does not give its memory: .*not now"):
+        tensors.digest(Mirrored(b"stale"))
+
+    class OnHost(Mirrored):
+        def __dlpack_device__(self):
+            return (1, 0)
+
+    assert tensors.digest(OnHost(b"here")) == expected(b"here")
+
+
 class OnlyDlpackOn(OnlyDlpack):
     def __init__(self, array, device):
         super().__init__(array, device=device)
@@ -335,3 +371,7 @@ def test_types_of_ml_dtypes():
         array = numpy.arange(100, dtype=numpy.float32).astype(getattr(ml_dtypes, name)).reshape(10, 10)
         assert tensors.info(array).dtype == dtype
         assert tensors.digest(array[::3, 1:]) == expected(array[::3, 1:].tobytes())
+    other = numpy.arange(4, dtype=numpy.float32).astype(ml_dtypes.bfloat16)
+    swapped = other.view(other.dtype.newbyteorder(">"))
+    with pytest.raises(tensorseal.UsageError, match=r"big-endian.*newbyteorder\('<'\)"):
+        tensors.digest(swapped)

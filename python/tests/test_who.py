@@ -336,6 +336,8 @@ def test_what_is_no_path_is_a_usage_error(path, keys, signed_model):
         {"policy": ["policy.toml"]},
         {"bundle": 5},
         {"bundle": [None]},
+        {"bundle": []},
+        {"allow_ignored": "config.json"},
     ],
     ids=repr,
 )
@@ -353,6 +355,7 @@ def test_what_makes_no_sense_is_a_usage_error(options, signed_model, keys):
         {"shards": 1 << 64},
         {"shards": 1e6},
         {"shards": "64MiB"},
+        {"shards_compat": True},
         {"tensors": 5},
         {"tensors": True, "shards": 1000},
         {"tensors": True, "annotations": False},
@@ -368,6 +371,16 @@ def test_what_cannot_be_signed_for_is_a_usage_error(options, model, keys, monkey
     with pytest.raises(tensorseal.UsageError):
         tensorseal.sign(model, **({"signer": KeySigner(keys[0])} | options))
     assert not (model / "model.sig").exists()
+
+
+def test_an_option_that_would_do_nothing_is_refused(keys):
+    roots = {"timestamp_chain": "roots.pem"}
+    usage(lambda: KeySigner(keys[0], **roots), "timestamp_url")
+    usage(lambda: CertificateSigner(keys[0], "cert.pem", **roots), "timestamp_url")
+    usage(lambda: Pkcs11Signer("pkcs11:object=k", **roots), "timestamp_url")
+    for options in ({"chain": "chain.pem"}, {"any_purpose": True}):
+        usage(lambda options=options: Pkcs11Signer("pkcs11:object=k", **options), "give certificate")
+    assert KeySigner(keys[0], timestamp_url="http://a", **roots).timestamp_chain == ("roots.pem",)
 
 
 def test_secrets_that_are_no_text_are_not_shown(keys):

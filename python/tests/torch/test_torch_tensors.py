@@ -198,6 +198,18 @@ class Two(torch.Tensor):
         raise AssertionError
 
 
+class Denies(torch.Tensor):
+    """What a class says of its tensors is not what they are."""
+
+    is_quantized = False
+
+    def is_conj(self):
+        return False
+
+    def is_neg(self):
+        return False
+
+
 COMPLEX = torch.view_as_complex(torch.arange(8.0).reshape(4, 2))
 REFUSED = {
     "meta": (lambda: torch.empty(3, device="meta"), "meta device"),
@@ -206,6 +218,8 @@ REFUSED = {
     "quantized": (lambda: torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8), r"\.int_repr\(\)"),
     "conjugated": (lambda: COMPLEX.conj(), r"\.resolve_conj\(\)"),
     "negated": (lambda: COMPLEX.conj().imag, r"\.resolve_neg\(\)"),
+    "denied to be conjugated": (lambda: COMPLEX.conj().as_subclass(Denies), r"\.resolve_conj\(\)"),
+    "denied to be negated": (lambda: COMPLEX.conj().imag.as_subclass(Denies), r"\.resolve_neg\(\)"),
     "fake": (_fake, "FakeTensor"),
     "a wrapper": (lambda: Two(torch.ones(3)), "made of other tensors"),
     "nested": (lambda: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]), "nested"),
