@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 from ..errors import UsageError
 from .control import Control
@@ -53,7 +54,7 @@ def dump(value: object) -> bytes:
     return zlib.compress(json.dumps(value, sort_keys=True, separators=(",", ":")).encode(), 1)
 
 
-def load(data: bytes) -> object:
+def load(data: bytes) -> Any:
     """What `dump` made bytes of."""
     return json.loads(zlib.decompress(data))
 
