@@ -137,7 +137,15 @@ def test_blake3_by_maps_can_be_stopped_too(long):
     assert len(seen) == 1 and seen[0] < 32 * GIB and os.times().user - begun < 20
 
 
-def test_ctrl_c_ends_it(long):
+@pytest.fixture
+def interruptible():
+    """Whoever is started in the background by a shell inherits that Ctrl-C is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_ends_it(long, interruptible):
     path = long(64 * GIB)
     before = bytes_read()
     timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))

@@ -294,7 +294,7 @@ def test_a_process_that_ends_in_between(tmp_path, keys, signer, policy, step, ho
     before = contents(folder)
     script = f"""
         import os, signal, sys
-        sys.path[:0] = {[str(ROOT / "python"), str(ROOT / "python" / "tests")]!r}
+        sys.path[:0] = {[str(Path(tensorseal.__file__).parents[1]), str(ROOT / "python" / "tests")]!r}
         import tensorseal
         from tensorseal import _native, training
         from test_training import tensors
