@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any as _Any
 from ._native import __version__
 
 if TYPE_CHECKING:
-    # The same names as in _PUBLIC, for type checkers.
+    # The same names as in _PUBLIC and _MODULES, for type checkers.
+    from . import dcp as dcp, distributed as distributed, hf as hf, tensors as tensors
     from .errors import (
         Difference as Difference,
         NoAnswerError as NoAnswerError,
@@ -98,10 +99,15 @@ _PUBLIC: dict[str, str] = {
     "guard": "._guard",
 }
 
+# Modules that are used by their names: `tensorseal.tensors.digest(..)` after `import tensorseal` alone.
+_MODULES = ("dcp", "distributed", "hf", "tensors")
+
 __all__ = ["__version__", *_PUBLIC]
 
 
 def __getattr__(name: str) -> _Any:
+    if name in _MODULES:
+        return _import(f".{name}", __name__)
     module = _PUBLIC.get(name)
     if module is None:
         raise AttributeError(f"module 'tensorseal' has no attribute {name!r}")
@@ -111,4 +117,4 @@ def __getattr__(name: str) -> _Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_PUBLIC})
+    return sorted({*globals(), *_PUBLIC, *_MODULES})

@@ -5,6 +5,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, final
 
 __version__: str
+__all__ = [
+    "Finished", "Lent", "LoadedModel", "Measured", "Seal", "Signed", "Signer", "Tensor", "TensorManifest",
+    "TensorRecord", "Who", "Writer", "Written", "__version__", "cover", "digest", "digest_parts", "digests",
+    "exposition", "lend", "lend_at", "load", "model_of", "sign", "sign_written", "sweep", "tiles", "verify",
+    "withdraw",
+]
+
+_Path = str | PathLike[str]
 
 # ---- who.rs, verbs.rs: the verbs -----------------------------------------------------------------------------------
 
@@ -284,14 +292,16 @@ def cover(
 
 _Meant = tuple[str, Sequence[int], dict[int, str]]
 
+@final
 class Writer:
     """A file of a model that is hashed while it is written, under a temporary name."""
 
-    def __init__(self, model: str, name: str, size: int, *, tensors: bool = False) -> None: ...
+    def __new__(cls, model: _Path, name: str, size: int, *, tensors: bool = False) -> Writer: ...
     def write(self, bytes: Lent) -> None: ...
     def finish(self) -> Finished: ...
     def discard(self) -> None: ...
 
+@final
 class Finished:
     """A file whose bytes are all on the disk, under a temporary name."""
 
@@ -307,6 +317,7 @@ class Finished:
     def publish(self) -> Written: ...
     def discard(self) -> None: ...
 
+@final
 class Written:
     """A file that was hashed while it was written, or as somebody else left it."""
 
@@ -349,12 +360,13 @@ def sign_written(
     device: str,
     progress: Callable[[int, int | None], object] | None,
 ) -> dict[str, Any]: ...
-def withdraw(model: str, bundle: str) -> None: ...
-def sweep(model: str) -> None: ...
+def withdraw(model: _Path, bundle: _Path) -> None: ...
+def sweep(model: _Path) -> None: ...
 
 
 # Models in memory (loader.rs).
 
+@final
 class Tensor:
     @property
     def name(self) -> str: ...
@@ -385,6 +397,7 @@ class Tensor:
         copy: bool | None = None,
     ) -> Any: ...
 
+@final
 class LoadedModel:
     @property
     def tensor_files(self) -> list[str]: ...

@@ -273,7 +273,7 @@ class MeasuredAsSigned:
 def verify_resident(
     signed: SignedModel,
     files: str | Iterable[str],
-    tensors: Mapping[str | tuple[str, str], object],
+    tensors: Mapping[str, object] | Mapping[tuple[str, str], object] | Mapping[str | tuple[str, str], object],
     *,
     stream: Any = None,
 ) -> MeasuredAsSigned:

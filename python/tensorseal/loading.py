@@ -16,7 +16,7 @@ from . import _log, _native
 from .errors import TensorsealError, UsageError
 from .frameworks import Make, maker, open_error
 from .report import Report
-from .verbs import Git, Progress, Symlinks, bundle_of
+from .verbs import Git, Progress, Symlinks, bundle_of, callable_of, word_of
 from .who import Path, Trusted, flag_of, path_of, paths_of, trusted
 
 #: The environment variable that names a policy file, for calls that have no `policy=`.
@@ -288,17 +288,17 @@ def _load(
             bundles,
             who,
             only=only,
-            digests=digests,
+            digests=word_of("digests", digests),
             strict=flag_of("strict", strict),
             ignore_unsigned=flag_of("ignore_unsigned", ignore_unsigned),
             ignore=paths_of(ignore),
             allow_ignored=paths_of(allow_ignored),
-            symlinks=symlinks,
-            git=git,
+            symlinks=word_of("symlinks", symlinks),
+            git=word_of("git", git),
             keep=keep,
             threads=threads,
             device=_device(device),
-            progress=progress,
+            progress=callable_of(progress),
         )
     except TensorsealError as error:
         _log.warn(error.fields.get("notes", ()))

@@ -144,7 +144,8 @@ def compare_files(
 
     Raises `VerifyError` of the kind `written-bytes-differ`.
     """
-    written, found = [], set()
+    written: list[_native.Written] = []
+    found: set[str] = set()
     for name in names:
         file = _native.Written.of_file(folder, name, tensors=True, progress=progress)
         held = set(file.tensors or ())

@@ -67,18 +67,18 @@ def verify(
             path,
             bundles,
             who,
-            digests=_word("digests", digests),
+            digests=word_of("digests", digests),
             strict=flag_of("strict", strict),
             ignore_unsigned=flag_of("ignore_unsigned", ignore_unsigned),
             ignore=paths_of(ignore),
             allow_ignored=paths_of(allow_ignored),
-            symlinks=_word("symlinks", symlinks),
-            git=_word("git", git),
+            symlinks=word_of("symlinks", symlinks),
+            git=word_of("git", git),
             tensors=None if tensors is None else path_of(tensors),
             outboard=None if outboard is None else path_of(outboard),
             max_bundle=None if max_bundle is None else _count("max_bundle", max_bundle),
-            device=_word("device", device),
-            progress=_callable(progress),
+            device=word_of("device", device),
+            progress=callable_of(progress),
         )
     except TensorsealError as error:
         _log.warn(error.fields.get("notes", ()))
@@ -124,7 +124,7 @@ def sign(
         path,
         target,
         who,
-        hash=_word("hash", hash),
+        hash=word_of("hash", hash),
         shards=None if shards is None else _count("shards", shards),
         shards_compat=flag_of("shards_compat", shards_compat),
         annotations=flag_of("annotations", annotations),
@@ -132,10 +132,10 @@ def sign(
         tensors_out=None if isinstance(tensors, bool) else path_of(tensors),
         outboard=None if outboard is None else path_of(outboard),
         ignore=paths_of(ignore),
-        symlinks=_word("symlinks", symlinks),
-        git=_word("git", git),
-        device=_word("device", device),
-        progress=_callable(progress),
+        symlinks=word_of("symlinks", symlinks),
+        git=word_of("git", git),
+        device=word_of("device", device),
+        progress=callable_of(progress),
     )
     signed = Signed.of(fields)
     _log.warn(signed.notes)
@@ -161,20 +161,21 @@ def digest(
     path = path_of(model)
     fields = _native.digest(
         path,
-        hash=_word("hash", hash),
+        hash=word_of("hash", hash),
         shards=None if shards is None else _count("shards", shards),
         ignore=paths_of(ignore),
-        symlinks=_word("symlinks", symlinks),
-        git=_word("git", git),
-        device=_word("device", device),
-        progress=_callable(progress),
+        symlinks=word_of("symlinks", symlinks),
+        git=word_of("git", git),
+        device=word_of("device", device),
+        progress=callable_of(progress),
     )
     found = ModelDigest.of(fields)
     _log.warn(found.notes)
     return found
 
 
-def _word(what: str, word: object) -> str:
+def word_of(what: str, word: object) -> str:
+    """A string that is one of several words. Which there are, the native part knows."""
     text = text_of(what, word)
     if text is None:
         raise UsageError(f"{what} is a string, and this is None")
@@ -189,7 +190,8 @@ def _count(what: str, count: object) -> int:
     return count
 
 
-def _callable(progress: Progress | None) -> Progress | None:
+def callable_of(progress: Progress | None) -> Progress | None:
+    """What is to be told of progress, if it can be."""
     if progress is not None and not callable(progress):
         raise UsageError(f"progress is called with two numbers, and this is of type {type(progress).__name__}")
     return progress

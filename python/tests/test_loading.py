@@ -173,6 +173,14 @@ def test_a_manifest_of_other_tensors_is_stale(signed_model: Path, keys, key: ten
     assert caught.value.kind == "tensors" and SECOND in str(caught.value)
 
 
+def test_a_word_is_no_flag(signed_model: Path, key: tensorseal.Key) -> None:
+    (signed_model / "notes.txt").write_text("x")
+    # `"no"` counts as true wherever a condition is asked for.
+    for wrong in ({"ignore_unsigned": "no"}, {"strict": 0}, {"git": None}, {"digests": 5}, {"symlinks": True}, {"progress": 7}):
+        with pytest.raises(tensorseal.UsageError):
+            tensorseal.load_model(signed_model, policy=key, framework="np", **wrong)
+
+
 def test_who_signed_and_that_somebody_did(signed_model: Path, key: tensorseal.Key, cli, tmp_path: Path) -> None:
     assert cli("keygen", "--out", tmp_path / "other.pem").returncode == 0
     for call in _calls(signed_model, tensorseal.Key(tmp_path / "other.pub")):

@@ -1,6 +1,8 @@
 """The package as a whole: its public names."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import tensorseal
@@ -18,8 +20,17 @@ def test_type_checkers_know_the_same_names():
     tree = ast.parse((FOLDER / "__init__.py").read_text(encoding="utf-8"))
     (checked,) = (node for node in tree.body if isinstance(node, ast.If))
     imports = [node for node in checked.body if isinstance(node, ast.ImportFrom)]
-    known = {name.asname: f".{node.module}" for node in imports for name in node.names}
+    known = {name.asname: f".{node.module}" for node in imports if node.module for name in node.names}
     assert known == tensorseal._PUBLIC
+    modules = [name.asname for node in imports if node.module is None for name in node.names]
+    assert modules == list(tensorseal._MODULES)
+
+
+def test_modules_are_there_without_being_imported():
+    program = "import sys, tensorseal; before = {*sys.modules}; tensorseal.tensors.digest(b''); tensorseal.distributed.verify"
+    program += "; assert not {'tensorseal.tensors', 'tensorseal.distributed'} & before; assert 'torch' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_modules_of_public_names_exist():

@@ -366,7 +366,9 @@ class OnlyDlpackOn(OnlyDlpack):
 
 
 def test_types_of_ml_dtypes():
-    ml_dtypes = pytest.importorskip("ml_dtypes")
+    require("ml_dtypes")
+    import ml_dtypes
+
     for name, dtype in [("bfloat16", "BF16"), ("float8_e4m3fn", "F8_E4M3"), ("float8_e5m2", "F8_E5M2")]:
         array = numpy.arange(100, dtype=numpy.float32).astype(getattr(ml_dtypes, name)).reshape(10, 10)
         assert tensors.info(array).dtype == dtype

@@ -62,6 +62,7 @@ def test_it_runs_on_every_python_and_depends_on_nothing(wheel):
         (metadata,) = (name for name in names if name.endswith(".dist-info/METADATA"))
         text = archive.read(metadata).decode()
     assert "Requires-Dist:" not in text and "Requires-Python: >=3.10" in text
+    assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
     assert {"tensorseal/py.typed", "tensorseal/_native.pyi", "tensorseal/_native.abi3.so"} <= set(names)
     outside = [name for name in names if not name.startswith(("tensorseal/", "tensorseal-"))]
     assert outside == [] and not any("test" in name for name in names)

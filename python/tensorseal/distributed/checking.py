@@ -81,7 +81,7 @@ def verify(
         known(control, tensors, shapes)
 
         def in_place(slices: list[tuple[str, Any, Any]]) -> None:
-            manifest.verify_slices([Slice(name, [list(part) for part in box], part) for name, box, part in slices])
+            manifest.verify_slices([Slice(name, box, part) for name, box, part in slices])
 
         return check(control, held, tensors, expected, shapes, who, in_place)
 
@@ -115,14 +115,16 @@ def check(
     in_place: Any,
 ) -> VerifiedAcross:
     """Checks whole tiles by `in_place`, which raises `VerifyError`, brings cut ones together, and asks whether that was all."""
-    slices, tiles = [], {}
+    slices: list[tuple[str, Any, Any]] = []
+    tiles: dict[str, list[int]] = {}
     for name, one in held.items():
         for box, _ in one.pieces:
             full, numbers, _ = tensors[name].grid.split(box)
             if full is not None:
                 slices.append((name, full, one.part(full)))
                 tiles.setdefault(name, []).extend(numbers)
-    refused, differences = None, []
+    refused: str | None = None
+    differences: list[dict[str, Any]] = []
     try:
         if slices:
             in_place(slices)
@@ -138,8 +140,8 @@ def check(
         ranks = [load(one) for one in brought]
         faults = [f"{control.ranks([rank])}: {one['refused']}" for rank, one in enumerate(ranks) if one["refused"]]
         if faults:
-            found = [difference_of(one) for rank in ranks for one in rank["differences"]]
-            raise VerifyError("; ".join(faults), kind="tiles", differences=found)
+            named = [difference_of(one) for rank in ranks for one in rank["differences"]]
+            raise VerifyError("; ".join(faults), kind="tiles", differences=named)
         leaves = Leaves(control, [Measured.from_wire(one["measured"]) for one in ranks])
         leaves.against(expected, {name: "is signed" for name in expected}, "not what was signed")
         found = [set(leaves.tiles_of(name)) for name in expected]

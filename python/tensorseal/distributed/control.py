@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
+from functools import partial
 from typing import Any, TypeVar
 
 from ..errors import Difference, NoAnswerError, TensorsealError, UsageError, VerifyError
@@ -213,7 +214,7 @@ class Control:
         """The values of these keys, once all are there."""
         self.wait_for(lambda: self._ask(lambda store: store.check(keys)))
         # One by one, so that there are beats between large ones.
-        return [bytes(self._ask(lambda store, key=key: store.get(key))) for key in keys]
+        return [bytes(self._ask(partial(_value_of, key))) for key in keys]
 
     def decide(self, mine: bytes, decision: Callable[[list[bytes]], bytes]) -> bytes:
         """Rank 0 makes one answer of what all ranks bring, by rank, and all get that answer.
@@ -297,6 +298,10 @@ class Control:
                 store.delete_key(self._prefix + key)
 
         self._ask(delete)
+
+
+def _value_of(key: str, store: Any) -> Any:
+    return store.get(key)
 
 
 def together(

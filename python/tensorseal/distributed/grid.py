@@ -12,7 +12,6 @@ from math import prod
 
 from .layout import Box, common, element_bytes, whole
 
-_MOST_PARTS = 8
 _MOST_TILES = 512
 _LARGE = 16 << 20
 _LEAST_TILE = 64 << 10

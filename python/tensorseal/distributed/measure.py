@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..errors import NoAnswerError
 from .control import Control
@@ -31,12 +32,12 @@ class Measured:
     cut: list[Cut] = field(default_factory=list)
     """Tiles that it put together from parts of several ranks, its own among them."""
 
-    def to_wire(self) -> dict[str, object]:
+    def to_wire(self) -> dict[str, Any]:
         """For JSON."""
         return {"tiles": self.tiles, "cut": [[one.name, one.tile, one.digest, one.ranks] for one in self.cut]}
 
     @staticmethod
-    def from_wire(wire: dict[str, object]) -> Measured:
+    def from_wire(wire: dict[str, Any]) -> Measured:
         """What `to_wire` gave, after JSON."""
         tiles = {name: {int(tile): digest for tile, digest in of.items()} for name, of in wire["tiles"].items()}
         return Measured(tiles, [Cut(name, tile, digest, tuple(ranks)) for name, tile, digest, ranks in wire["cut"]])
@@ -54,7 +55,7 @@ def own_tiles(control: Control, held: dict[str, Held], tensors: dict[str, Tensor
             full, numbers, _ = grid.split(box)
             if full is None:
                 continue
-            digests = TensorManifest.tile_digests(one.dtype, list(one.shape), [list(part) for part in full], one.part(full))
+            digests = TensorManifest.tile_digests(one.dtype, list(one.shape), full, one.part(full))
             if sorted(digests) != sorted(numbers):
                 raise NoAnswerError(f"{name!r}: the tiles {numbers} were to be hashed, and {sorted(digests)} were", kind="internal")
             of.update(digests)

@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 from ..errors import UsageError
 from .control import Control
@@ -53,7 +54,7 @@ def dump(value: object) -> bytes:
     return zlib.compress(json.dumps(value, sort_keys=True, separators=(",", ":")).encode(), 1)
 
 
-def load(data: bytes) -> object:
+def load(data: bytes) -> Any:
     """What `dump` made bytes of."""
     return json.loads(zlib.decompress(data))
 
@@ -95,13 +96,13 @@ def agree(control: Control, held: dict[str, Held], terms: dict[str, object]) -> 
             holders.setdefault(name, []).extend((rank, box) for box in boxed)
     if not found:
         raise UsageError(f"{control.verb}: no rank has a tensor, so nothing would be covered")
-    for name, (first, _, _, mesh) in found.items():
+    for name, (holder, _, _, mesh) in found.items():
         absent = [
             rank for rank, table in enumerate(tables) if mesh and control.names[rank] in mesh and name not in table["tensors"]
         ]
         if absent:
             raise UsageError(
-                f"{control.ranks(absent)} has no {name!r}, of which {control.ranks([first])} says that it is a part"
+                f"{control.ranks(absent)} has no {name!r}, of which {control.ranks([holder])} says that it is a part"
             )
     return {name: Tensor(found[name][1], found[name][2], tuple(holders[name])) for name in sorted(found, key=str.encode)}
 

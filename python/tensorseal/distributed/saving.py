@@ -15,7 +15,7 @@ from .._lend import lend
 from .._safetensors import INDEX, is_stale, size_of
 from ..errors import UsageError
 from ..who import Path as AnyPath
-from ..who import Signing, signing
+from ..who import Signing, path_of, signing
 from .compare import Leaves
 from .control import Control, together
 from .files import File, digest_of, files_of
@@ -78,8 +78,8 @@ def save_and_sign(
 
     def body(control: Control) -> SignedAcross:
         held, removed = without_tied(held_here(state_dict), discard)
-        folder = Path(os.path.abspath(dir))
-        target = Path(os.path.abspath(bundle)) if bundle is not None else folder / "model.sig"
+        folder = Path(os.path.abspath(path_of(dir)))
+        target = Path(os.path.abspath(path_of(bundle))) if bundle is not None else folder / "model.sig"
         most = size_of(max_shard_size)
         said = {"format": "pt"} if metadata is None else dict(metadata)
         terms = {"dir": str(folder), "bundle": str(target), "max_shard_size": most, "metadata": said, "discard": sorted(discard)}

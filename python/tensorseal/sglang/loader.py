@@ -69,6 +69,10 @@ class TensorsealLoader(DefaultModelLoader):
 
     def _get_weights_iterator(self, source: Any, *, resolved_source: Any = None, **prefetch: Any) -> Iterator[tuple[str, "torch.Tensor"]]:
         """The weights of one folder, each verified before it comes. `prefetch`: the default loader's, and of no use here."""
+        if self.asked.mode == "off":
+            # Not counted among the loads: those are of models that were verified, or refused.
+            _log.warning("NOTHING IS VERIFIED of %s: mode is off", source.model_or_path)
+            return super()._get_weights_iterator(source, resolved_source=resolved_source, **prefetch)
         if resolved_source is not None:
             raise UsageError("startup weight-load overlap reads files before they are checked: it is not for this load format")
         tensors = self._checked(source)
@@ -100,25 +104,24 @@ class TensorsealLoader(DefaultModelLoader):
         _log.info("%s", json.dumps(load.report))
 
     def _by_mode(self, source: Any, bundle: Path | None, load: registry.Load) -> Iterator[tuple[str, "torch.Tensor"]]:
-        asked, path = self.asked, Path(source.model_or_path)
-        if asked.mode == "enforce" and asked.policy is not None:
-            folder = Folder.open(path, policy=asked.policy, bundle=bundle)
-            code = getattr(source.model_config, "trust_remote_code", True)
-            entry = folder.report(code=code)
-            load.report["folders"].append(entry)
-            yield from self._verified(folder, source)
-            folder.check_rest()
-            entry |= folder.report(code=code)
-            return
-        if asked.mode == "off":
-            _log.warning("NOTHING IS VERIFIED of %s: mode is off", path)
-        else:
+        policy, path = self.asked.policy, Path(source.model_or_path)
+        if policy is None:
+            raise UsageError("there is no policy")
+        if self.asked.mode == "log":
             try:
-                report = tensorseal.verify(path, bundle=bundle, policy=asked.policy)
+                report = tensorseal.verify(path, bundle=bundle, policy=policy)
                 load.report["folders"].append({"model": str(path), "identity": str(report.identity), "root": report.root})
             except TensorsealError as error:
                 self._refused(error)
-        yield from super()._get_weights_iterator(dataclasses.replace(source, prefix=""))
+            yield from super()._get_weights_iterator(dataclasses.replace(source, prefix=""))
+            return
+        folder = Folder.open(path, policy=policy, bundle=bundle)
+        code = getattr(source.model_config, "trust_remote_code", True)
+        entry = folder.report(code=code)
+        load.report["folders"].append(entry)
+        yield from self._verified(folder, source)
+        folder.check_rest()
+        entry |= folder.report(code=code)
 
     def _verified(self, folder: Folder, source: Any) -> Iterator[tuple[str, "torch.Tensor"]]:
         files = folder.chosen(None, source.allow_patterns_overrides)

@@ -64,7 +64,8 @@ def merged(pages: list[str]) -> str:
     """One page of several for Prometheus: each family has its description once, and then the samples of all."""
     families: dict[str, tuple[list[str], list[str]]] = {}
     for page in pages:
-        about, samples = [], []
+        about: list[str] = []
+        samples: list[str] = []
         name = ""
         for line in page.splitlines():
             if line.startswith("#"):

@@ -45,7 +45,7 @@ def install(settings: Settings) -> None:
     _settings = settings
 
 
-def wrap(managers: tuple[type, ...], model: type, resolve: Callable[[str], str]) -> None:
+def wrap(managers: tuple[Any, ...], model: Any, resolve: Callable[[str], str]) -> None:
     """Wraps `_load_adapter` of each manager that has its own, and `from_local_checkpoint` of adapters."""
     for manager in managers:
         own = vars(manager).get("_load_adapter")
@@ -67,7 +67,7 @@ def wrap(managers: tuple[type, ...], model: type, resolve: Callable[[str], str])
         model.from_local_checkpoint = classmethod(_refusing(read.__func__))
 
 
-def assert_installed(managers: tuple[type, ...], model: type) -> None:
+def assert_installed(managers: tuple[Any, ...], model: Any) -> None:
     """The wraps are in place in every class that the engine may use."""
     functions = [manager._load_adapter for manager in managers] + [model.from_local_checkpoint.__func__]
     if not all(hasattr(function, "_tensorseal") for function in functions):

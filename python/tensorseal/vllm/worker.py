@@ -22,7 +22,7 @@ def install(qualified_name: str) -> None:
     equip(resolve_obj_by_qualname(qualified_name))
 
 
-def equip(worker: type) -> None:
+def equip(worker: Any) -> None:
     """The same for a class. Raises `UsageError` if it has no such methods as vLLM's workers have."""
     for name in _WATCHED:
         method = getattr(worker, name, None)

@@ -153,6 +153,25 @@ def test_four_ranks_sign_and_everybody_verifies(signed, ranks, keys, cli):
     assert done.returncode == 0, done.stderr
 
 
+def test_a_path_may_be_of_bytes(tmp_path, keys):
+    import torch
+    import torch.distributed as dist
+
+    import tensorseal
+    from tensorseal.distributed import save_and_sign
+
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        signer, folder = tensorseal.KeySigner(keys[0]), tmp_path / "m"
+        made = save_and_sign({"w": torch.ones(3)}, bytes(folder), signer=signer, bundle=bytes(tmp_path / "m.sig"))
+        assert made.bundle == str(tmp_path / "m.sig")
+        tensorseal.verify(folder, bundle=made.bundle, policy=tensorseal.Key(keys[1]))
+        with pytest.raises(tensorseal.UsageError, match="a path is wanted"):
+            save_and_sign({"w": torch.ones(3)}, 5, signer=signer)
+    finally:
+        dist.destroy_process_group()
+
+
 def test_files_do_not_depend_on_how_they_were_gathered(signed, many, tmp_path):
     folders = {name: tmp_path / name for name in ("sign_in_small_rounds", "sign_with_copies")}
     for said in many([(name, {"folder": str(folder)}) for name, folder in folders.items()], tmp_path):

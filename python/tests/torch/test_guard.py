@@ -291,11 +291,21 @@ def test_diffusers(tmp_path: Path, key: tensorseal.Key, keys, cli) -> None:
     assert len(guarded.reports) == 1
     assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in loaded.state_dict().items())
     weights = next(folder.glob("*.safetensors"))
-    sound = weights.read_bytes()
-    for change in (lambda: _flip(weights, -1), lambda: _flip(folder / "config.json", 3), lambda: shutil.copy(weights, folder / "x.safetensors")):
+    sound = {path: path.read_bytes() for path in folder.iterdir()}
+    more = folder / "x.safetensors"
+    for change, name in (
+        (lambda: _flip(weights, -1), weights.name),
+        (lambda: _flip(folder / "config.json", 3), "config.json"),
+        (lambda: shutil.copy(weights, more), more.name),
+    ):
         change()
-        with pytest.raises(tensorseal.VerifyError), tensorseal.guard(policy=key):
+        with pytest.raises(tensorseal.VerifyError) as caught, tensorseal.guard(policy=key):
             AutoencoderKL.from_pretrained(folder)
-        weights.write_bytes(sound)
+        assert [of.name for of in caught.value.differences] == [name]
+        more.unlink(missing_ok=True)
+        for path, data in sound.items():
+            path.write_bytes(data)
+    with tensorseal.guard(policy=key):
+        AutoencoderKL.from_pretrained(folder)
     with pytest.raises(tensorseal.UsageError, match="local folder"), tensorseal.guard(policy=key):
         AutoencoderKL.from_pretrained("nobody/nothing-of-the-kind")

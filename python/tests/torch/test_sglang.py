@@ -197,6 +197,16 @@ def test_mode_log_goes_on_and_says_so(sglang, signed_model: Path, policy: Path, 
     assert "NOT VERIFIED" in caplog.text
 
 
+def test_mode_off_is_no_load_that_was_verified(sglang, signed_model: Path, policy: Path, caplog) -> None:
+    from tensorseal.vllm import registry
+
+    flip(signed_model / "model-00002-of-00002.safetensors")
+    before = registry.metrics(0, {})
+    assert len(start(signed_model, policy, mode="off").seen) == 5
+    assert "NOTHING IS VERIFIED" in caplog.text
+    assert registry.metrics(0, {}) == before
+
+
 def test_a_broken_seal_is_an_answer_of_the_weight_checker(sglang, signed_model: Path, policy: Path) -> None:
     from sglang.srt.managers.io_struct import CheckWeightsReqInput
     from sglang.srt.managers.scheduler_components.weight_updater import SchedulerWeightUpdaterManager

@@ -298,3 +298,27 @@ def test_modes_of_torch_do_not_matter():
         assert tensors.digest(made) == data
     with torch.set_grad_enabled(True):
         assert tensors.digest(torch.nn.Parameter(torch.arange(10.0))) == data
+
+
+def test_the_current_stream_of_its_device_comes_first(monkeypatch):
+    """There is no GPU here: a tensor of the host whose alias says that it is on one, and what the native part is told of it."""
+    from types import SimpleNamespace
+
+    from tensorseal import _lend
+
+    host, device = torch.ones(4), torch.device("cuda", 1)
+    alias = SimpleNamespace(device=device, data_ptr=lambda: 4096, untyped_storage=lambda: SimpleNamespace(nbytes=lambda: 16))
+    alias.shape, alias.stride, alias.element_size = host.shape, host.stride, host.element_size
+    alias.storage_offset, alias.numel, alias.dtype = host.storage_offset, host.numel, host.dtype
+    told: list[dict[str, object]] = []
+    monkeypatch.setattr(torch.Tensor, "detach", lambda tensor: alias)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda of: SimpleNamespace(cuda_stream=(1234, of)))
+    monkeypatch.setattr(_lend._native, "lend_at", lambda owner, **named: told.append(named))
+    _lend.lend(host)
+    _lend.lend(host, stream=7)
+    _lend.lend(host, stream=SimpleNamespace(cuda_stream=8))
+    assert [(one["device"], one["address"], one["stream"]) for one in told] == [
+        ("cuda:1", 4096, (1234, device)),
+        ("cuda:1", 4096, 7),
+        ("cuda:1", 4096, 8),
+    ]
