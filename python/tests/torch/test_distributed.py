@@ -230,6 +230,32 @@ def test_a_bit_that_flips_on_the_way_to_the_file_stops_signing(many, tmp_path):
     assert list(folder.iterdir()) == []
 
 
+def test_what_a_rank_says_of_its_files_is_not_just_believed(many, tmp_path):
+    words = {
+        "metadata": ["the header of", "which rank 1 wrote, is another"],
+        "type": ["F32", "in memory, and I32", "as rank 1 wrote it"],
+        "shape": ["[32, 64] in memory, and F32 [64, 32]", "as rank 1 wrote it"],
+        "files": ["is not what lay in memory"],
+        "fewer": ["was not published"],
+    }
+    for lie, expected in words.items():
+        folder = tmp_path / lie
+        (said,) = many([("sign_with_a_lie", {"lie": lie})], folder)
+        all_refused(said, "VerifyError", *expected)
+        assert not (folder / "model.sig").exists()
+
+
+def test_a_signature_that_comes_when_all_have_given_up_does_not_stay(many, tmp_path):
+    folder = tmp_path / "model"
+    slow, good = many([("sign_slowly",), ("sign",)], folder)
+    all_refused(slow, "RankError", "rank 0 hangs")
+    assert all_agreed(good)["bundle"] == str(folder / "model.sig")
+    slow, nothing = many([("sign_slowly",), ("sign_nothing",)], folder)
+    all_refused(slow, "RankError", "rank 0 hangs")
+    all_refused(nothing, "UsageError", "would cover nothing")
+    assert not (folder / "model.sig").exists()
+
+
 def test_what_is_not_as_signed_stops_verifying_on_all_ranks(many, signed, tmp_path, cli):
     assert cli("keygen", "--out", tmp_path / "other.pem").returncode == 0
     one, two, cut, other, good = many(
@@ -342,6 +368,7 @@ def test_refit(many, tmp_path):
     folder = tmp_path / "messages"
     folder.mkdir()
     published = [("publish", {"step": step, "signed": step != 5}) for step in (3, 4, 5)]
+    published.append(("publish", {"step": 4, "signed": True, "other": "b"}))
     *_, planted = many([*published, ("publish", {"step": 6, "signed": True, "plant": True})], folder)
     all_refused(planted, "VerifyError", "'norm.weight'", "on rank 1")
     assert not (folder / "step-6-0").exists()
@@ -361,6 +388,7 @@ def test_refit(many, tmp_path):
         # Step 4 was accepted meanwhile, of these weights.
         ({"steps": [4, 3]}, ["step 3 of 'grpo-1' is stale: step 4 was accepted"]),
     ]
+    refused.append(({"steps": [4, "4b"]}, ["step 4 of 'grpo-1' was accepted already, with other weights"]))
     accepted = [{"steps": [3, 4, 4]}, {"steps": [5], "signed": False}]
     asked = [{"steps": [3, 3]}, *[arguments for arguments, _ in refused], *accepted]
     first, *said = many([("receive", arguments) for arguments in asked], folder, world=2)
