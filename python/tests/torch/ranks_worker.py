@@ -40,6 +40,7 @@ def full_tensors() -> dict[str, torch.Tensor]:
         "scale": torch.tensor(0.5),
         "mask": torch.tensor([True, False, True]),
         "none": torch.empty(0, 4),
+        "none.sharded": torch.empty(0, 4),
     }
 
 
@@ -51,6 +52,7 @@ PLACED = {
     "norm.weight": Replicate(),
     "uneven.weight": Shard(0),
     "experts.weight": Shard(1),
+    "none.sharded": Shard(1),
 }
 
 

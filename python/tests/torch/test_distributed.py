@@ -167,7 +167,7 @@ def test_four_ranks_sign_and_other_layouts_verify(signed, many):
     four, pairs = map(all_agreed, many([("check",), ("check_with_copies",)], signed))
     two = all_agreed(many([("check",)], signed, world=2)[0])
     alone = all_agreed(many([("check",)], signed, world=1)[0])
-    assert four["tensors"] == two["tensors"] == pairs["tensors"] == alone["tensors"] == 10
+    assert four["tensors"] == two["tensors"] == pairs["tensors"] == alone["tensors"] == 11
     assert four["tiles"] == two["tiles"] == pairs["tiles"] == alone["tiles"]
     size = sum(tensor.nbytes for tensor in ranks_worker.full_tensors().values())
     assert four["bytes"] == two["bytes"] == pairs["bytes"] == alone["bytes"] == size
@@ -202,7 +202,7 @@ def test_tied_weights_are_written_once(many, tmp_path):
     all_refused(refused, "UsageError", "share memory", "discard")
     all_refused(wrong, "UsageError", "'q.weight' is in discard, and no tensor that stays is the same memory")
     all_refused(unknown, "UsageError", "discard names what is no tensor", "'nothing'")
-    assert all_agreed(good)["tensors"] == 10
+    assert all_agreed(good)["tensors"] == 11
     index = json.loads((folder / "model.safetensors.index.json").read_text())["weight_map"]
     assert not set(tied) & set(index)
     with safe_open(folder / index["embed.weight"], "pt") as opened:
@@ -290,7 +290,7 @@ def test_what_is_missing_or_unknown_stops_verifying(many, signed):
     )
     all_refused(missing, "VerifyError", "no rank has 'mask'")
     value = all_agreed(told)
-    assert value["absent"] == {"mask": "not used here"} and value["tensors"] == 9
+    assert value["absent"] == {"mask": "not used here"} and value["tensors"] == 10
     all_refused(contradicted, "VerifyError", "'scale' is said to be absent", "a rank has it")
     all_refused(unknown, "VerifyError", "'extra' on rank 2 is not signed")
     all_refused(shape, "VerifyError", "'q.weight' is F32 [24, 64]", "F32 [32, 64] is signed")
@@ -393,7 +393,7 @@ def test_refit(many, tmp_path):
     asked = [{"steps": [3, 3]}, *[arguments for arguments, _ in refused], *accepted]
     first, *said = many([("receive", arguments) for arguments in asked], folder, world=2)
     got = all_agreed(first)
-    assert [one["tensors"] for one in got] == [10, 10] and "key" in got[0]["identity"]
+    assert [one["tensors"] for one in got] == [11, 11] and "key" in got[0]["identity"]
     for (_, words), one in zip(refused, said):
         all_refused(one, "VerifyError", *words)
     # What was accepted stays: step 3 is stale now.
