@@ -74,6 +74,8 @@ def lend_all(state_dict: Mapping[str, Any]) -> list[Tensor]:
         if lent.dtype not in _RANK:
             raise UsageError(f"tensor {name!r}: its type {lent.type_name} is none that files of tensors have")
         tensors.append(Tensor(name, tensor, lent, lent.nbytes))
+    if not any(tensor.nbytes for tensor in tensors):
+        raise UsageError("all tensors of the state dict are empty: a signature over them would cover nothing")
     return tensors
 
 

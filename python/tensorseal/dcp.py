@@ -43,7 +43,7 @@ class SigningWriter(HuggingFaceStorageWriter):
     `save_distributed`, `enable_consolidation`), and signs the folder in `finish`, which runs on the coordinator. An older
     signature is removed before anything is written. `bundle`, `tensors`, `hash` and `ignore` are those of `save_and_sign`. With
     `enable_consolidation`, the shards that PyTorch leaves in the folder `sharded` are not signed; a rank's part of a
-    tensor must then be made of whole tiles (docs/tensor-manifest.md).
+    tensor must then be made of whole tiles (docs/tensor-manifest.md). `async_save` is refused: it would have a copy signed.
 
     What was signed is in `signed`, on the coordinator. What is raised in `finish` comes out of `save` as PyTorch's
     `CheckpointException`, on every rank, with the `VerifyError` of the kind `written-bytes-differ` in its `failures`.
@@ -78,10 +78,18 @@ class SigningWriter(HuggingFaceStorageWriter):
         """Whether files hold what ranks have of tensors, and not the whole."""
         return self.save_distributed and not self.enable_consolidation
 
+    def stage(self, state_dict: dict[str, Any]) -> dict[str, Any]:
+        """Refuses `async_save`, which has a copy written: digests of that say nothing of what lay on the device."""
+        raise UsageError(
+            "async_save copies the tensors before they are measured, so that what is signed would be a copy: use "
+            "torch.distributed.checkpoint.save"
+        )
+
     def prepare_global_plan(self, plans: list[SavePlan]) -> list[SavePlan]:
         """On the coordinator, before anything is written."""
         if os.path.isdir(self._folder):
-            _native.withdraw(self._folder, bundle_of(self._folder, self._bundle))
+            for old in {bundle_of(self._folder, self._bundle), bundle_of(self._folder)}:
+                _native.withdraw(self._folder, old)
         return list(super().prepare_global_plan(plans))
 
     def write_data(self, plan: SavePlan, planner: SavePlanner) -> Future[list[WriteResult]]:

@@ -7,14 +7,14 @@ of their tensors, and the latter are compared with the tensors of the model wher
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from . import _log, _native
 from ._lend import lend
-from .errors import NoAnswerError
+from .errors import NoAnswerError, UsageError, VerifyError
 from .report import Signed
 from .training import check_hash, compare_files, meant, save_and_sign, sign_written
 from .verbs import Hash, bundle_of
@@ -31,8 +31,9 @@ class SigningCallback(TrainerCallback):
 
     `hash` and `tensors` are those of `save_and_sign`. What was signed is in `signed`.
 
-    Whatever goes wrong is raised, and ends the training: a checkpoint that is not what lies on the device is of no use to go
-    on from. What was written stays, without a signature.
+    Whatever goes wrong is raised, on all ranks, and ends the training: a checkpoint that is not what lies on the device is of no
+    use to go on from. What was written stays, without a signature. Models that are spread over ranks (FSDP, DeepSpeed's
+    ZeRO 3, tensor parallelism) are refused before the first step: no rank has their weights whole.
     """
 
     def __init__(
@@ -54,38 +55,78 @@ class SigningCallback(TrainerCallback):
         self.hash: Hash = hash
         self.signed: list[Signed] = []
 
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """On all ranks, and not after days of training on the one that saves, while the others wait for it."""
+        from accelerate.state import AcceleratorState
+        from torch.distributed.tensor import DTensor
+        from transformers.integrations import is_deepspeed_zero3_enabled
+
+        if any(isinstance(parameter, DTensor) for parameter in kwargs["model"].parameters()):
+            kind = "DTensor"
+        else:
+            # Made by Trainer; with FSDP the model may be cut only later.
+            kind = AcceleratorState().distributed_type.name
+        if kind in ("DTensor", "FSDP", "MEGATRON_LM") or is_deepspeed_zero3_enabled():
+            raise UsageError(
+                f"the model is spread over ranks ({kind}), and this callback compares whole tensors: use "
+                "tensorseal.distributed.save_and_sign, which all ranks call"
+            )
+
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """After a checkpoint was saved: it is complete by then."""
-        if not self.checkpoints or not args.should_save:
+        if not self.checkpoints:
             return
         folder = os.path.join(args.output_dir, f"checkpoint-{state.global_step}")
-        if not os.path.isdir(folder):
-            raise NoAnswerError(f"{folder!r} is not there: only a checkpoint in the output folder can be signed", kind="io")
-        self._sign(kwargs["model"], folder)
+
+        def sign() -> Signed:
+            if not os.path.isdir(folder):
+                raise NoAnswerError(f"{folder!r} is not there: only a checkpoint in the output folder can be signed", kind="io")
+            return self._sign(kwargs["model"], folder)
+
+        self._on_all(args, sign)
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """After the last step, and after the best model was loaded, if that was asked for."""
-        if self.final is None or not args.should_save:
+        if self.final is None:
             return
         model = _unwrapped(kwargs["model"])
         folder = os.path.join(args.output_dir, self.final)
-        if not hasattr(model, "save_pretrained"):
-            self.signed.append(
-                save_and_sign(model.state_dict(), folder, signer=self.signer, tensors=self.tensors, hash=self.hash)
-            )
-            return
-        os.makedirs(folder, exist_ok=True)
-        # Before what it is of is replaced.
-        _native.withdraw(folder, bundle_of(folder))
-        model.save_pretrained(folder)
-        processor = kwargs.get("processing_class")
-        if processor is not None:
-            processor.save_pretrained(folder)
-        self._sign(model, folder)
 
-    def _sign(self, model: Any, folder: str) -> None:
-        signed = sign_saved(model, folder, signer=self.signer, tensors=self.tensors, hash=self.hash)
-        self.signed.append(signed)
+        def sign() -> Signed:
+            if not hasattr(model, "save_pretrained"):
+                return save_and_sign(model.state_dict(), folder, signer=self.signer, tensors=self.tensors, hash=self.hash)
+            os.makedirs(folder, exist_ok=True)
+            # Before what it is of is replaced.
+            _native.withdraw(folder, bundle_of(folder))
+            model.save_pretrained(folder)
+            processor = kwargs.get("processing_class")
+            if processor is not None:
+                processor.save_pretrained(folder)
+            return self._sign(model, folder)
+
+        self._on_all(args, sign)
+
+    def _on_all(self, args: TrainingArguments, sign: Callable[[], Signed]) -> None:
+        """Signs on the ranks that save. What one raises, all raise: the others would wait for it in the next step."""
+        from accelerate.utils import gather_object
+
+        error: Exception | None = None
+        if args.should_save:
+            try:
+                self.signed.append(sign())
+            except Exception as raised:
+                error = raised
+        mine = None if error is None else (isinstance(error, VerifyError), getattr(error, "kind", "rank"), str(error))
+        said = gather_object([mine])
+        if error is not None:
+            raise error
+        for rank, one in enumerate(said):
+            if one is not None:
+                refused, kind, text = one
+                raise (VerifyError if refused else NoAnswerError)(f"rank {rank}: {text}", kind=kind)
+
+    def _sign(self, model: Any, folder: str) -> Signed:
+        return sign_saved(model, folder, signer=self.signer, tensors=self.tensors, hash=self.hash)
 
 
 def sign_saved(
@@ -109,8 +150,9 @@ def sign_saved(
     """
     path, who = path_of(folder), signing(signer)
     target = bundle_of(path, bundle)
-    # Whatever it was of: the files are new.
-    _native.withdraw(path, target)
+    # Whatever they were of: the files are new. One in the folder would be signed with them, too.
+    for old in {target, bundle_of(path)}:
+        _native.withdraw(path, old)
     names = sorted(name for name in os.listdir(path) if name.endswith(".safetensors"))
     if not names:
         raise NoAnswerError(f"{path!r} holds no .safetensors file: there are no weights to compare", kind="model")
@@ -129,6 +171,10 @@ def sign_saved(
         if any(name in held for name in same):
             unsaved.update(same)
     written = compare_files(path, names, expected, may_lack=unsaved)
+    compared = {name for file in written for name in file.tensors or ()}
+    for same in twins.values():
+        if not held.isdisjoint(same) and compared.isdisjoint(same):
+            raise NoAnswerError(f"the file of {same[0]!r} was replaced while it was compared; nothing was signed", kind="written")
     return sign_written(path, written, target=target, who=who, tensors=tensors, hash=hash, ignore=ignore)
 
 

@@ -136,6 +136,7 @@ def test_shards_are_huggingfaces(tmp_path, signer, policy):
         {"a": numpy.zeros(3, numpy.complex128)},
         {"a": numpy.zeros(3, ">f4")},
         {"\ud800": numpy.zeros(3)},
+        {"nothing": numpy.zeros((0, 4)), "neither": numpy.zeros(0)},
     ],
     ids=lambda given: repr(given)[:40],
 )

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -228,6 +229,9 @@ class Control:
         if self.rank == 0:
             others = self._take([f"{base}{rank}" for rank in range(1, self.size)])
             answer = decision([mine, *others])
+            # Who lost patience with the decision has told all that there is none.
+            if self._ask(lambda store: store.check([self._prefix + _ABORT])):
+                raise Aborted
             self._ask(lambda store: store.set(base + "all", answer))
             return answer
         self._ask(lambda store: store.set(f"{base}{self.rank}", mine))
@@ -343,7 +347,7 @@ def difference_of(wire: dict[str, Any]) -> Difference:
 
 def _placed(text: str, rank: int) -> str:
     """The message with the rank that it comes from in front, unless it speaks of ranks already."""
-    return text if "rank " in text or "ranks " in text else f"rank {rank}: {text}"
+    return text if re.search(r"\branks? \d", text) else f"rank {rank}: {text}"
 
 
 def _from_wire(wire: dict[str, Any]) -> TensorsealError:

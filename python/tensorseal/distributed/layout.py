@@ -145,6 +145,9 @@ def _held(name: str, tensor: Any) -> Held:
             f"{name!r} has a local shard of shape {tuple(local.shape)}, and {tensor.placements} of {shape} would have {lengths}: "
             "this placement is not understood. Redistribute it to Shard or Replicate"
         )
+    if 0 in shape:
+        # Whatever part of nothing this is, it is all of it.
+        return Held(spelled[0], shape, ranks, ((whole(shape), local.new_empty(shape)),))
     return Held(spelled[0], shape, ranks, tuple(_pieces(runs, local)))
 
 

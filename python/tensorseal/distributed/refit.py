@@ -30,8 +30,9 @@ _FILE = "refit.json"
 _TYPE = "tensorseal refit, version 1"
 _MOST = 1 << 30
 
-_accepted: dict[str, int] = {}
-"""The last step of each run that this process accepted: an older one is not accepted any more."""
+_accepted: dict[str, tuple[int, str]] = {}
+"""The last step of each run that this process accepted, and SHA-256 of what was said of it: no older one is accepted any
+more, and no other of that step."""
 
 
 def publish(
@@ -91,9 +92,9 @@ def receive(
     """Checks received tensors against the message of a step, each receiver its slices, whatever the trainer's layout was.
 
     All ranks of the receivers' `group` call it, with the same message, for the `step` of the `run` that they wait for: the
-    message of another is refused, and so is a step before one that this process accepted already. `policy` says who may
-    have signed the message; `None` accepts one that nobody signed, from a channel that is trusted, and no signed one.
-    `absent` is as for `verify`.
+    message of another is refused, and so is a step before one that this process accepted already, or other weights for that step.
+    `policy` says who may have signed the message; `None` accepts one that nobody signed, from a channel that is trusted, and
+    no signed one. `absent` is as for `verify`.
 
     Raises, the same on all ranks, `VerifyError` if the message does not count, is of another run or step, or a tile
     differs, is missing or unknown; `RankError` and `UsageError` as `verify`.
@@ -107,9 +108,12 @@ def receive(
         if statement["step"] != step:
             age = "stale" if statement["step"] < step else "of a later step"
             raise VerifyError(f"the message is {age}: step {statement['step']}, and {step} is waited for", kind="refit")
-        last = _accepted.get(run, -1)
+        last, before = _accepted.get(run, (-1, ""))
         if step < last:
             raise VerifyError(f"step {step} of {run!r} is stale: step {last} was accepted already", kind="refit")
+        content = hashlib.sha256(_encoded(statement)).hexdigest()
+        if step == last and content != before:
+            raise VerifyError(f"step {step} of {run!r} was accepted already, with other weights: one of the two is a replay", kind="refit")
         expected = {name: one["tiles"] for name, one in statement["tensors"].items()}
         shapes = {name: (one["dtype"], tuple(one["shape"])) for name, one in statement["tensors"].items()}
         who = {"identity": identity, "root": hashlib.sha256(message).hexdigest(), "absent": dict(absent or {})}
@@ -122,7 +126,7 @@ def receive(
             found.against(expected, {name: "was published" for name in expected}, "not what was published")
 
         verified = check(control, held, tensors, expected, shapes, who, in_place)
-        _accepted[run] = step
+        _accepted[run] = (step, content)
         return verified
 
     return together("receive", group, timeout, patience, body)

@@ -13,7 +13,7 @@ from typing import Any
 from .. import _native, training
 from .._lend import lend
 from .._safetensors import INDEX, is_stale, size_of
-from ..errors import UsageError
+from ..errors import Difference, UsageError, VerifyError
 from ..who import Path as AnyPath
 from ..who import Signing, path_of, signing
 from .compare import Leaves
@@ -88,6 +88,8 @@ def save_and_sign(
         for name, tensor in tensors.items():
             if (hole := uncovered(tensor)) is not None:
                 raise UsageError(f"no rank holds the elements {say_box(hole)} of {name!r}: give all ranks of the model")
+        if not any(tensor.nbytes for tensor in tensors.values()):
+            raise UsageError("all tensors of the state dict are empty: a signature over them would cover nothing")
         files = files_of(tensors, most, said | twins, control.size)
         same_plan(control, "plan of files", digest_of(files))
         control.decide(b"", lambda _: _prepare(folder, signer))
@@ -96,12 +98,22 @@ def save_and_sign(
         measured = Measured(own_tiles(control, held, tensors), cut_tiles(control, mover, tensors))
         _write(control, mover, folder, files, tensors, finished)
 
-        mine = {"measured": measured.to_wire(), "files": {file: _tiles_of(one) for file, one in finished.items()}}
-        decided = control.decide(dump(mine), lambda all_of_them: _compare(control, all_of_them, files, tensors, folder, target))
-        written = [one.publish().to_bytes() for one in finished.values()]
-        signed = control.decide(
-            _pack(written), lambda all_of_them: _sign(all_of_them, folder, target, signer, files, tensors, load(decided))
+        mine = {"measured": measured.to_wire(), "files": {file: _tensors_of(one) for file, one in finished.items()}}
+        compared: dict[str, list[str]] = {}
+        decided = control.decide(
+            dump(mine), lambda all_of_them: _compare(control, all_of_them, files, tensors, folder, target, compared)
         )
+        written = [one.publish().to_bytes() for one in finished.values()]
+        try:
+            signed = control.decide(
+                _pack(written),
+                lambda all_of_them: _sign(control, all_of_them, folder, target, signer, files, tensors, compared, load(decided)),
+            )
+        except BaseException:
+            # Who waited for the signature may have given up meanwhile: what is an error on the others leaves none here.
+            if control.rank == 0:
+                _native.withdraw(folder, target)
+            raise
         answer = load(signed)
         return SignedAcross(**{**answer, "files": tuple(answer["files"])})
 
@@ -114,9 +126,10 @@ def save_and_sign(
             file.discard()
 
 
-def _tiles_of(finished: Any) -> dict[str, list[str]]:
-    """Digests of the tiles of each tensor of a file, as it was written."""
-    return {name: [tiles[tile] for tile in sorted(tiles)] for name, (_, _, tiles) in (finished.tensors or {}).items()}
+def _tensors_of(finished: Any) -> dict[str, tuple[str, list[int], list[str]]]:
+    """Type, shape and the digests of the tiles of each tensor of a file, as it was written."""
+    of = finished.tensors or {}
+    return {name: (dtype, list(shape), [tiles[tile] for tile in sorted(tiles)]) for name, (dtype, shape, tiles) in of.items()}
 
 
 def _prepare(folder: Path, signer: Signing) -> bytes:
@@ -177,16 +190,24 @@ def _compare(
     tensors: dict[str, Tensor],
     folder: Path,
     target: Path,
+    expected: dict[str, list[str]],
 ) -> bytes:
-    """Rank 0, before anything gets its name: the tiles of the files are those of the ranks, and there is no other."""
+    """Rank 0, before anything gets its name: the tiles of the files are those of the ranks, and there is no other. They go
+    to `expected`."""
     ranks = [load(one) for one in brought]
     leaves = Leaves(control, [Measured.from_wire(one["measured"]) for one in ranks])
-    expected: dict[str, list[str]] = {}
     source: dict[str, str] = {}
     for rank, one in enumerate(ranks):
+        own = {file.name: file.tensors for file in files if file.writer == rank}
+        if {file: set(of) for file, of in one["files"].items()} != {file: set(of) for file, of in own.items()}:
+            raise _otherwise(f"{control.ranks([rank])} wrote other files, or other tensors into them, than it was to", sorted(own))
         for file, of in one["files"].items():
-            expected |= of
-            source |= {name: f"in {file!r} as {control.ranks([rank])} wrote it" for name in of}
+            for name, (dtype, shape, tiles) in of.items():
+                if (dtype, tuple(shape)) != (tensors[name].dtype, tensors[name].shape):
+                    what = f"{tensors[name].dtype} {list(tensors[name].shape)} in memory, and {dtype} {shape}"
+                    raise _otherwise(f"{name!r} is {what} in {file!r} as {control.ranks([rank])} wrote it", [name])
+                expected[name] = tiles
+                source[name] = f"in {file!r} as {control.ranks([rank])} wrote it"
     unwritten = [name for name, tensor in tensors.items() if len(expected.get(name, ())) != tensor.grid.tiles]
     if unwritten:
         raise UsageError(f"the files have no digests of the tiles of {unwritten[0]!r}: is the same version installed everywhere?")
@@ -202,21 +223,60 @@ def _compare(
     return dump({"copies": leaves.copies(), "tiles": sum(map(len, expected.values()))})
 
 
+def _otherwise(why: str, names: list[str]) -> VerifyError:
+    return VerifyError(
+        f"written bytes differ: {why}. Nothing was signed",
+        kind="written-bytes-differ",
+        differences=[Difference(name, "miswritten") for name in names],
+    )
+
+
 def _pack(parts: list[bytes]) -> bytes:
     return json.dumps([part.hex() for part in parts]).encode()
 
 
+def _published(
+    control: Control,
+    brought: list[bytes],
+    folder: Path,
+    files: list[File],
+    tensors: Mapping[str, Tensor],
+    compared: Mapping[str, list[str]],
+) -> list[_native.Written]:
+    """What the ranks published: all planned files, each by its writer, with the tensors that were compared, behind the header
+    that all ranks made. Tiles are of the tensors alone, so the headers are looked at where they lie."""
+    planned = {file.name: file for file in files}
+    found = []
+    for rank, one in enumerate(brought):
+        for part in json.loads(one):
+            written = _native.Written.from_bytes(bytes.fromhex(part))
+            file = planned.pop(written.name, None)
+            if file is None or (file.writer, file.size) != (rank, written.size) or set(written.tensors or ()) != set(file.tensors):
+                raise _otherwise(f"{written.name!r} as {control.ranks([rank])} published it was not to be written", [written.name])
+            tiles = {name: dict(enumerate(compared[name])) for name in file.tensors}
+            written.compare({name: (tensors[name].dtype, tensors[name].shape, of) for name, of in tiles.items()})
+            with (folder / file.name).open("rb") as opened:
+                if opened.read(len(file.header)) != file.header:
+                    raise _otherwise(f"the header of {file.name!r}, which {control.ranks([rank])} wrote, is another", [file.name])
+            found.append(written)
+    if planned:
+        raise _otherwise(f"{min(planned)!r} was not published", sorted(planned))
+    return found
+
+
 def _sign(
+    control: Control,
     brought: list[bytes],
     folder: Path,
     target: Path,
     signer: Signing,
     files: list[File],
     tensors: Mapping[str, Tensor],
+    compared: Mapping[str, list[str]],
     counts: dict[str, int],
 ) -> bytes:
     """Rank 0, when all files have their names."""
-    written = [_native.Written.from_bytes(bytes.fromhex(part)) for one in brought for part in json.loads(one)]
+    written = _published(control, brought, folder, files, tensors, compared)
     signed = training.sign_written(str(folder), written, target=str(target), who=signing(signer), tensors=True)
     _log.info("%d tensors over %d ranks are in it", len(tensors), len(brought))
     answer = SignedAcross(

@@ -22,7 +22,7 @@ SHORT = 6.0
 """A timeout for tests in which ranks die: half of it is what they wait for."""
 
 
-BREAKING = {"sign_with_tiles_left_out", "sign_in_small_rounds", "sign_with_a_change_before_writing", "other_plan", "failing_disk", "lose", "check_rows"}
+BREAKING = {"sign_with_tiles_left_out", "sign_in_small_rounds", "sign_with_a_change_before_writing", "other_plan", "failing_disk", "lose", "check_rows", "sign_with_a_lie", "sign_slowly"}
 """Scenarios that change this package for a while."""
 
 
@@ -40,6 +40,7 @@ def full_tensors() -> dict[str, torch.Tensor]:
         "scale": torch.tensor(0.5),
         "mask": torch.tensor([True, False, True]),
         "none": torch.empty(0, 4),
+        "none.sharded": torch.empty(0, 4),
     }
 
 
@@ -51,6 +52,7 @@ PLACED = {
     "norm.weight": Replicate(),
     "uneven.weight": Shard(0),
     "experts.weight": Shard(1),
+    "none.sharded": Shard(1),
 }
 
 
@@ -229,6 +231,60 @@ def sign_with_a_change_before_writing(folder: str, keys: list[str], name: str, p
     return save(folder, keys, weights=weights)
 
 
+def sign_with_a_lie(folder: str, keys: list[str], lie: str, patch: pytest.MonkeyPatch) -> object:
+    """Rank 1 writes another header than was planned, or other files than it had compared."""
+    from dataclasses import replace
+
+    from tensorseal import _native
+    from tensorseal.distributed import saving
+
+    write = saving._write
+    headers = {"metadata": (b'"format":"pt"', b'"format":"np"'), "type": (b'"F32"', b'"I32"'), "shape": (b"[32,64]", b"[64,32]")}
+
+    def other_headers(control: object, mover: object, folder: Path, files: list, *more: object) -> None:
+        files = [replace(file, header=file.header.replace(*headers[lie])) if file.writer == 1 else file for file in files]
+        write(control, mover, folder, files, *more)
+
+    def other_files(parts: list[bytes]) -> bytes:
+        lies = []
+        for part in parts:
+            name = _native.Written.from_bytes(part).name
+            data = bytearray(Path(folder, name).read_bytes())
+            data[-1] ^= 1
+            Path(folder, name).write_bytes(data)
+            lies.append(_native.Written.of_file(folder, name, tensors=True).to_bytes())
+        return pack(lies)
+
+    pack = saving._pack
+    if dist.get_rank() == 1:
+        if lie in headers:
+            patch.setattr(saving, "_write", other_headers)
+        elif lie == "files":
+            patch.setattr(saving, "_pack", other_files)
+        elif lie == "fewer":
+            patch.setattr(saving, "_pack", lambda parts: pack(parts[1:]))
+    return save(folder, keys)
+
+
+def sign_slowly(folder: str, keys: list[str], patch: pytest.MonkeyPatch) -> object:
+    """Rank 0 lives, and signs when the others have lost patience."""
+    from tensorseal import training
+
+    sign_written = training.sign_written
+
+    def slow(*arguments: object, **named: object) -> object:
+        signed = sign_written(*arguments, **named)
+        time.sleep(5)
+        return signed
+
+    patch.setattr(training, "sign_written", slow)
+    return save(folder, keys, timeout=3.0, patience=3.0)
+
+
+def sign_nothing(folder: str, keys: list[str]) -> object:
+    return save(folder, keys, weights={"none": torch.empty(0, 4)})
+
+
 def check_with_a_change(folder: str, keys: list[str], name: str, ranks: list[int]) -> object:
     weights = state()
     if dist.get_rank() in ranks:
@@ -360,14 +416,16 @@ def lose(folder: str, keys: list[str], rank: int, when: str, how: str, patch: py
     return save(folder, keys, timeout=SHORT, patience=patience)
 
 
-def publish(folder: str, keys: list[str], step: int, signed: bool, plant: bool = False) -> object:
+def publish(folder: str, keys: list[str], step: int, signed: bool, plant: bool = False, other: str = "") -> object:
     from tensorseal.distributed import publish
 
     weights = state()
+    if other:
+        weights["scale"] = torch.tensor(0.25)
     if plant and dist.get_rank() == 1:
         flip(weights["norm.weight"])
     message = publish(weights, step=step, run="grpo-1", signer=signer(keys) if signed else None)
-    Path(folder, f"step-{step}-{dist.get_rank()}").write_bytes(message)
+    Path(folder, f"step-{step}{other}-{dist.get_rank()}").write_bytes(message)
     return len(message)
 
 
@@ -377,6 +435,8 @@ def receive(folder: str, keys: list[str], steps: list[int], signed: bool = True,
     got = []
     for step in steps:
         weights = state()
+        if str(step).endswith("b"):
+            weights["scale"] = torch.tensor(0.25)
         if change.startswith("without "):
             del weights[change.removeprefix("without ")]
         elif change and dist.get_rank() == 1:
@@ -387,7 +447,8 @@ def receive(folder: str, keys: list[str], steps: list[int], signed: bool = True,
         if options.get("alter"):
             message = message.replace(b'"step":', b'"step": ')
         run = options.get("run", "grpo-1")
-        got.append(_plain(receive(message, weights, step=step, run=run, policy=policy(keys) if signed else None)))
+        number = int(str(step).rstrip("b"))
+        got.append(_plain(receive(message, weights, step=number, run=run, policy=policy(keys) if signed else None)))
     return got
 
 

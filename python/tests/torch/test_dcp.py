@@ -110,3 +110,18 @@ def test_what_is_no_tensor_is_refused_before_it_is_written(tmp_path, signer):
     [(error, _)] = raised.value.failures.values()
     assert isinstance(error, tensorseal.UsageError) and "'step'" in str(error)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_copy_is_not_signed_in_place_of_what_lies_on_the_device(tmp_path, signer):
+    with pytest.raises(tensorseal.UsageError, match="async_save"):
+        dcp.async_save(tensors(), storage_writer=SigningWriter(tmp_path, signer=signer), no_dist=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_old_signature_goes_also_if_the_new_one_lies_elsewhere(tmp_path, signer, policy):
+    folder, bundle = tmp_path / "m", tmp_path / "other.sig"
+    for where in (None, bundle):
+        dcp.save(tensors(), storage_writer=SigningWriter(folder, signer=signer, bundle=where), no_dist=True)
+    assert not (folder / "model.sig").exists()
+    assert "model.sig" not in tensorseal.signed(folder, bundle=bundle, policy=policy).resources
+    tensorseal.verify(folder, bundle=bundle, policy=policy)

@@ -186,7 +186,7 @@ def test_four_ranks_sign_and_other_layouts_verify(signed, many):
     four, pairs = map(all_agreed, many([("check",), ("check_with_copies",)], signed))
     two = all_agreed(many([("check",)], signed, world=2)[0])
     alone = all_agreed(many([("check",)], signed, world=1)[0])
-    assert four["tensors"] == two["tensors"] == pairs["tensors"] == alone["tensors"] == 10
+    assert four["tensors"] == two["tensors"] == pairs["tensors"] == alone["tensors"] == 11
     assert four["tiles"] == two["tiles"] == pairs["tiles"] == alone["tiles"]
     size = sum(tensor.nbytes for tensor in ranks_worker.full_tensors().values())
     assert four["bytes"] == two["bytes"] == pairs["bytes"] == alone["bytes"] == size
@@ -221,7 +221,7 @@ def test_tied_weights_are_written_once(many, tmp_path):
     all_refused(refused, "UsageError", "share memory", "discard")
     all_refused(wrong, "UsageError", "'q.weight' is in discard, and no tensor that stays is the same memory")
     all_refused(unknown, "UsageError", "discard names what is no tensor", "'nothing'")
-    assert all_agreed(good)["tensors"] == 10
+    assert all_agreed(good)["tensors"] == 11
     index = json.loads((folder / "model.safetensors.index.json").read_text())["weight_map"]
     assert not set(tied) & set(index)
     with safe_open(folder / index["embed.weight"], "pt") as opened:
@@ -247,6 +247,32 @@ def test_a_bit_that_flips_on_the_way_to_the_file_stops_signing(many, tmp_path):
     for name, said in zip(names, many([("sign_with_a_change_before_writing", {"name": name}) for name in names], folder)):
         all_refused(said, "VerifyError", f"of {name!r}", "safetensors' as rank", "1")
     assert list(folder.iterdir()) == []
+
+
+def test_what_a_rank_says_of_its_files_is_not_just_believed(many, tmp_path):
+    words = {
+        "metadata": ["the header of", "which rank 1 wrote, is another"],
+        "type": ["F32", "in memory, and I32", "as rank 1 wrote it"],
+        "shape": ["[32, 64] in memory, and F32 [64, 32]", "as rank 1 wrote it"],
+        "files": ["is not what lay in memory"],
+        "fewer": ["was not published"],
+    }
+    for lie, expected in words.items():
+        folder = tmp_path / lie
+        (said,) = many([("sign_with_a_lie", {"lie": lie})], folder)
+        all_refused(said, "VerifyError", *expected)
+        assert not (folder / "model.sig").exists()
+
+
+def test_a_signature_that_comes_when_all_have_given_up_does_not_stay(many, tmp_path):
+    folder = tmp_path / "model"
+    slow, good = many([("sign_slowly",), ("sign",)], folder)
+    all_refused(slow, "RankError", "rank 0 hangs")
+    assert all_agreed(good)["bundle"] == str(folder / "model.sig")
+    slow, nothing = many([("sign_slowly",), ("sign_nothing",)], folder)
+    all_refused(slow, "RankError", "rank 0 hangs")
+    all_refused(nothing, "UsageError", "would cover nothing")
+    assert not (folder / "model.sig").exists()
 
 
 def test_what_is_not_as_signed_stops_verifying_on_all_ranks(many, signed, tmp_path, cli):
@@ -283,7 +309,7 @@ def test_what_is_missing_or_unknown_stops_verifying(many, signed):
     )
     all_refused(missing, "VerifyError", "no rank has 'mask'")
     value = all_agreed(told)
-    assert value["absent"] == {"mask": "not used here"} and value["tensors"] == 9
+    assert value["absent"] == {"mask": "not used here"} and value["tensors"] == 10
     all_refused(contradicted, "VerifyError", "'scale' is said to be absent", "a rank has it")
     all_refused(unknown, "VerifyError", "'extra' on rank 2 is not signed")
     all_refused(shape, "VerifyError", "'q.weight' is F32 [24, 64]", "F32 [32, 64] is signed")
@@ -361,6 +387,7 @@ def test_refit(many, tmp_path):
     folder = tmp_path / "messages"
     folder.mkdir()
     published = [("publish", {"step": step, "signed": step != 5}) for step in (3, 4, 5)]
+    published.append(("publish", {"step": 4, "signed": True, "other": "b"}))
     *_, planted = many([*published, ("publish", {"step": 6, "signed": True, "plant": True})], folder)
     all_refused(planted, "VerifyError", "'norm.weight'", "on rank 1")
     assert not (folder / "step-6-0").exists()
@@ -380,11 +407,12 @@ def test_refit(many, tmp_path):
         # Step 4 was accepted meanwhile, of these weights.
         ({"steps": [4, 3]}, ["step 3 of 'grpo-1' is stale: step 4 was accepted"]),
     ]
+    refused.append(({"steps": [4, "4b"]}, ["step 4 of 'grpo-1' was accepted already, with other weights"]))
     accepted = [{"steps": [3, 4, 4]}, {"steps": [5], "signed": False}]
     asked = [{"steps": [3, 3]}, *[arguments for arguments, _ in refused], *accepted]
     first, *said = many([("receive", arguments) for arguments in asked], folder, world=2)
     got = all_agreed(first)
-    assert [one["tensors"] for one in got] == [10, 10] and "key" in got[0]["identity"]
+    assert [one["tensors"] for one in got] == [11, 11] and "key" in got[0]["identity"]
     for (_, words), one in zip(refused, said):
         all_refused(one, "VerifyError", *words)
     # What was accepted stays: step 3 is stale now.

@@ -210,3 +210,99 @@ def test_a_module_that_is_no_model_of_transformers(tmp_path, signer, policy):
     transformers.Trainer(model=Toy(), args=arguments, train_dataset=Words(), callbacks=[callback]).train()
     tensorseal.verify(tmp_path / "final", policy=policy)
     assert [Path(signed.model).name for signed in callback.signed] == ["final"]
+
+
+def test_an_old_signature_goes_also_if_the_new_one_lies_elsewhere(tmp_path, signer, policy):
+    folder, bundle = tmp_path / "m", tmp_path / "other.sig"
+    model = model_of()
+    model.save_pretrained(folder)
+    for where in (None, bundle):
+        hf.sign_saved(model, folder, signer=signer, bundle=where)
+    assert not (folder / "model.sig").exists()
+    assert "model.sig" not in tensorseal.signed(folder, bundle=bundle, policy=policy).resources
+
+
+def test_a_file_that_is_replaced_while_it_is_compared(tmp_path, signer, monkeypatch):
+    model = model_of()
+    model.save_pretrained(tmp_path)
+    real = hf._names_in
+
+    def names_in(*arguments):
+        held = real(*arguments)
+        # The tied one that was saved is in it no more.
+        state = {name: tensor for name, tensor in model.state_dict().items() if name not in ("model.embed_tokens.weight", "lm_head.weight")}
+        safetensors.torch.save_file(state, tmp_path / "model.safetensors")
+        return held
+
+    monkeypatch.setattr(hf, "_names_in", names_in)
+    with pytest.raises(tensorseal.NoAnswerError, match="was replaced"):
+        hf.sign_saved(model, tmp_path, signer=signer)
+    assert not (tmp_path / "model.sig").exists()
+
+
+def test_a_model_that_is_spread_over_ranks_is_refused_before_the_training(tmp_path, signer):
+    import torch.distributed as dist
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        model = model_of(tied=False)
+        fully_shard(model, mesh=init_device_mesh("cpu", (1,)))
+        callback = hf.SigningCallback(signer=signer)
+        arguments = transformers.TrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to=[])
+        with pytest.raises(tensorseal.UsageError, match="tensorseal.distributed"):
+            callback.on_train_begin(arguments, None, None, model=model)
+    finally:
+        dist.destroy_process_group()
+
+
+RANK = """
+import os, sys
+sys.path[:0] = {paths!r}
+import test_hf_trainer as t
+from tensorseal import KeySigner, hf
+if os.environ["RANK"] == "0":
+    real = hf.sign_saved
+    def sign_saved(model, folder, **options):
+        with t.torch.no_grad():
+            next(model.parameters())[0] += 1
+        return real(model, folder, **options)
+    hf.sign_saved = sign_saved
+callback = hf.SigningCallback(signer=KeySigner({key!r}), final=None)
+try:
+    t.trainer_of(t.Path({out!r}), callback).train()
+except t.tensorseal.VerifyError as error:
+    print("refused:", error, flush=True)
+    os._exit(3)
+os._exit(0)
+"""
+
+
+def test_what_one_rank_refuses_all_refuse(tmp_path, keys):
+    """Two ranks with copies, of which one saves: the other does not wait for it in the next step."""
+    import os
+    import socket
+    import subprocess
+    import sys
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    paths = [str(Path(__file__).parent), str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
+    code = RANK.format(paths=paths, key=str(keys[0]), out=str(tmp_path / "out"))
+    started = []
+    for rank in ("0", "1"):
+        ranked = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        environment = os.environ | ranked | {"ACCELERATE_USE_CPU": "true"}
+        started.append(
+            subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        )
+    try:
+        said = [process.communicate(timeout=180) for process in started]
+    finally:
+        for process in started:
+            process.kill()
+    assert [process.returncode for process in started] == [3, 3], said
+    assert all("written bytes differ" in out for out, _ in said) and "rank 0: " in said[1][0]
+    assert not list(tmp_path.rglob("model.sig"))
