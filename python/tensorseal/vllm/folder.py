@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 
 INDEX = "model.safetensors.index.json"
 
-# What vLLM 0.32 opens before it asks for a loader, in every process: when `ModelConfig` is made.
-_BEFORE = ("config.json", "params.json", "hf_quant_config.json", "*quantize_config.json", "modules.json", "*/config.json")
+# What vLLM 0.32 opens before it asks for a loader, in every process: when `ModelConfig` is made, and when the model is, which reads the
+# layers that sentence-transformers has in folders of their own, weights included.
+_BEFORE = (
+    "config.json", "params.json", "hf_quant_config.json", "*quantize_config.json", "modules.json", "*/config.json", "*_Dense/*",
+)  # fmt: skip
 # What it opens in the process that takes requests, at a time that a worker cannot know.
 _ELSEWHERE = (
     "generation_config.json", "tokenizer*", "vocab*", "merges.txt", "*.model", "tekken.json", "special_tokens_map.json",

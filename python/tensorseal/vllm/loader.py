@@ -1,5 +1,6 @@
 """The load format `tensorseal` of vLLM."""
 
+import copy
 import dataclasses
 import json
 import logging
@@ -211,13 +212,14 @@ class TensorsealLoader(DefaultModelLoader):
                 if bytes_ is not None:
                     (Path(name) / file).write_bytes(bytes_)
             signed = get_config(name, trust_remote_code=False, config_format=model_config.config_format)
-        other = differences(model_config.hf_config.to_dict(), signed.to_dict())
+        derived, told = _derived(signed, model_config)
+        other = differences(model_config.hf_config.to_dict(), derived.to_dict())
         if other:
             raise VerifyError(
                 f"{folder.path}/config.json is as signed, but the configuration that the engine read from it before differs in "
                 f"{', '.join(other)}: it was changed in between. Start the engine with tensorseal run"
             )
-        return "as signed"
+        return f"as signed{told}"
 
     def _seal(
         self, model: torch.nn.Module, vllm_config: VllmConfig, role: str, model_config: ModelConfig, load: registry.Load
@@ -261,6 +263,27 @@ def _refuse_other_formats(vllm_config: VllmConfig, model_config: ModelConfig) ->
             "and it is loaded as the model is"
         )
     return model_config is speculative.draft_model_config
+
+
+def _derived(signed: Any, model_config: ModelConfig) -> tuple[Any, str]:
+    """What the engine makes of a configuration that it has read, made of the signed one: for some architectures, for weights that have a
+    head of their own, and by an option. What is said of the last: it cannot be told from another configuration."""
+    from vllm.transformers_utils.config import get_hf_text_config
+
+    own = copy.deepcopy(model_config)
+    own.hf_config, own.hf_text_config = signed, get_hf_text_config(signed)
+    own.config_updated = False
+    own._try_verify_and_update_model_config()
+    if model_config.word_embeddings_untied_by_checkpoint:
+        # The head comes with the weights, or the engine finds that it has none.
+        signed.tie_word_embeddings = False
+        signed.get_text_config().tie_word_embeddings = False
+    text = own.hf_text_config
+    if not model_config.disable_sliding_window or getattr(text, "sliding_window", None) is None:
+        return signed, ""
+    told = f", but for sliding_window, signed as {text.sliding_window}, which the engine leaves out" if text.sliding_window else ""
+    text.sliding_window = None
+    return signed, told
 
 
 def _folder_of(model_config: ModelConfig) -> str:

@@ -146,7 +146,8 @@ def test_when_the_engine_reads_a_file_is_known() -> None:
     def when(name: str, code: bool = False) -> str:
         return folder.when_read(name, code=code)
 
-    assert {when(name) for name in ("config.json", "sub/config.json", "hf_quant_config.json")} == {"before"}
+    early = ("config.json", "sub/config.json", "hf_quant_config.json", "2_Dense/model.safetensors")
+    assert {when(name) for name in early} == {"before"}
     front = ("tokenizer.json", "chat_template.jinja", "tokenizer.model", "generation_config.json")
     assert {when(name) for name in front} == {"perhaps before"}
     assert {when(name) for name in ("README.md", "model.safetensors", folder.INDEX, "modeling_x.py")} == {"not before"}
