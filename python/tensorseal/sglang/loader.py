@@ -102,7 +102,7 @@ class TensorsealLoader(DefaultModelLoader):
     def _by_mode(self, source: Any, bundle: Path | None, load: registry.Load) -> Iterator[tuple[str, "torch.Tensor"]]:
         asked, path = self.asked, Path(source.model_or_path)
         if asked.mode == "enforce" and asked.policy is not None:
-            folder = Folder.open(path, policy=asked.policy, bundle=bundle)
+            folder = Folder.open(path, policy=asked.policy, bundle=bundle, symlinks=asked.symlinks)
             code = getattr(source.model_config, "trust_remote_code", True)
             entry = folder.report(code=code)
             load.report["folders"].append(entry)
@@ -114,7 +114,7 @@ class TensorsealLoader(DefaultModelLoader):
             _log.warning("NOTHING IS VERIFIED of %s: mode is off", path)
         else:
             try:
-                report = tensorseal.verify(path, bundle=bundle, policy=asked.policy)
+                report = tensorseal.verify(path, bundle=bundle, policy=asked.policy, symlinks=asked.symlinks)
                 load.report["folders"].append({"model": str(path), "identity": str(report.identity), "root": report.root})
             except TensorsealError as error:
                 self._refused(error)

@@ -113,7 +113,7 @@ class TensorsealLoader(DefaultModelLoader):
         if asked.mode == "log":
             yield from self._only_logged(source, path, bundle, policy, load)
             return
-        folder = Folder.open(path, policy=policy, bundle=bundle)
+        folder = Folder.open(path, policy=policy, bundle=bundle, symlinks=asked.symlinks)
         entry = folder.report(code=model_config.trust_remote_code)
         load.report["folders"].append(entry)
         if source.model_or_path == _folder_of(model_config):
@@ -163,7 +163,7 @@ class TensorsealLoader(DefaultModelLoader):
     ) -> Iterator[tuple[str, torch.Tensor]]:
         """Mode log: the folder is verified on disk, and the engine loads it in its own way whatever came of it."""
         try:
-            report = tensorseal.verify(path, bundle=bundle, policy=policy)
+            report = tensorseal.verify(path, bundle=bundle, policy=policy, symlinks=self.asked.symlinks)
             load.report["folders"].append({"model": str(path), "identity": str(report.identity), "root": report.root})
         except TensorsealError as error:
             registry.refuse(load)
@@ -187,7 +187,7 @@ class TensorsealLoader(DefaultModelLoader):
             others.add(model_config.generation_config)
         for other in sorted({str(other) for other in others if other is not None}):
             if Path(other).resolve() != path.resolve():
-                report = tensorseal.verify(Path(other), policy=policy)
+                report = tensorseal.verify(Path(other), policy=policy, symlinks=self.asked.symlinks)
                 load.report["folders"].append({"model": other, "identity": str(report.identity), "root": report.root})
 
     def _compare_config(self, folder: Folder, model_config: ModelConfig) -> str:

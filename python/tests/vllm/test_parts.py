@@ -523,7 +523,7 @@ def test_an_adapter_is_read_from_the_verified_copy_alone(
 ) -> None:
     seen: list[Path] = []
 
-    def verified(path: Path, into: Path, policy: Path) -> dict[str, str]:
+    def verified(path: Path, into: Path, policy: Path, symlinks: str) -> dict[str, str]:
         seen.append(path)
         return {"identity": "i"}
 
@@ -538,7 +538,7 @@ def test_an_adapter_is_read_from_the_verified_copy_alone(
 def test_an_adapter_that_is_refused_or_comes_by_another_way_is_not_read(
     adapters: tuple[type, type, type], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(path: Path, into: Path, policy: Path) -> dict[str, str]:
+    def refuse(path: Path, into: Path, policy: Path, symlinks: str) -> dict[str, str]:
         raise VerifyError("not signed")
 
     monkeypatch.setattr(lora, "materialise", refuse)

@@ -228,6 +228,28 @@ def test_weights_from_an_iterator_are_no_verified_load(engine: Callable[..., Any
     assert of.collective_rpc("tensorseal_reverify")[0]["result"] == "broken"
 
 
+def test_folders_of_links_are_loaded_if_that_is_asked_for(engine: Callable[..., Any], folder: Path, tmp_path: Path) -> None:
+    for name in ("manifest", "adapter"):
+        links = folder / "links" / name
+        links.mkdir(parents=True)
+        for file in (folder / name).iterdir():
+            (links / file.name).symlink_to(file)
+    with pytest.raises(VerifyError, match="symbolic link"):
+        engine("links/manifest")
+    stop()
+    of = engine("links/manifest", symlinks="anywhere")
+    assert status(of)["load"]["complete"]
+    from tensorseal.vllm.lora import materialise
+
+    with pytest.raises(VerifyError, match="symbolic link"):
+        materialise(folder / "links" / "adapter", tmp_path, folder / "policy.toml")
+    materialise(folder / "links" / "adapter", tmp_path, folder / "policy.toml", "anywhere")
+    assert not (tmp_path / "adapter_model.safetensors").is_symlink()
+    (folder / "links" / "manifest" / "extra.txt").symlink_to(folder / "policy.toml")
+    with pytest.raises(VerifyError, match=r"extra\.txt"):
+        of.collective_rpc("reload_weights")
+
+
 def test_adapters_are_those_that_were_signed_and_the_seal_stays(engine: Callable[..., Any], folder: Path) -> None:
     from vllm.lora.request import LoRARequest
 
