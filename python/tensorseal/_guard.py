@@ -217,8 +217,6 @@ class guard:  # noqa: N801 (a context manager, named as the verbs are)
         root, loaded, name = self._verified(path_of(filename))
         if name not in loaded.native.tensor_files:
             raise VerifyError(f"{name!r} is no file of tensors that is loaded", kind="unguarded")
-        with self._busy:
-            self._loads += 1
         opened = safe_open._of(loaded.native, name, framework)
         tensors, metadata, make = opened._opened()
         place = f"cuda:{device}" if isinstance(device, int) else device
@@ -235,6 +233,7 @@ class guard:  # noqa: N801 (a context manager, named as the verbs are)
         """The tensor, in memory that nobody had before this reader, who could have written to it: what a second one gets is
         verified anew, in memory of its own."""
         with self._busy:
+            self._loads += 1
             while loaded.lent.setdefault((tensor.file, tensor.name), reader) is not reader:
                 if root not in self._models:
                     raise UsageError(f"{tensor.file!r} was opened under a guard that is over: open it again")

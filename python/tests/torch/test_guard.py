@@ -221,8 +221,14 @@ def test_what_goes_past_the_guard_is_refused(llama: Path, key: tensorseal.Key, m
     # A version that reads weights in a way which nothing here knows: it returns, and what it returns is not handed out.
     own = LlamaForCausalLM(LlamaConfig.from_pretrained(llama))
     original = transformers.PreTrainedModel.__dict__["from_pretrained"]
+
+    def looks_only(cls, folder, *_, **__):
+        with transformers.modeling_utils.safe_open(_weights(folder), "pt") as opened:
+            assert opened.metadata() and opened.get_slice(opened.keys()[0]).get_shape()
+        return own
+
     try:
-        transformers.PreTrainedModel.from_pretrained = classmethod(lambda cls, *_, **__: own)
+        transformers.PreTrainedModel.from_pretrained = classmethod(looks_only)
         with pytest.raises(tensorseal.NoAnswerError, match="without having read a verified tensor"):
             with tensorseal.guard(policy=key):
                 AutoConfig.from_pretrained(llama)
