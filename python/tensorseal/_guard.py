@@ -15,6 +15,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from types import ModuleType, TracebackType
 from typing import Any, NoReturn, TypeGuard
 
@@ -58,6 +59,21 @@ _LIBRARIES: dict[str, tuple[tuple[str, str, str], ...]] = {
 _ONE = threading.Lock()
 
 
+@dataclass(eq=False)
+class _Loaded:
+    """A model in memory, the names of its signed files, and who has which of its tensors, by file and name."""
+
+    native: _native.LoadedModel
+    signed: frozenset[str]
+    lent: dict[tuple[str, str], object] = field(default_factory=dict)
+    _tensors: dict[str, dict[str, _native.Tensor]] = field(default_factory=dict)
+
+    def tensor(self, file: str, name: str) -> _native.Tensor:
+        if file not in self._tensors:
+            self._tensors[file] = {tensor.name: tensor for tensor in self.native.tensors(file)}
+        return self._tensors[file][name]
+
+
 class guard:  # noqa: N801 (a context manager, named as the verbs are)
     """`with tensorseal.guard(policy=..): model = AutoModel.from_pretrained(folder)`.
 
@@ -84,7 +100,7 @@ class guard:  # noqa: N801 (a context manager, named as the verbs are)
         self._who = trusted(_policy(policy))
         self._bundles = None if bundle is None else paths_of(bundle)
         self._options = options
-        self._models: dict[str, tuple[_native.LoadedModel, frozenset[str]]] = {}
+        self._models: dict[str, _Loaded] = {}
         self._busy = threading.RLock()
         self._loads = 0
         self._undo: list[Callable[[], None]] = []
@@ -100,9 +116,7 @@ class guard:  # noqa: N801 (a context manager, named as the verbs are)
             raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._leave()
         if kind is None and not self.reports:
             raise NoAnswerError("nothing was loaded under this guard, and so nothing was verified", kind="unguarded")
@@ -176,7 +190,7 @@ class guard:  # noqa: N801 (a context manager, named as the verbs are)
 
     def _reads(self, path: object, flags: object) -> None:
         """A file of a verified folder is a signed one, also where it came later."""
-        if not isinstance(path, str | bytes) or (isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR)):
+        if not isinstance(path, str | bytes) or (isinstance(flags, int) and flags & (os.O_WRONLY | os.O_TRUNC)):
             return
         path = os.path.abspath(os.fsdecode(path))
         if any(path.startswith(root + os.sep) for root in list(self._models)):
@@ -200,21 +214,36 @@ class guard:  # noqa: N801 (a context manager, named as the verbs are)
     def _open(
         self, filename: Path, framework: str = "pt", device: Any = "cpu", *, backend: str = "mmap"
     ) -> safe_open:
-        model, name = self._verified(path_of(filename))
-        if name not in model.tensor_files:
+        root, loaded, name = self._verified(path_of(filename))
+        if name not in loaded.native.tensor_files:
             raise VerifyError(f"{name!r} is no file of tensors that is loaded", kind="unguarded")
-        with self._busy:
-            self._loads += 1
-        opened = safe_open._of(model, name, framework)
+        opened = safe_open._of(loaded.native, name, framework)
         tensors, metadata, make = opened._opened()
-        if str(device) != "cpu":
-            place = f"cuda:{device}" if isinstance(device, int) else device
-            opened._state = tensors, metadata, lambda tensor: make(tensor).to(place)
+        place = f"cuda:{device}" if isinstance(device, int) else device
+        reader = object()
+
+        def checked(tensor: _native.Tensor) -> Any:
+            made = make(self._unused(root, loaded, tensor, reader))
+            return made if str(place) == "cpu" else made.to(place)
+
+        opened._state = tensors, metadata, checked
         return opened
 
-    def _file(
-        self, framework: str, filename: Path, device: Any = "cpu", *, backend: str = "mmap"
-    ) -> dict[str, Any]:
+    def _unused(self, root: str, loaded: _Loaded, tensor: _native.Tensor, reader: object) -> _native.Tensor:
+        """The tensor, in memory that nobody had before this reader, who could have written to it: what a second one gets is
+        verified anew, in memory of its own."""
+        with self._busy:
+            self._loads += 1
+            while loaded.lent.setdefault((tensor.file, tensor.name), reader) is not reader:
+                if root not in self._models:
+                    raise UsageError(f"{tensor.file!r} was opened under a guard that is over: open it again")
+                if self._models[root] is loaded:
+                    self._load(root)
+                loaded = self._models[root]
+                tensor = loaded.tensor(tensor.file, tensor.name)
+            return tensor
+
+    def _file(self, framework: str, filename: Path, device: Any = "cpu", *, backend: str = "mmap") -> dict[str, Any]:
         with self._open(filename, framework, device) as opened:
             return opened.get_tensors()
 
@@ -268,9 +297,12 @@ class guard:  # noqa: N801 (a context manager, named as the verbs are)
             before = self._loads
             made = original(cls, *arguments, **named)
             if self._loads == before:
-                why = "this version, or these arguments, are not guarded"
-                message = f"{what} returned a model without having read a verified tensor: {why}"
-                raise NoAnswerError(message, kind="unguarded")
+                message = "returned a model without having read a verified tensor: this version, or these arguments, are not guarded"
+                raise NoAnswerError(f"{what} {message}", kind="unguarded")
+            placed = getattr(made[0] if isinstance(made, tuple) else made, "hf_device_map", None) or {}
+            if "disk" in placed.values():
+                message = "left weights on disk, from where they would be read when nobody checks them: give another device_map"
+                raise NoAnswerError(f"{what} {message}", kind="unguarded")
             return made
 
         return weights
@@ -289,25 +321,25 @@ class guard:  # noqa: N801 (a context manager, named as the verbs are)
 
     # What is verified.
 
-    def _verified(self, path: str) -> tuple[_native.LoadedModel, str]:
-        """The model that a file or folder belongs to, verified, and its name there (empty for the model itself)."""
+    def _verified(self, path: str) -> tuple[str, _Loaded, str]:
+        """The model that a file or folder belongs to, where it is, verified, and the name there (empty for the model itself)."""
         path = os.path.abspath(path)
         with self._busy:
             root = next((root for root in self._models if path == root or path.startswith(root + os.sep)), None)
             if root is None:
                 root = self._load(path)
-            model, signed = self._models[root]
+            loaded = self._models[root]
         name = "" if path == root else path[len(root) + 1 :].replace(os.sep, "/")
-        if name and name not in signed and not any(other.startswith(name + "/") for other in signed):
+        if name and name not in loaded.signed and not any(other.startswith(name + "/") for other in loaded.signed):
             raise VerifyError(f"{name!r} is no signed file of {root!r}", kind="unsigned")
-        return model, name
+        return root, loaded, name
 
     def _load(self, path: str) -> str:
         root, bundles = self._root(path)
         model = _load(root, bundles, self._who, only=None, device="cpu", **self._options)
         fields = model.report()
         signed = frozenset([*model.tensor_files, *model.files, *fields["loaded"]["not_held"]])
-        self._models[root] = model, signed
+        self._models[root] = _Loaded(model, signed)
         self.reports.append(Report.of(fields))
         return root
 

@@ -39,7 +39,8 @@ class WeightLoader:
 
         folder = Folder.open(Path(checkpoint_dir), policy=self._policy, bundle=self._bundle)
         if self._inner is not None:
-            tensors = _verified(folder, self._inner.load_weights(checkpoint_dir, mapping, **kwargs))
+            found = self._inner.load_weights(checkpoint_dir, mapping, **kwargs)
+            tensors = _verified(folder, found, consolidated=kwargs.get("use_consolidated", False))
         else:
             consolidated = kwargs.pop("use_consolidated", False)
             if kwargs:
@@ -56,9 +57,10 @@ class WeightLoader:
             self._inner.cleanup()
 
 
-def _verified(folder: "Folder", found: Mapping[str, Any]) -> dict[str, "torch.Tensor"]:
+def _verified(folder: "Folder", found: Mapping[str, Any], *, consolidated: bool) -> dict[str, "torch.Tensor"]:
     """What another loader has read, copied to private memory, and compared there."""
     from .vllm import weights
+    from .vllm.folder import INDEX
 
     manifest = folder.signed.tensor_manifest()
     if manifest is None:
@@ -66,8 +68,10 @@ def _verified(folder: "Folder", found: Mapping[str, Any]) -> dict[str, "torch.Te
             f"{folder.path}: the tensors of another loader are compared one by one, and the signature has digests of files alone. "
             "Sign the model with --tensors, or leave inner= out"
         )
-    # Which files it has chosen, its tensors say: each of these has to be there whole.
+    # Which files it has chosen, its tensors say: each of these has to be there whole, and so has each that the index names.
     files = {manifest.tensors[name].file for name in found.keys() if name in manifest.tensors}
     if not files:
         raise VerifyError(f"{folder.path}: no tensor that was loaded is signed")
+    if not consolidated and folder.file(INDEX) is not None:
+        files |= set(folder.chosen().files)
     return dict(weights.by_manifest(found.items(), manifest, files, lambda name: True))

@@ -61,7 +61,7 @@ def choose(original: Callable[..., Any], load_config: Any, model_config: Any = N
         return original(load_config, model_config)
     _choosing += 1
     try:
-        return (asked if isinstance(asked, type) else ours)(load_config)
+        return (asked if isinstance(asked, type) and issubclass(asked, ours) else ours)(load_config)
     finally:
         _choosing -= 1
 

@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 
 INDEX = "model.safetensors.index.json"
 
-# What vLLM 0.32 opens before it asks for a loader, in every process: when `ModelConfig` is made.
-_BEFORE = ("config.json", "params.json", "hf_quant_config.json", "*quantize_config.json", "modules.json", "*/config.json")
+# What vLLM 0.32 opens before it asks for a loader, in every process: when `ModelConfig` is made, and when the model is, which reads the
+# layers that sentence-transformers has in folders of their own, weights included.
+_BEFORE = (
+    "config.json", "params.json", "hf_quant_config.json", "*quantize_config.json", "modules.json", "*/config.json", "*_Dense/*",
+)  # fmt: skip
 # What it opens in the process that takes requests, at a time that a worker cannot know.
 _ELSEWHERE = (
     "generation_config.json", "tokenizer*", "vocab*", "merges.txt", "*.model", "tekken.json", "special_tokens_map.json",
@@ -49,9 +52,11 @@ class Folder:
     companions: "LoadedModel | None"
     names: dict[str, str] = field(default_factory=dict)
     """How each file was checked: `memory` (what is used are the bytes that were checked) or `disk`."""
+    symlinks: Any = "refuse"
+    """Which links are followed, as for `tensorseal.verify`."""
 
     @classmethod
-    def open(cls, path: Path, *, policy: Path, bundle: Path | None = None) -> "Folder":
+    def open(cls, path: Path, *, policy: Path, bundle: Path | None = None, symlinks: Any = "refuse") -> "Folder":
         """Checks the signature, the list of files, and every file that holds no weights.
 
         Raises `VerifyError` if the answer is no, another `TensorsealError` if there is none.
@@ -65,8 +70,10 @@ class Folder:
         names = sorted(signed.files, key=_natural)
         weights = tuple(name for name in names if name.endswith(".safetensors"))
         others = [name for name in names if not name.endswith(".safetensors")]
-        companions = tensorseal.load_model(path, bundle=bundle, policy=policy, only=others) if others else None
-        folder = cls(path, bundle, policy, signed, weights, companions)
+        companions = None
+        if others:
+            companions = tensorseal.load_model(path, bundle=bundle, policy=policy, only=others, symlinks=symlinks)
+        folder = cls(path, bundle, policy, signed, weights, companions, symlinks=symlinks)
         if companions is not None:
             folder._same(companions)
         folder.names = {name: "disk" for name in others}
@@ -132,7 +139,7 @@ class Folder:
 
     def shard(self, name: str) -> dict[str, "torch.Tensor"]:
         """The tensors of one file of weights, in private memory, compared with its signature there."""
-        loaded = tensorseal.load_model(self.path, bundle=self.bundle, policy=self.policy, only=[name])
+        loaded = tensorseal.load_model(self.path, bundle=self.bundle, policy=self.policy, only=[name], symlinks=self.symlinks)
         self._same(loaded)
         self.names[name] = "memory"
         return loaded.tensors_of(name)

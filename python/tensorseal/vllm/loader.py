@@ -1,5 +1,6 @@
 """The load format `tensorseal` of vLLM."""
 
+import copy
 import dataclasses
 import json
 import logging
@@ -112,7 +113,7 @@ class TensorsealLoader(DefaultModelLoader):
         if asked.mode == "log":
             yield from self._only_logged(source, path, bundle, policy, load)
             return
-        folder = Folder.open(path, policy=policy, bundle=bundle)
+        folder = Folder.open(path, policy=policy, bundle=bundle, symlinks=asked.symlinks)
         entry = folder.report(code=model_config.trust_remote_code)
         load.report["folders"].append(entry)
         if source.model_or_path == _folder_of(model_config):
@@ -162,7 +163,7 @@ class TensorsealLoader(DefaultModelLoader):
     ) -> Iterator[tuple[str, torch.Tensor]]:
         """Mode log: the folder is verified on disk, and the engine loads it in its own way whatever came of it."""
         try:
-            report = tensorseal.verify(path, bundle=bundle, policy=policy)
+            report = tensorseal.verify(path, bundle=bundle, policy=policy, symlinks=self.asked.symlinks)
             load.report["folders"].append({"model": str(path), "identity": str(report.identity), "root": report.root})
         except TensorsealError as error:
             registry.refuse(load)
@@ -186,7 +187,7 @@ class TensorsealLoader(DefaultModelLoader):
             others.add(model_config.generation_config)
         for other in sorted({str(other) for other in others if other is not None}):
             if Path(other).resolve() != path.resolve():
-                report = tensorseal.verify(Path(other), policy=policy)
+                report = tensorseal.verify(Path(other), policy=policy, symlinks=self.asked.symlinks)
                 load.report["folders"].append({"model": other, "identity": str(report.identity), "root": report.root})
 
     def _compare_config(self, folder: Folder, model_config: ModelConfig) -> str:
@@ -211,13 +212,14 @@ class TensorsealLoader(DefaultModelLoader):
                 if bytes_ is not None:
                     (Path(name) / file).write_bytes(bytes_)
             signed = get_config(name, trust_remote_code=False, config_format=model_config.config_format)
-        other = differences(model_config.hf_config.to_dict(), signed.to_dict())
+        derived, told = _derived(signed, model_config)
+        other = differences(model_config.hf_config.to_dict(), derived.to_dict())
         if other:
             raise VerifyError(
                 f"{folder.path}/config.json is as signed, but the configuration that the engine read from it before differs in "
                 f"{', '.join(other)}: it was changed in between. Start the engine with tensorseal run"
             )
-        return "as signed"
+        return f"as signed{told}"
 
     def _seal(
         self, model: torch.nn.Module, vllm_config: VllmConfig, role: str, model_config: ModelConfig, load: registry.Load
@@ -261,6 +263,27 @@ def _refuse_other_formats(vllm_config: VllmConfig, model_config: ModelConfig) ->
             "and it is loaded as the model is"
         )
     return model_config is speculative.draft_model_config
+
+
+def _derived(signed: Any, model_config: ModelConfig) -> tuple[Any, str]:
+    """What the engine makes of a configuration that it has read, made of the signed one: for some architectures, for weights that have a
+    head of their own, and by an option. What is said of the last: it cannot be told from another configuration."""
+    from vllm.transformers_utils.config import get_hf_text_config
+
+    own = copy.deepcopy(model_config)
+    own.hf_config, own.hf_text_config = signed, get_hf_text_config(signed)
+    own.config_updated = False
+    own._try_verify_and_update_model_config()
+    if model_config.word_embeddings_untied_by_checkpoint:
+        # The head comes with the weights, or the engine finds that it has none.
+        signed.tie_word_embeddings = False
+        signed.get_text_config().tie_word_embeddings = False
+    text = own.hf_text_config
+    if not model_config.disable_sliding_window or getattr(text, "sliding_window", None) is None:
+        return signed, ""
+    told = f", but for sliding_window, signed as {text.sliding_window}, which the engine leaves out" if text.sliding_window else ""
+    text.sliding_window = None
+    return signed, told
 
 
 def _folder_of(model_config: ModelConfig) -> str:

@@ -88,7 +88,7 @@ def _guarded(original: Callable[[Any, Any], Any], resolve: Callable[[str], str])
         with tempfile.TemporaryDirectory(prefix="tensorseal-adapter-") as name:
             folder = Path(name)
             try:
-                report = materialise(path, folder, settings.policy)
+                report = materialise(path, folder, settings.policy, settings.symlinks)
             except TensorsealError as error:
                 _counted["refused"] += 1
                 if settings.mode != "log":
@@ -130,14 +130,14 @@ def _refusing(original: Callable[..., Any]) -> Callable[..., Any]:
     return read
 
 
-def materialise(path: Path, into: Path, policy: Path) -> dict[str, Any]:
+def materialise(path: Path, into: Path, policy: Path, symlinks: Any = "refuse") -> dict[str, Any]:
     """Loads the signed adapter at `path`, and writes what was verified to the folder `into`. Its signature is in its folder.
 
     Raises `VerifyError` if it is not as signed, or not signed by whom the policy asks for.
     """
     from safetensors.torch import save_file
 
-    folder = Folder.open(path, policy=policy)
+    folder = Folder.open(path, policy=policy, symlinks=symlinks)
     # vLLM reads the top of the folder alone.
     for name in folder.names:
         if "/" not in name:

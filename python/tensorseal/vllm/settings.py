@@ -10,6 +10,7 @@ from tensorseal.errors import UsageError
 
 INNERS = ("safetensors", "fastsafetensors", "runai_streamer", "instanttensor")
 MODES = ("enforce", "log", "off")
+SYMLINKS = ("refuse", "inside", "anywhere")
 
 # Key of the configuration -> variable of the environment that says the same.
 _VARIABLES = {
@@ -17,6 +18,7 @@ _VARIABLES = {
     "bundle": "TENSORSEAL_BUNDLE",
     "inner": "TENSORSEAL_INNER",
     "mode": "TENSORSEAL_MODE",
+    "symlinks": "TENSORSEAL_SYMLINKS",
     "seal": "TENSORSEAL_SEAL",
     "seal_ignore": "TENSORSEAL_SEAL_IGNORE",
 }
@@ -28,6 +30,7 @@ class Settings:
 
     `policy`: a policy file; None only where `mode` is `off`. `bundle`: the signature of the model that is served; `model.sig`
     in its folder if None. Other models (a draft, an adapter) always have theirs in their folder. `inner`: who reads the files.
+    `symlinks`: which links are followed, as for `tensorseal.verify`: folders of a Hugging Face cache are links to `anywhere`.
     `seal`: whether memory is sealed after loading. `seal_ignore`: patterns of names of tensors that the engine itself writes to.
     """
 
@@ -35,6 +38,7 @@ class Settings:
     bundle: Path | None = None
     inner: str = "safetensors"
     mode: str = "enforce"
+    symlinks: Any = "refuse"
     seal: bool = True
     seal_ignore: tuple[str, ...] = ()
 
@@ -95,7 +99,7 @@ def _check(key: str, value: Any, where: str) -> Any:
         return tuple(value)
     if not isinstance(value, str) or not value:
         raise UsageError(f"{key} in {where} is {value!r}: it has to be text")
-    allowed = {"inner": INNERS, "mode": MODES}.get(key)
+    allowed = {"inner": INNERS, "mode": MODES, "symlinks": SYMLINKS}.get(key)
     if allowed is not None and value not in allowed:
         raise UsageError(f"{key} in {where} is {value!r}: it has to be one of {', '.join(allowed)}")
     return value if allowed is not None else Path(value)

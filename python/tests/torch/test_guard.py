@@ -221,8 +221,14 @@ def test_what_goes_past_the_guard_is_refused(llama: Path, key: tensorseal.Key, m
     # A version that reads weights in a way which nothing here knows: it returns, and what it returns is not handed out.
     own = LlamaForCausalLM(LlamaConfig.from_pretrained(llama))
     original = transformers.PreTrainedModel.__dict__["from_pretrained"]
+
+    def looks_only(cls, folder, *_, **__):
+        with transformers.modeling_utils.safe_open(_weights(folder), "pt") as opened:
+            assert opened.metadata() and opened.get_slice(opened.keys()[0]).get_shape()
+        return own
+
     try:
-        transformers.PreTrainedModel.from_pretrained = classmethod(lambda cls, *_, **__: own)
+        transformers.PreTrainedModel.from_pretrained = classmethod(looks_only)
         with pytest.raises(tensorseal.NoAnswerError, match="without having read a verified tensor"):
             with tensorseal.guard(policy=key):
                 AutoConfig.from_pretrained(llama)
@@ -234,6 +240,43 @@ def test_what_goes_past_the_guard_is_refused(llama: Path, key: tensorseal.Key, m
     with pytest.raises(tensorseal.UsageError, match="cannot be guarded"), tensorseal.guard(policy=key):
         pass
     monkeypatch.undo()
+
+
+def test_a_second_model_is_not_what_became_of_the_first(llama: Path, key: tensorseal.Key) -> None:
+    with tensorseal.guard(policy=key):
+        first = LlamaForCausalLM.from_pretrained(llama)
+        plain = {name: tensor.clone() for name, tensor in first.state_dict().items()}
+        for parameter in first.parameters():
+            parameter.data.zero_()
+        second = LlamaForCausalLM.from_pretrained(llama)
+        files = load_file(_weights(llama)), load_file(_weights(llama))
+        with safe_open(_weights(llama), "pt") as opened:
+            name = opened.keys()[0]
+            tensor = opened.get_tensor(name)
+            assert opened.get_tensor(name).data_ptr() == tensor.data_ptr(), "one reader, one memory"
+    assert all(torch.equal(tensor, plain[name]) for name, tensor in second.state_dict().items())
+    assert not any(files[0][name].data_ptr() == files[1][name].data_ptr() for name in files[0])
+    with pytest.raises(tensorseal.VerifyError), tensorseal.guard(policy=key):
+        LlamaForCausalLM.from_pretrained(llama)
+        _flip(_weights(llama), -1)
+        LlamaForCausalLM.from_pretrained(llama)
+
+
+def test_weights_that_stay_on_disk_are_refused(llama: Path, key: tensorseal.Key, tmp_path: Path) -> None:
+    require("accelerate")
+    places = {"model.embed_tokens": "cpu", "model.norm": "cpu", "model.rotary_emb": "cpu", "lm_head": "cpu"}
+    places |= {"model.layers.0": "cpu", "model.layers.1": "disk"}
+    with pytest.raises(tensorseal.NoAnswerError, match="on disk"), tensorseal.guard(policy=key):
+        LlamaForCausalLM.from_pretrained(llama, device_map=places, offload_folder=tmp_path / "o")
+
+
+def test_a_file_that_came_later_is_not_read_however_it_is_opened(llama: Path, key: tensorseal.Key) -> None:
+    with tensorseal.guard(policy=key):
+        AutoConfig.from_pretrained(llama)
+        (llama / "later.json").write_text("{}")
+        for mode in ("r", "rb", "r+", "rb+"):
+            with pytest.raises(tensorseal.VerifyError), (llama / "later.json").open(mode):
+                pass
 
 
 def test_nothing_verified_is_no_success(key: tensorseal.Key) -> None:

@@ -171,6 +171,18 @@ def test_weights_of_a_cache_are_refused(sglang, signed_model: Path) -> None:
         loader.get_model_loader(config, None)
 
 
+def test_another_class_does_not_pass_for_ours(sglang, signed_model: Path, policy: Path) -> None:
+    from sglang.srt.configs.load_config import LoadConfig
+    from sglang.srt.model_loader import loader
+
+    class Other(loader.DefaultModelLoader):
+        pass
+
+    extra = {"tensorseal": {"policy": str(policy)}}
+    config = LoadConfig(load_format=Other, fallback_load_format="private", model_loader_extra_config=extra)
+    assert type(loader.get_model_loader(config, None)).__name__ == "TensorsealLoader"
+
+
 def test_who_stops_early_is_refused(sglang, signed_model: Path, policy: Path, monkeypatch) -> None:
     monkeypatch.setattr(Toy, "load_weights", lambda self, weights: next(iter(weights)))
     with pytest.raises(VerifyError, match="stopped"):

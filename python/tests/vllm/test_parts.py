@@ -146,7 +146,8 @@ def test_when_the_engine_reads_a_file_is_known() -> None:
     def when(name: str, code: bool = False) -> str:
         return folder.when_read(name, code=code)
 
-    assert {when(name) for name in ("config.json", "sub/config.json", "hf_quant_config.json")} == {"before"}
+    early = ("config.json", "sub/config.json", "hf_quant_config.json", "2_Dense/model.safetensors")
+    assert {when(name) for name in early} == {"before"}
     front = ("tokenizer.json", "chat_template.jinja", "tokenizer.model", "generation_config.json")
     assert {when(name) for name in front} == {"perhaps before"}
     assert {when(name) for name in ("README.md", "model.safetensors", folder.INDEX, "modeling_x.py")} == {"not before"}
@@ -522,7 +523,7 @@ def test_an_adapter_is_read_from_the_verified_copy_alone(
 ) -> None:
     seen: list[Path] = []
 
-    def verified(path: Path, into: Path, policy: Path) -> dict[str, str]:
+    def verified(path: Path, into: Path, policy: Path, symlinks: str) -> dict[str, str]:
         seen.append(path)
         return {"identity": "i"}
 
@@ -537,7 +538,7 @@ def test_an_adapter_is_read_from_the_verified_copy_alone(
 def test_an_adapter_that_is_refused_or_comes_by_another_way_is_not_read(
     adapters: tuple[type, type, type], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(path: Path, into: Path, policy: Path) -> dict[str, str]:
+    def refuse(path: Path, into: Path, policy: Path, symlinks: str) -> dict[str, str]:
         raise VerifyError("not signed")
 
     monkeypatch.setattr(lora, "materialise", refuse)

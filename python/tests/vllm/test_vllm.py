@@ -163,6 +163,38 @@ def test_a_configuration_that_was_exchanged_while_the_engine_read_it_is_found(
         config.write_text(good)
 
 
+def test_a_configuration_that_the_engine_adapts_is_as_signed(engine: Callable[..., Any], folder: Path) -> None:
+    toy.llama(folder / "tied")
+    config = folder / "tied" / "config.json"
+    # The engine unties them, since the weights have a head of their own.
+    config.write_text(json.dumps({**json.loads(config.read_text()), "tie_word_embeddings": True}))
+    toy.sign(folder / "tied", folder / "key.pem")
+    assert status(engine("tied"))["load"]["folders"][0]["engine_configuration"] == "as signed"
+
+
+def test_what_the_engine_makes_of_a_configuration_is_made_of_the_signed_one(tmp_path: Path) -> None:
+    from types import SimpleNamespace
+
+    from tensorseal.vllm.loader import _derived
+    from transformers import GptOssConfig, MistralConfig
+    from vllm.config import ModelConfig
+
+    text = GptOssConfig(num_hidden_layers=2).to_dict()
+    text |= {"architectures": ["GptOssForCausalLM"], "quantization_config": {"quant_method": "mxfp4"}}
+    (tmp_path / "config.json").write_text(json.dumps(text))
+    held = ModelConfig.__new__(ModelConfig)
+    held.hf_config = GptOssConfig(**text)
+    held.model_arch_config = SimpleNamespace(architectures=["GptOssForCausalLM"])
+    held._architecture = "GptOssForCausalLM"
+    held.word_embeddings_untied_by_checkpoint, held.disable_sliding_window = False, False
+    signed, told = _derived(GptOssConfig(**text), held)
+    assert signed.quantization_config["quant_method"] == "gpt_oss_mxfp4" and told == ""
+    held._architecture, held.disable_sliding_window = "MistralForCausalLM", True
+    for window, says in ((0, ""), (64, ", but for sliding_window, signed as 64"), (None, "")):
+        signed, told = _derived(MistralConfig(sliding_window=window), held)
+        assert signed.sliding_window is None and told.startswith(says) and bool(told) == bool(says)
+
+
 def test_a_reload_is_verified_and_sealed_anew(engine: Callable[..., Any], folder: Path) -> None:
     of = engine()
     weight = model_of(of).model.norm.weight.data
@@ -194,6 +226,28 @@ def test_weights_from_an_iterator_are_no_verified_load(engine: Callable[..., Any
     with torch.no_grad():
         of.collective_rpc("reload_weights", kwargs={"weights_iterator": weights, "is_checkpoint_format": False})
     assert of.collective_rpc("tensorseal_reverify")[0]["result"] == "broken"
+
+
+def test_folders_of_links_are_loaded_if_that_is_asked_for(engine: Callable[..., Any], folder: Path, tmp_path: Path) -> None:
+    for name in ("manifest", "adapter"):
+        links = folder / "links" / name
+        links.mkdir(parents=True)
+        for file in (folder / name).iterdir():
+            (links / file.name).symlink_to(file)
+    with pytest.raises(VerifyError, match="symbolic link"):
+        engine("links/manifest")
+    stop()
+    of = engine("links/manifest", symlinks="anywhere")
+    assert status(of)["load"]["complete"]
+    from tensorseal.vllm.lora import materialise
+
+    with pytest.raises(VerifyError, match="symbolic link"):
+        materialise(folder / "links" / "adapter", tmp_path, folder / "policy.toml")
+    materialise(folder / "links" / "adapter", tmp_path, folder / "policy.toml", "anywhere")
+    assert not (tmp_path / "adapter_model.safetensors").is_symlink()
+    (folder / "links" / "manifest" / "extra.txt").symlink_to(folder / "policy.toml")
+    with pytest.raises(VerifyError, match=r"extra\.txt"):
+        of.collective_rpc("reload_weights")
 
 
 def test_adapters_are_those_that_were_signed_and_the_seal_stays(engine: Callable[..., Any], folder: Path) -> None:
