@@ -104,36 +104,22 @@ class TensorsealLoader(DefaultModelLoader):
         _log.info("%s", json.dumps(load.report))
 
     def _by_mode(self, source: Any, bundle: Path | None, load: registry.Load) -> Iterator[tuple[str, "torch.Tensor"]]:
-<<<<<<< HEAD
-        policy, path = self.asked.policy, Path(source.model_or_path)
-        if policy is None:
-            raise UsageError("there is no policy")
-        if self.asked.mode == "log":
-            try:
-                report = tensorseal.verify(path, bundle=bundle, policy=policy)
-=======
         asked, path = self.asked, Path(source.model_or_path)
-        if asked.mode == "enforce" and asked.policy is not None:
-            folder = Folder.open(path, policy=asked.policy, bundle=bundle, symlinks=asked.symlinks)
-            code = getattr(source.model_config, "trust_remote_code", True)
-            entry = folder.report(code=code)
-            load.report["folders"].append(entry)
-            yield from self._verified(folder, source)
-            folder.check_rest()
-            entry |= folder.report(code=code)
-            return
         if asked.mode == "off":
             _log.warning("NOTHING IS VERIFIED of %s: mode is off", path)
-        else:
+            yield from super()._get_weights_iterator(dataclasses.replace(source, prefix=""))
+            return
+        if asked.policy is None:
+            raise UsageError("there is no policy")
+        if asked.mode == "log":
             try:
                 report = tensorseal.verify(path, bundle=bundle, policy=asked.policy, symlinks=asked.symlinks)
->>>>>>> w-rev-serve
                 load.report["folders"].append({"model": str(path), "identity": str(report.identity), "root": report.root})
             except TensorsealError as error:
                 self._refused(error)
             yield from super()._get_weights_iterator(dataclasses.replace(source, prefix=""))
             return
-        folder = Folder.open(path, policy=policy, bundle=bundle)
+        folder = Folder.open(path, policy=asked.policy, bundle=bundle, symlinks=asked.symlinks)
         code = getattr(source.model_config, "trust_remote_code", True)
         entry = folder.report(code=code)
         load.report["folders"].append(entry)
