@@ -237,17 +237,19 @@ def test_folders_of_links_are_loaded_if_that_is_asked_for(engine: Callable[..., 
     with pytest.raises(VerifyError, match="symbolic link"):
         engine("links/manifest")
     stop()
-    of = engine("links/manifest", symlinks="anywhere")
-    assert status(of)["load"]["complete"]
+    extra = folder / "links" / "manifest" / "extra.txt"
+    extra.symlink_to(folder / "policy.toml")
+    with pytest.raises(VerifyError, match=r"extra\.txt"):
+        engine("links/manifest", symlinks="anywhere")
+    stop()
+    extra.unlink()
+    assert status(engine("links/manifest", symlinks="anywhere"))["load"]["complete"]
     from tensorseal.vllm.lora import materialise
 
     with pytest.raises(VerifyError, match="symbolic link"):
         materialise(folder / "links" / "adapter", tmp_path, folder / "policy.toml")
     materialise(folder / "links" / "adapter", tmp_path, folder / "policy.toml", "anywhere")
     assert not (tmp_path / "adapter_model.safetensors").is_symlink()
-    (folder / "links" / "manifest" / "extra.txt").symlink_to(folder / "policy.toml")
-    with pytest.raises(VerifyError, match=r"extra\.txt"):
-        of.collective_rpc("reload_weights")
 
 
 def test_adapters_are_those_that_were_signed_and_the_seal_stays(engine: Callable[..., Any], folder: Path) -> None:
