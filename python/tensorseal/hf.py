@@ -16,7 +16,7 @@ from . import _log, _native
 from ._lend import lend
 from .errors import NoAnswerError, UsageError, VerifyError
 from .report import Signed
-from .training import check_hash, compare_files, meant, save_and_sign, sign_written
+from .training import check_hash, compare_files, make_folder, meant, save_and_sign, sign_written
 from .verbs import Hash, bundle_of
 from .who import Path, Signing, path_of, signing
 
@@ -95,7 +95,7 @@ class SigningCallback(TrainerCallback):
         def sign() -> Signed:
             if not hasattr(model, "save_pretrained"):
                 return save_and_sign(model.state_dict(), folder, signer=self.signer, tensors=self.tensors, hash=self.hash)
-            os.makedirs(folder, exist_ok=True)
+            make_folder(folder)
             # Before what it is of is replaced.
             _native.withdraw(folder, bundle_of(folder))
             model.save_pretrained(folder)

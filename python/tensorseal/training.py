@@ -16,11 +16,11 @@ from . import _log, _native
 from ._blocks import blocks, dense
 from ._lend import lend
 from ._safetensors import INDEX, File, files_of, index_of, is_stale, lend_all, metadata_of, size_of, without_tied
-from .errors import Difference, UsageError, VerifyError
+from .errors import Difference, NoAnswerError, UsageError, VerifyError
 from .report import Signed
 from .tensors import digest_parts
 from .verbs import Hash, Progress, bundle_of
-from .who import Path, Signing, path_of, paths_of, signing
+from .who import Path, Signing, flag_of, path_of, paths_of, signing
 
 if TYPE_CHECKING:
     #: Name -> (type, shape, {number of a tile: its digest}): what is compared of tensors.
@@ -69,11 +69,12 @@ def save_and_sign(
     folder, who = path_of(dir), signing(signer)
     target = bundle_of(folder, bundle)
     check_hash(hash)
+    tensors = flag_of("tensors", tensors)
     lent = lend_all(state_dict)
     kept, removed = without_tied(lent, discard)
     files = files_of(kept, size_of(max_shard_size), metadata_of(metadata, kept, removed))
     made = not os.path.isdir(folder)
-    os.makedirs(folder, exist_ok=True)
+    make_folder(folder)
     _log.info("writing %d tensors into %r", len(kept), folder)
     try:
         with ExitStack() as stack:
@@ -95,6 +96,15 @@ def save_and_sign(
     return sign_written(
         folder, written, target=target, who=who, tensors=tensors, hash=hash, ignore=ignore, progress=progress
     )
+
+
+def make_folder(folder: str) -> None:
+    """Makes a folder, and those above it. Raises `NoAnswerError`."""
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        why = f"the folder {folder!r} cannot be made: {error.strerror}; nothing was written"
+        raise NoAnswerError(why, kind="io") from error
 
 
 def check_hash(hash: str) -> None:
@@ -122,7 +132,7 @@ def sign_written(
         who,
         written,
         hash=hash,
-        tensors=bool(tensors),
+        tensors=tensors,
         ignore=paths_of(ignore),
         symlinks="refuse",
         device="cpu",

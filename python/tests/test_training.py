@@ -384,3 +384,13 @@ def test_a_file_that_changes_after_it_was_written_is_not_signed(tmp_path, signer
         tensorseal.save_and_sign(tensors(), tmp_path, signer=signer)
     assert raised.value.kind == "written"
     assert sorted(contents(tmp_path)) == ["model.safetensors"]
+
+
+def test_a_folder_that_cannot_be_made_is_no_answer(tmp_path, signer):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(tensorseal.NoAnswerError, match="cannot be made") as refused:
+        tensorseal.save_and_sign(tensors(), tmp_path / "file" / "model", signer=signer)
+    assert refused.value.kind == "io"
+    with pytest.raises(tensorseal.UsageError, match="tensors is True or False"):
+        tensorseal.save_and_sign(tensors(), tmp_path / "model", signer=signer, tensors="no")
+    assert not (tmp_path / "model").exists()

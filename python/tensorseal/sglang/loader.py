@@ -105,10 +105,6 @@ class TensorsealLoader(DefaultModelLoader):
 
     def _by_mode(self, source: Any, bundle: Path | None, load: registry.Load) -> Iterator[tuple[str, "torch.Tensor"]]:
         asked, path = self.asked, Path(source.model_or_path)
-        if asked.mode == "off":
-            _log.warning("NOTHING IS VERIFIED of %s: mode is off", path)
-            yield from super()._get_weights_iterator(dataclasses.replace(source, prefix=""))
-            return
         if asked.policy is None:
             raise UsageError("there is no policy")
         if asked.mode == "log":

@@ -34,7 +34,7 @@ engine = Engine()
 # The last loads: an engine that is trained along reloads for weeks.
 _KEPT = 16
 _loads: list[Load] = []
-_counted = {"begun": 0, "verified": 0, "refused": 0}
+_counted = {"begun": 0, "verified": 0, "on-disk": 0, "refused": 0}
 _sealed: list[SealedModel] = []
 
 
@@ -54,9 +54,10 @@ def refuse(load: Load) -> None:
 
 
 def finish(load: Load) -> None:
-    """It has come to its end: complete, if nothing was refused."""
+    """It has come to its end: complete, if nothing was refused. In mode log it was files that were verified, and not what the engine
+    read of them: that counts apart."""
     load.complete = not load.refused
-    _counted["verified"] += load.complete
+    _counted["on-disk" if load.report.get("mode") == "log" else "verified"] += load.complete
 
 
 def loads() -> list[Load]:
@@ -88,9 +89,9 @@ def sealed_of(model: "torch.nn.Module") -> SealedModel | None:
 
 def metrics(rank: int, adapters: dict[str, int]) -> str:
     """What is counted here, in Prometheus' text format. Metrics of the seals themselves are theirs."""
-    outcomes = {outcome: _counted[outcome] for outcome in ("verified", "refused")}
+    outcomes = {outcome: _counted[outcome] for outcome in ("verified", "on-disk", "refused")}
     families = [
-        ("loads_total", "counter", "Loads of models that were verified whole, or refused.", "outcome", outcomes),
+        ("loads_total", "counter", "Loads of models that were verified whole, whose files alone were (mode log), or refused.", "outcome", outcomes),
         ("adapters_total", "counter", "Adapters that were verified, or refused.", "outcome", adapters),
         (
             "seal_void",

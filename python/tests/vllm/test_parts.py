@@ -416,9 +416,11 @@ def test_a_worker_answers_for_all_that_it_has(served: _Worker) -> None:
     registry.refuse(refused)
     registry.refuse(refused)
     registry.finish(refused)
+    registry.finish(registry.begin({"mode": "log"}))
     assert not refused.complete and len(registry.loads()) < 20
     page = served.tensorseal_exposition()  # type: ignore[attr-defined]
     assert 'outcome="verified"} 99\n' in page and 'outcome="refused"} 1\n' in page
+    assert 'outcome="on-disk"} 1\n' in page
     assert served.tensorseal_status()["seals"][0]["loaded_bytes"] == 100  # type: ignore[attr-defined]
     served.model, kept = _model(), served.model
     assert "another model" in served.tensorseal_reverify()["seals"][1]["message"]  # type: ignore[attr-defined]
