@@ -392,7 +392,7 @@ class _Worker:
 def served(monkeypatch: pytest.MonkeyPatch) -> _Worker:
     monkeypatch.setattr(registry, "_sealed", [])
     monkeypatch.setattr(registry, "_loads", [])
-    monkeypatch.setattr(registry, "_counted", {"begun": 0, "verified": 0, "refused": 0})
+    monkeypatch.setattr(registry, "_counted", dict.fromkeys(registry._counted, 0))
     monkeypatch.setattr(registry, "engine", registry.Engine())
     monkeypatch.setattr(worker, "_keeps_memory", lambda of: False)
 
