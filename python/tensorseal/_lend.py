@@ -163,7 +163,7 @@ def _of_numpy(array: numpy.ndarray[Any, Any], name: str) -> _native.Lent:
     if isinstance(array, numpy.ma.MaskedArray):
         raise refused("it has a mask, of which its bytes say nothing: pass .data, or .filled()")
     # What it is, and not what its class says.
-    plain = numpy.ndarray.view(array, numpy.ndarray)
+    plain: "numpy.ndarray[Any, Any]" = numpy.ndarray.view(array, numpy.ndarray)
     dtype = plain.dtype
     known = _NUMPY_TYPES.get(dtype.name)
     if known is None and dtype.kind not in "biufcV" or dtype.hasobject or dtype.names or dtype.subdtype:
