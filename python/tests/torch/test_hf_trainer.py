@@ -289,7 +289,7 @@ def test_what_one_rank_refuses_all_refuse(tmp_path, keys):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    paths = [str(Path(__file__).parent), str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
+    paths = [str(Path(__file__).parent), str(Path(__file__).parents[1]), str(Path(tensorseal.__file__).parents[1])]
     code = RANK.format(paths=paths, key=str(keys[0]), out=str(tmp_path / "out"))
     started = []
     for rank in ("0", "1"):

@@ -310,6 +310,7 @@ def test_the_current_stream_of_its_device_comes_first(monkeypatch):
     alias = SimpleNamespace(device=device, data_ptr=lambda: 4096, untyped_storage=lambda: SimpleNamespace(nbytes=lambda: 16))
     alias.shape, alias.stride, alias.element_size = host.shape, host.stride, host.element_size
     alias.storage_offset, alias.numel, alias.dtype = host.storage_offset, host.numel, host.dtype
+    alias.is_quantized, alias.is_conj, alias.is_neg = host.is_quantized, host.is_conj, host.is_neg
     told: list[dict[str, object]] = []
     monkeypatch.setattr(torch.Tensor, "detach", lambda tensor: alias)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda of: SimpleNamespace(cuda_stream=(1234, of)))
