@@ -99,16 +99,24 @@ def without_tied(tensors: list[Tensor], discard: Collection[str]) -> tuple[list[
             if twin is None:
                 raise UsageError(f"tensor {tensor.name!r} is in discard, and no tensor that stays is the same memory")
             removed[tensor.name] = twin
+    refuse_shared(_span(tensor) for tensor in kept if tensor.nbytes)
+    return kept, removed
+
+
+def refuse_shared(spans: Iterable[tuple[str, int, int, str]]) -> None:
+    """Raises `UsageError` if tensors of two names share memory. A span is a device, a first address, the one behind the last, and a name.
+
+    Pieces of one tensor may lie between each other.
+    """
     last: tuple[str, int, int, str] | None = None
-    for device, first, end, name in sorted(_span(tensor) for tensor in kept if tensor.nbytes):
-        if last is not None and device == last[0] and first < last[2]:
+    for device, first, end, name in sorted(spans):
+        if last is not None and device == last[0] and first < last[2] and name != last[3]:
             raise UsageError(
                 f"tensors {last[3]!r} and {name!r} share memory: name in discard= the one to leave out, if they are tied (a model of "
                 "transformers knows these: _tied_weights_keys), or give a copy of one"
             )
         if last is None or device != last[0] or end > last[2]:
             last = (device, first, end, name)
-    return kept, removed
 
 
 def _memory(tensor: Tensor) -> tuple[Any, ...]:

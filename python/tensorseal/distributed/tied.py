@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
+from .._safetensors import refuse_shared
 from ..errors import UsageError
 from .layout import Held, volume
 
@@ -27,16 +28,7 @@ def without_tied(held: dict[str, Held], discard: Collection[str]) -> tuple[dict[
             if twin is None:
                 raise UsageError(f"tensor {name!r} is in discard, and no tensor that stays is the same memory")
             removed[name] = twin
-    last: tuple[str, int, int, str] | None = None
-    for device, first, end, name in sorted(span for name, one in kept.items() for span in _spans(name, one)):
-        # Pieces of one tensor may lie between each other.
-        if last is not None and device == last[0] and first < last[2] and name != last[3]:
-            raise UsageError(
-                f"tensors {last[3]!r} and {name!r} share memory: name in discard= the one to leave out, if they are tied (a model of "
-                "transformers knows these: _tied_weights_keys), or give a copy of one"
-            )
-        if last is None or device != last[0] or end > last[2]:
-            last = (device, first, end, name)
+    refuse_shared(span for name, one in kept.items() for span in _spans(name, one))
     return kept, removed
 
 
