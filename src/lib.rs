@@ -52,6 +52,8 @@ pub mod method;
 
 pub mod selftest;
 
+pub mod bench;
+
 pub mod error;
 mod input;
 mod output;
