@@ -3,31 +3,175 @@
 //!
 //! What was measured is a [`Report`], the same for people, for machines (`docs/bench.md` has its schema) and as a page.
 
-mod failure;
+mod bound;
+mod device;
 pub mod files;
-pub mod machine;
-pub mod peers;
+mod machine;
+#[cfg(feature = "cuda")]
+mod nvml;
+mod peers;
 pub mod report;
+mod resident;
+mod sensors;
+pub mod shapes;
 mod times;
 
-pub use failure::Failure;
+pub use device::{DeviceOptions, on_device};
+pub use peers::{PeerOptions, beside};
 pub use report::Report;
 pub use times::{NoTimes, Times};
 
-use report::{Absent, Beside, Bound, Line, Skipped};
+use std::io;
+use std::path::PathBuf;
 
-/// What has just been found, for whoever wants to see it before all is done.
-#[derive(Debug, Clone, Copy)]
+use report::{Absent, Beside, Bound, Line, Skipped, What};
+
+use crate::device::{DeviceError, DeviceKind};
+use crate::error::{Error, quoted};
+
+/// What comes to pass while something is measured, in this order for each line: begun, then measured or skipped.
+#[derive(Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
-    /// A measurement.
+    /// It takes a while from here on.
+    Begun {
+        /// What is measured.
+        what: What,
+        /// Which of that kind, as in [`Line::name`].
+        name: &'a str,
+    },
+    /// It was measured, and its digest was right each time.
     Line(&'a Line),
-    /// Something that could not be measured.
+    /// It was not.
     Skipped(&'a Skipped),
-    /// A rate that cannot be exceeded.
+    /// A bound of what follows was found.
     Bound(&'a Bound),
-    /// Another program, beside ours.
+    /// Another program runs beside ours from here on.
+    Running {
+        /// Which.
+        program: &'a str,
+        /// At what.
+        task: &'a str,
+    },
+    /// Another program was measured beside ours, and both said the same each time.
     Beside(&'a Beside),
-    /// A program that could not be measured.
+    /// Another program was not.
     Absent(&'a Absent),
+}
+
+/// Why there is nothing to tell.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Failure {
+    /// A digest was wrong: that outweighs all that was measured.
+    #[error(
+        "{device} gave a wrong digest of {bytes} bytes, from byte {at} on, in repeat {repeat} of {name}: its speed means nothing. Run `tensorseal selftest --device '{device}'`"
+    )]
+    Wrong {
+        /// Which device.
+        device: DeviceKind,
+        /// In which measurement.
+        what: What,
+        /// Which of that kind.
+        name: String,
+        /// Bytes hashed.
+        bytes: u64,
+        /// The first byte's place.
+        at: u64,
+        /// Which repeat, the first that counts is 1; 0 for the one before.
+        repeat: usize,
+    },
+    /// The device failed.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// A digest or a verdict about files was wrong.
+    #[error("{device} gave a wrong {} ({name}): {how}. Its speed means nothing; run `tensorseal selftest --device '{device}'`", noun(.what))]
+    WrongOfFiles {
+        /// The device.
+        device: DeviceKind,
+        /// In which measurement.
+        what: What,
+        /// Which of that kind.
+        name: String,
+        /// What was expected, and what came.
+        how: String,
+    },
+    /// Another program and ours do not say the same of the same files.
+    #[error("{program} and tensorseal disagree ({task}): {how}. One of them is wrong, and no speed of either means anything until it is known which: compute it with a third")]
+    Disagrees {
+        /// The other program.
+        program: &'static str,
+        /// At which task.
+        task: String,
+        /// What each said, quoted.
+        how: String,
+    },
+    /// The library gave no answer.
+    #[error(transparent)]
+    Library(Box<Error>),
+    /// The system refused something in the folder that we work in.
+    #[error("cannot {doing} {path:?}: {source}. Name a folder that can be written to with --work, or measure without files (--no-files)")]
+    Io {
+        /// What was tried, as a verb.
+        doing: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// There is not enough room for the model.
+    #[error("{folder:?} has {free} bytes free, and a model of {needed} bytes is to be written there, with something to spare: free some, name another folder with --work, ask for less with --file-size, or measure without files (--no-files)")]
+    Room {
+        /// Where.
+        folder: PathBuf,
+        /// Bytes that are needed.
+        needed: u64,
+        /// Bytes that an ordinary user may still write.
+        free: u64,
+    },
+    /// Our own program does not run.
+    #[error("{program:?}, which is to be measured beside others, {}", quoted(.why))]
+    Ours {
+        /// Where it is.
+        program: PathBuf,
+        /// What happened.
+        why: String,
+    },
+    /// Nothing was measured where something had to be: a defect of this program.
+    #[error("no time was taken for {0}; this is a defect of tensorseal, please report it")]
+    Nothing(&'static str),
+}
+
+impl Failure {
+    /// Whether an answer was had, and it was wrong: exit code 1, where all others are 3.
+    #[must_use]
+    pub const fn is_wrong(&self) -> bool {
+        match self {
+            Self::Wrong { .. } | Self::WrongOfFiles { .. } | Self::Disagrees { .. } => true,
+            Self::Library(error) => matches!(**error, Error::Verify(_)),
+            _ => false,
+        }
+    }
+
+    pub(super) fn io(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { doing, path, source }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Library(Box::new(error))
+    }
+}
+
+/// What a measurement of files gives.
+const fn noun(what: &What) -> &'static str {
+    match what {
+        What::Digest => "digest",
+        What::Load | What::VerifiedLoad => "load",
+        What::Sign => "signature",
+        What::Verify => "verdict",
+        _ => "answer",
+    }
 }

@@ -6,7 +6,7 @@ mod work;
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 
-pub use model::{ModelOptions, Planned, Written};
+pub use model::Written;
 pub use work::Work;
 
 use super::report::{Bound, Line, Skipped, What};
