@@ -130,12 +130,12 @@ fn family(name: &str) -> Option<Family> {
 }
 
 fn measured(device: &OfDevice) -> Vec<Checked<'_>> {
-    let lines = || device.lines.iter();
-    let of = |verified| {
+    let plain_of = |verified: &Line| {
         let same = |plain: &&Line| {
             plain.what == What::Load && plain.cache == verified.cache && plain.bytes == verified.bytes
         };
-        lines().find(same).map(|plain| Checked { verified, plain })
+        device.lines.iter().find(same)
     };
-    lines().filter(|line| line.what == What::VerifiedLoad).filter_map(of).collect()
+    let verified = device.lines.iter().filter(|line| line.what == What::VerifiedLoad);
+    verified.filter_map(|verified| plain_of(verified).map(|plain| Checked { verified, plain })).collect()
 }

@@ -3,28 +3,39 @@
 //!
 //! What was measured is a [`Report`], the same for people, for machines (`docs/bench.md` has its schema) and as a page.
 
+mod adds;
 mod bound;
+mod compare;
 mod device;
+mod doubt;
 pub mod files;
 mod machine;
+mod noise;
 #[cfg(feature = "cuda")]
 mod nvml;
 mod peers;
+mod read;
 pub mod report;
 mod resident;
+mod run;
 mod sensors;
 pub mod shapes;
 mod times;
 
+pub use adds::{ASSUMED, Added, Adds, Checked, Loading, adds};
+pub use compare::{ALARM, Apart, Compared, Comparison, FLOOR, Key, SCHEMA as COMPARISON_SCHEMA, Verdict, compare};
 pub use device::{DeviceOptions, on_device};
+pub use doubt::doubts;
 pub use peers::{PeerOptions, beside};
-pub use report::Report;
+pub use read::{Fault, MOST_BYTES, ReadError};
+pub use report::{Report, What};
+pub use run::{Files, Options, run};
 pub use times::{NoTimes, Times};
 
 use std::io;
 use std::path::PathBuf;
 
-use report::{Absent, Beside, Bound, Line, Skipped, What};
+use report::{Absent, Beside, Bound, Line, Skipped};
 
 use crate::device::{DeviceError, DeviceKind};
 use crate::error::{Error, quoted};
@@ -129,6 +140,12 @@ pub enum Failure {
         /// Bytes that an ordinary user may still write.
         free: u64,
     },
+    /// No model is so small.
+    #[error("no model fits in {bytes} bytes, not even its header: ask for more with --file-size, or measure without files (--no-files)")]
+    TooSmall {
+        /// Bytes that it was to have at most.
+        bytes: u64,
+    },
     /// Our own program does not run.
     #[error("{program:?}, which is to be measured beside others, {}", quoted(.why))]
     Ours {
@@ -148,6 +165,8 @@ impl Failure {
     pub const fn is_wrong(&self) -> bool {
         match self {
             Self::Wrong { .. } | Self::WrongOfFiles { .. } | Self::Disagrees { .. } => true,
+            // Its known-answer test.
+            Self::Device(DeviceError::SelfTest { .. }) => true,
             Self::Library(error) => matches!(**error, Error::Verify(_)),
             _ => false,
         }

@@ -5,13 +5,13 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use super::files::{FileOptions, ModelOptions, Planned, Work, Written, on_files};
+use super::files::{FileOptions, Work, Written, on_files};
 use super::peers::{PeerOptions, beside};
 use super::report::{Asked, Machine, OfDevice, PassedOver, Report, SCHEMA, What};
-use super::shapes::{Family, Shaped};
+use super::shapes::Family;
 use super::{DeviceOptions, Event, Failure, on_device};
 use crate::device::cpu::{Cpu, Settings};
-use crate::device::{Backend, Device, DeviceError, DeviceKind, Listed};
+use crate::device::{Device, DeviceError, DeviceKind, Listed};
 use crate::time::UnixTime;
 
 /// What to measure, and how much.
@@ -149,17 +149,7 @@ fn written(options: &Options) -> Result<Option<Written>, Failure> {
     let Some(files) = options.files.as_ref().filter(|_| wanted) else { return Ok(None) };
     let model = MODEL.within(files.bytes).ok_or(Failure::TooSmall { bytes: files.bytes })?;
     let work = Work::new(files.work.as_deref(), model.file_bytes())?;
-    Written::new(work, &ModelOptions::new(planned(&model))).map(Some)
-}
-
-fn planned(model: &Shaped) -> Vec<Planned> {
-    let of = |tensor: &super::shapes::Tensor| Planned {
-        name: tensor.name.clone(),
-        dtype: tensor.dtype.name(),
-        shape: tensor.shape.clone(),
-        bytes: tensor.bytes(),
-    };
-    model.tensors.iter().map(of).collect()
+    Written::new(work, &model).map(Some)
 }
 
 /// What is measured, and what is not and why.
