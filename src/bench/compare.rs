@@ -3,7 +3,7 @@
 //! A line moved if its medians differ by [`FLOOR`] or more *and* the test of `noise.rs` says so. As many lines are tested at
 //! once, the chance of a false alarm is kept for all of them together ([`ALARM`]), by Holm's procedure (S. Holm, "A simple
 //! sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 6, 1979): with fifty lines, each has to
-//! be fifty times surer, or a comparison of a report with its own repetition would cry wolf every second time.
+//! be fifty times surer, or comparing a report with its own repetition would cry wolf far too often.
 //!
 //! The floor is there because repeats in one process see only a part of the noise: where memory came to lie, how warm the
 //! machine was and who else ran changes from run to run and not within one (T. Kalibera, R. Jones, "Rigorous benchmarking in
@@ -15,6 +15,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::Times;
 use super::noise::{self, FEWEST};
 use super::report::{Cache, Line, OfDevice, Report, What};
 
@@ -25,7 +26,7 @@ pub const SCHEMA: &str = "tensorseal/bench-comparison/v1";
 pub const FLOOR: f64 = 0.05;
 
 /// The chance that any line of a comparison of equals is said to have moved, if noise is what the repeats show.
-pub const ALARM: f64 = 0.05;
+pub const ALARM: f64 = 0.01;
 
 /// Which measurement: what lines of two reports are matched by.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -163,37 +164,49 @@ fn lines(report: &Report) -> impl Iterator<Item = (Key, &Line)> {
 }
 
 fn judged(pairs: Vec<(Key, &Line, &Line)>) -> Vec<Compared> {
-    let tested: Vec<_> = pairs
-        .iter()
-        .map(|(_, old, new)| match not_comparable(old, new) {
-            None => noise::difference(old.times.seconds(), new.times.seconds()),
-            Some(_) => None,
-        })
-        .collect();
-    let sure = beyond_chance(&tested.iter().map(|of| of.map(|of| of.p)).collect::<Vec<_>>());
-    let family = tested.iter().flatten().count().max(1) as f64;
-    let judge = |(((key, old, new), test), sure): (((Key, &Line, &Line), Option<noise::Difference>), bool)| {
+    let why: Vec<Option<String>> = pairs.iter().map(|(_, old, new)| not_comparable(old, new)).collect();
+    let times = pairs.iter().zip(&why).map(|((_, old, new), why)| why.is_none().then_some((&old.times, &new.times)));
+    let moved = moved(&times.collect::<Vec<_>>());
+    let family = moved.iter().flatten().count().max(1) as f64;
+    let judge = |(((key, old, new), why), moved): (((Key, &Line, &Line), Option<String>), Option<Moved>)| {
         let (was, is) = (old.times.rate(old.bytes), new.times.rate(new.bytes));
-        let factor = new.times.median().max(1e-9) / old.times.median().max(1e-9);
-        let verdict = match test {
-            None => Verdict::CannotBeTold,
-            Some(_) if !sure || (factor - 1.0).abs() < FLOOR => Verdict::WithinNoise,
-            Some(_) if factor > 1.0 => Verdict::Slower,
-            Some(_) => Verdict::Faster,
-        };
-        let least = |of: noise::Difference| (noise::quantile(ALARM / family, of.freedom) * of.error).exp_m1();
+        let least = |of: &noise::Difference| (noise::quantile(ALARM / family, of.freedom) * of.error).exp_m1();
         Compared {
             key,
             before: was,
             after: is,
             change: if was > 0.0 { is / was - 1.0 } else { 0.0 },
-            verdict,
-            p: test.map(|of| of.p),
-            least: test.map(|of| least(of).max(FLOOR)),
-            why: not_comparable(old, new),
+            verdict: moved.as_ref().map_or(Verdict::CannotBeTold, |(_, verdict)| *verdict),
+            p: moved.as_ref().map(|(test, _)| test.p),
+            least: moved.as_ref().map(|(test, _)| least(test).max(FLOOR)),
+            why,
         }
     };
-    pairs.into_iter().zip(tested).zip(sure).map(judge).collect()
+    pairs.into_iter().zip(why).zip(moved).map(judge).collect()
+}
+
+/// The test of one line, and what came of it beside all others.
+type Moved = (noise::Difference, Verdict);
+
+/// Which of these times moved, all of them judged together. None of those that are none, or too few.
+fn moved(all: &[Option<(&Times, &Times)>]) -> Vec<Option<Moved>> {
+    let test = |times: &Option<(&Times, &Times)>| {
+        times.and_then(|(before, after)| noise::difference(before.seconds(), after.seconds()))
+    };
+    let tests: Vec<Option<noise::Difference>> = all.iter().map(test).collect();
+    let sure = beyond_chance(&tests.iter().map(|test| test.map(|test| test.p)).collect::<Vec<_>>());
+    let judge = |((times, test), sure): ((&Option<(&Times, &Times)>, Option<noise::Difference>), bool)| {
+        let ((before, after), test) = (times.as_ref()?, test?);
+        let factor = after.median().max(1e-9) / before.median().max(1e-9);
+        // As likely up as down: what takes 5 % longer is as far away as what took 5 % longer before.
+        let verdict = match factor {
+            _ if !sure || factor.ln().abs() < FLOOR.ln_1p() => Verdict::WithinNoise,
+            1.0.. => Verdict::Slower,
+            _ => Verdict::Faster,
+        };
+        Some((test, verdict))
+    };
+    all.iter().zip(tests).zip(sure).map(judge).collect()
 }
 
 /// Why two lines are not about the same thing, or tell too little.
@@ -274,3 +287,6 @@ fn apart(before: &Report, after: &Report) -> Vec<Apart> {
 fn yes_or_no(fact: Option<bool>) -> String {
     fact.map_or("not known", |fact| if fact { "yes" } else { "no" }).to_owned()
 }
+
+#[cfg(test)]
+mod tests;

@@ -28,7 +28,7 @@ pub(in crate::cli) struct BenchArgs {
     /// Memory of a device to measure in at most [default: a quarter of the device's, up to 8GiB; of the CPU 1GiB]
     #[arg(long, value_name = "SIZE", value_parser = size, group = "measuring", help_heading = MEASURED)]
     pub(in crate::cli) size: Option<NonZeroU64>,
-    /// Count so many repeats of each; comparing takes 5 or more [default: 7]
+    /// Count so many repeats of each, and more of what is quick; comparing takes 5 or more [default: 9]
     #[arg(long, value_name = "N", group = "measuring", help_heading = MEASURED)]
     pub(in crate::cli) repeats: Option<NonZeroUsize>,
     /// Worker threads of the CPU [default: all processors]
