@@ -3,8 +3,10 @@
 //!
 //! What was measured is a [`Report`], the same for people, for machines (`docs/bench.md` has its schema) and as a page.
 
+mod page;
 pub mod report;
 mod times;
 
+pub use page::page;
 pub use report::Report;
 pub use times::{NoTimes, Times};
