@@ -13,6 +13,7 @@ mod machine;
 mod noise;
 #[cfg(feature = "cuda")]
 mod nvml;
+mod page;
 mod peers;
 mod read;
 pub mod report;
@@ -26,6 +27,7 @@ pub use adds::{ASSUMED, Added, Adds, Checked, Loading, adds};
 pub use compare::{ALARM, Apart, Compared, Comparison, FLOOR, Key, SCHEMA as COMPARISON_SCHEMA, Verdict, compare};
 pub use device::{DeviceOptions, on_device};
 pub use doubt::doubts;
+pub use page::page;
 pub use peers::{PeerOptions, beside};
 pub use read::{Fault, MOST_BYTES, ReadError};
 pub use report::{Report, What};
