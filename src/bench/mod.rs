@@ -34,13 +34,14 @@ pub use report::{Report, What};
 pub use run::{Files, Options, run};
 pub use times::{NoTimes, Times};
 
-use std::io;
-use std::path::PathBuf;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
 
 use report::{Absent, Beside, Bound, Line, Skipped};
 
 use crate::device::{DeviceError, DeviceKind};
 use crate::error::{Error, quoted};
+use crate::output::{self, Existing};
 
 /// What comes to pass while something is measured, in this order for each line: begun, then measured or skipped.
 #[derive(Debug)]
@@ -184,6 +185,15 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         Self::Library(Box::new(error))
     }
+}
+
+/// Writes the [`page`] of a report to a file, whole or not at all, in place of what is there.
+///
+/// # Errors
+/// What the system says.
+pub fn write_page(report: &Report, path: &Path) -> io::Result<()> {
+    let text = page(report);
+    output::write_whole(path, 0o666, Existing::Replace, |file| file.write_all(text.as_bytes()))
 }
 
 /// What a measurement of files gives.
