@@ -13,6 +13,7 @@ mod machine;
 mod noise;
 #[cfg(feature = "cuda")]
 mod nvml;
+mod oracle;
 mod page;
 mod peers;
 mod read;
@@ -94,6 +95,16 @@ pub enum Failure {
         at: u64,
         /// Which repeat, the first that counts is 1; 0 for the one before.
         repeat: usize,
+    },
+    /// Memory of the host did not give back what was written to it.
+    #[error(
+        "{device}: {bytes} bytes of memory, read through several times, are not what was written there: this machine is broken, and nothing that it computes can be used"
+    )]
+    Memory {
+        /// Which device.
+        device: DeviceKind,
+        /// Bytes read.
+        bytes: u64,
     },
     /// The device failed.
     #[error(transparent)]
