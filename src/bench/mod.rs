@@ -22,6 +22,7 @@ mod resident;
 mod run;
 mod sensors;
 pub mod shapes;
+mod system;
 mod times;
 
 pub use adds::{ASSUMED, Added, Adds, Checked, Loading, adds};
@@ -216,4 +217,23 @@ const fn noun(what: &What) -> &'static str {
         What::Verify => "verdict",
         _ => "answer",
     }
+}
+
+/// A line of what another program or the system says, to be kept: short, and nothing in it that a terminal acts on.
+fn told(text: &str) -> String {
+    const MOST: usize = 200;
+    let mut line = String::new();
+    for c in text.trim().chars() {
+        if line.len() >= MOST {
+            line.push_str(" ..");
+            break;
+        }
+        match c {
+            '\'' | '"' | '\\' => line.push(c),
+            // Behind a letter, so that a combining accent counts as part of it.
+            _ if String::from_iter(['a', c]).escape_debug().count() > 2 => line.extend(c.escape_debug()),
+            _ => line.push(c),
+        }
+    }
+    line
 }

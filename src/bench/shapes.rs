@@ -442,7 +442,7 @@ impl List {
 }
 
 /// The header of a safetensors file with these tensors, one after the other.
-fn header(tensors: &[Tensor]) -> Vec<u8> {
+pub(super) fn header(tensors: &[Tensor]) -> Vec<u8> {
     let mut text = r#"{"__metadata__":{"format":"pt"}"#.to_owned();
     let mut at = 0;
     for tensor in tensors {
