@@ -25,7 +25,7 @@ pub mod shapes;
 mod system;
 mod times;
 
-pub use adds::{ASSUMED, Added, Adds, Checked, Loading, adds};
+pub use adds::{ASSUMED, Added, Adds, Checked, HashedAs, Loading, adds};
 pub use compare::{ALARM, Apart, Compared, Comparison, FLOOR, Key, SCHEMA as COMPARISON_SCHEMA, Verdict, compare};
 pub use device::{DeviceOptions, on_device};
 pub use doubt::doubts;

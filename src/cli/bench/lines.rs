@@ -67,7 +67,7 @@ pub(super) fn sentence(indent: usize, label: &str, text: &str) -> Vec<String> {
 
 /// A name from a report, which may have come from anywhere: on one line, and not without end.
 pub(super) fn name(text: &str) -> String {
-    const LONGEST: usize = 160;
+    const LONGEST: usize = 400;
     let shown: String = text.chars().take(LONGEST).collect();
     let cut = if shown.len() < text.len() { " .." } else { "" };
     say::name(&shown) + cut

@@ -1,7 +1,7 @@
 //! A report as a person reads it.
 
 use tensorseal::bench::report::{Beside, Bound, BoundKind, Cache, Line, Machine, OfDevice, Reading};
-use tensorseal::bench::{self, ASSUMED, Adds, Loading, Report, Times, What};
+use tensorseal::bench::{self, ASSUMED, Adds, HashedAs, Loading, Report, Times, What};
 
 use super::lines::{Edge, columns, digits, name, percent, rate, sentence, time};
 use crate::cli::tell::{amount, bytes};
@@ -215,8 +215,9 @@ fn added(of: &Adds<'_>) -> Vec<String> {
         ));
         let mut rows = vec![["", "bytes", "hashing", "load of", "adds at most"].map(str::to_owned)];
         rows.extend(of.models.iter().map(|model| {
+            let star = if model.measured == HashedAs::Tensors { "" } else { " *" };
             [
-                model.family.name().to_owned(),
+                format!("{}{star}", model.family.name()),
                 bytes(model.bytes),
                 time(model.hashing),
                 time(model.loading),
@@ -224,6 +225,9 @@ fn added(of: &Adds<'_>) -> Vec<String> {
             ]
         }));
         lines.extend(columns(4, NAME, EDGES, &rows));
+        if of.models.iter().any(|model| model.measured == HashedAs::OneString) {
+            lines.push("    * at the rate of one long string: not even a layer fits into --size".to_owned());
+        }
     }
     for checked in &of.measured {
         let cache = checked.verified.cache.map(|cache| format!(", {}", said(cache))).unwrap_or_default();
