@@ -301,6 +301,30 @@ mod tests {
     }
 
     #[test]
+    fn bounds_of_well_known_devices_on_the_page_follow_from_its_own_numbers() {
+        let page = include_str!("../../docs/gpu.md").split("## Bounds of a device as a whole").nth(1).unwrap();
+        let number = |text: &str| text.replace(',', "").parse::<f64>().unwrap();
+        let mut rows = 0;
+        for line in page.lines().take_while(|line| !line.starts_with("## ")).filter(|line| line.contains(" x ")) {
+            let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+            let [_, name, sm, clocks, memory, instructions, lowest, _] = cells[..] else { continue };
+            let (processors, clock) = clocks.split_once(" x ").unwrap();
+            let Ok(sm) = sm.parse::<u32>() else { continue };
+            let best = COUNTED
+                .iter()
+                .filter(|(of, ..)| *of == sm)
+                .map(|(.., [_, _, rate, _])| *rate)
+                .reduce(f64::max)
+                .unwrap();
+            let found = best * number(processors) * number(clock);
+            assert!((found - number(instructions)).abs() <= 0.5, "{name}: {found}");
+            assert_eq!(lowest, if found < number(memory) { "instructions" } else { "memory" }, "{name}");
+            rows += 1;
+        }
+        assert_eq!(rows, 9);
+    }
+
+    #[test]
     fn memory_is_read_to_the_last_byte() {
         let tile = Tile::new();
         for (len, threads) in [(0, 2), (5, 1), (100_003, 3), (4096 * 8, 8), ((1 << 20) + 4097, 2)] {
