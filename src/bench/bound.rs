@@ -34,6 +34,7 @@ const BEYOND_CACHES: u64 = 256 << 20;
 
 /// The link between the host and a device, at its best.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "NVML alone tells of links"))]
 pub(super) struct Link {
     /// Of PCI Express.
     pub(super) generation: u32,
@@ -209,11 +210,15 @@ mod tests {
 
     /// What the driver of an H100 with NVLink says.
     fn h100() -> DeviceFacts {
-        let mut facts = DeviceFacts::default();
-        facts.architecture = Some(90);
-        (facts.processors, facts.clock) = (Some(132), Some(1_980_000_000));
-        (facts.memory_clock, facts.memory_bus, facts.cache) = (Some(2_619_000_000), Some(5120), Some(50 << 20));
-        facts
+        DeviceFacts {
+            architecture: Some(90),
+            processors: Some(132),
+            clock: Some(1_980_000_000),
+            memory_clock: Some(2_619_000_000),
+            memory_bus: Some(5120),
+            cache: Some(50 << 20),
+            ..DeviceFacts::default()
+        }
     }
 
     fn near(found: Option<(BoundKind, f64)>, kind: BoundKind, rate: f64) {

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 use crate::format::{Format, Header};
@@ -41,15 +41,14 @@ fn every_family_has_the_published_number_of_tensors_parameters_and_bytes() {
 #[test]
 fn what_does_not_fit_has_fewer_layers_then_fewer_experts_and_never_another_tensor() {
     for family in Family::ALL {
-        let real: BTreeMap<_, _> = family.whole().tensors.into_iter().map(|t| (t.name, t.shape)).collect();
+        let real: BTreeSet<_> = family.whole().tensors.into_iter().map(|tensor| tensor.shape).collect();
         for shift in [20, 27, 29, 31, 32, 33] {
             let most = 3_u64 << shift;
             let Some(scaled) = family.scaled(most) else { continue };
             assert!(scaled.file_bytes() <= most, "{}", scaled.name());
-            let sizes: Vec<_> = real.values().collect();
             for tensor in &scaled.tensors {
                 // A gate has a row an expert: it is smaller with fewer.
-                assert!(tensor.name.contains(".mlp.gate.") || sizes.contains(&&tensor.shape), "{}", tensor.name);
+                assert!(tensor.name.contains(".mlp.gate.") || real.contains(&tensor.shape), "{}", tensor.name);
             }
             let more = Shaped { layers: scaled.layers + 1, ..scaled.clone() };
             if scaled.layers < family.plan().layers && scaled.experts == family.whole().experts {
