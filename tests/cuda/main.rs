@@ -11,6 +11,7 @@ mod choice;
 mod cufile;
 mod devices;
 mod failures;
+mod files;
 mod load;
 mod memory;
 mod order;
