@@ -2,9 +2,13 @@
 //!
 //! Sizes are bytes, times seconds, rates bytes a second (GB/s are 10^9 of them).
 
+use std::fmt;
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 
 use super::Times;
+use crate::error::quoted;
 
 /// The name of this form. A field may be added; a change of meaning needs a new version.
 pub const SCHEMA: &str = "tensorseal/bench/v1";
@@ -27,6 +31,9 @@ pub struct Report {
     pub settings: Asked,
     /// One a device, in the order in which they were measured.
     pub devices: Vec<OfDevice>,
+    /// Devices that were found and not measured, and why.
+    #[serde(default)]
+    pub passed_over: Vec<PassedOver>,
     /// Beside other programs, on the same file, in turns. None where that was not asked for.
     #[serde(default)]
     pub peers: Option<Peers>,
@@ -118,6 +125,18 @@ pub struct OfDevice {
     pub skipped: Vec<Skipped>,
 }
 
+/// A device that was not measured, since nobody named it and it could not be used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct PassedOver {
+    /// As `--device` takes it.
+    pub device: String,
+    /// Its name.
+    pub name: String,
+    /// Why, and what would help.
+    pub why: String,
+}
+
 /// A rate that cannot be exceeded.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -197,6 +216,67 @@ pub enum What {
     Sign,
     /// Verifying a model on disk.
     Verify,
+}
+
+impl What {
+    /// All, in the order in which they are measured.
+    pub const ALL: [Self; 12] = [
+        Self::Upload,
+        Self::Size,
+        Self::Alignment,
+        Self::Rows,
+        Self::Small,
+        Self::Kernel,
+        Self::Model,
+        Self::Digest,
+        Self::Load,
+        Self::VerifiedLoad,
+        Self::Sign,
+        Self::Verify,
+    ];
+
+    /// Its name in reports, and for `--only`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Size => "size",
+            Self::Alignment => "alignment",
+            Self::Rows => "rows",
+            Self::Small => "small",
+            Self::Kernel => "kernel",
+            Self::Model => "model",
+            Self::Upload => "upload",
+            Self::Digest => "digest",
+            Self::Load => "load",
+            Self::VerifiedLoad => "verified-load",
+            Self::Sign => "sign",
+            Self::Verify => "verify",
+        }
+    }
+
+    /// Whether it is measured with files.
+    #[must_use]
+    pub const fn is_of_files(self) -> bool {
+        matches!(self, Self::Digest | Self::Load | Self::VerifiedLoad | Self::Sign | Self::Verify)
+    }
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for What {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let known = || Self::ALL.map(Self::name).join(", ");
+        Self::ALL
+            .into_iter()
+            .find(|what| what.name() == text)
+            .ok_or_else(|| format!("{} is not measured; known are {}", quoted(text), known()))
+    }
 }
 
 /// Where the bytes of a file came from.

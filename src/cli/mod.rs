@@ -2,6 +2,7 @@
 
 mod args;
 mod argv;
+mod bench;
 mod device;
 mod devices;
 mod digest;
@@ -61,6 +62,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Keygen(args) => keygen::run(args),
         Command::Devices(args) => devices::run(args.json),
         Command::Selftest(args) => selftest::run(args),
+        Command::Bench(args) => bench::run(args),
         Command::Completions { shell } => man::completions(*shell),
         Command::Man => man::run(),
     };

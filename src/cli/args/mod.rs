@@ -1,5 +1,6 @@
 //! The command line, as clap is told of it.
 
+mod bench;
 mod certificate;
 mod pkcs11;
 mod receipt;
@@ -15,6 +16,7 @@ use tensorseal::outboard::MAX_GROUP;
 use tensorseal::selftest::Kind;
 use tensorseal::tree::GroupSize;
 
+pub(super) use bench::BenchArgs;
 pub(super) use certificate::{SignCertificateArgs, SigningCertificateArgs, TimestampArgs, VerifyCertificateArgs};
 pub(super) use pkcs11::{SignPkcs11CertificateArgs, SignPkcs11KeyArgs, TokenArgs};
 pub(super) use receipt::{ReceiptArgs, RunArgs};
@@ -115,6 +117,8 @@ pub(in crate::cli) enum Command {
     Devices(DevicesArgs),
     /// Find out whether a device computes BLAKE3, and how fast: run this first on a machine with a GPU
     Selftest(SelftestArgs),
+    /// Measure how fast this machine hashes, loads, signs and verifies, beside what it could do and what others do
+    Bench(BenchArgs),
     /// Print a completion script for a shell
     #[command(after_help = "Example: tensorseal completions bash > /usr/share/bash-completion/completions/tensorseal")]
     Completions {
