@@ -1,7 +1,8 @@
 """What is measured: cases (one program with its arguments), rows (a case of ours beside others) and groups of rows.
 
 A module that measures has a function `groups(here) -> list[Group]`: `files.py` and `loads.py` do. It makes its data in `here.work`,
-installs its peers, and returns the cases; running, timing, checking and writing are done by others.
+installs its peers, and returns the cases; running, timing, checking and writing are done by others. Why another program may be
+faster than ours in a row is written in `why.py`, so that the page can be rendered again without measuring.
 """
 
 import json
@@ -55,13 +56,14 @@ class Row:
     ours: str  # name of the case of ours that counts
     beside: tuple[str, ...]  # names of the cases of others
     also: tuple[str, ...] = ()  # names of other cases of ours, shown in the section
+    # Names of cases of others that do not do what the row asks (they check nothing, or give another digest): shown with their
+    # ratio, and not counted when the page says who is first.
+    unlike: tuple[str, ...] = ()
     amount: int = 0  # bytes that are read: with it, the page also shows GB/s; 0: it does not
-    # For each case of others that may be faster, why it is, in words for the page; shown only when it is faster.
-    why: dict[str, str] = field(default_factory=dict)
-    # What was promised: the other case, and the least ratio of its time to ours (0.95: at least 0.95 times its rate).
+    # What was promised: another case, and the least ratio of its time to ours (0.95: at least 0.95 times its rate).
     promised: tuple[str, float] | None = None
-    # What was promised of our time alone, in seconds.
-    within: float | None = None
+    within: float | None = None  # what was promised of our time alone, in seconds
+    memory: int | None = None  # what was promised of our peak of resident memory, in bytes
 
 
 @dataclass
