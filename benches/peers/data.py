@@ -37,6 +37,7 @@ def fill(file: BinaryIO, size: int) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     )
+    assert stream.stdout is not None
     while size:
         piece = stream.stdout.read(min(size, MIB))
         if not piece:

@@ -4,6 +4,7 @@ import hashlib
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import data
 import install
@@ -20,9 +21,10 @@ class Cases:
     """The cases of one group: a name is made with the group's, and what cannot be had is skipped, said once."""
 
     def __init__(self, here: Here, group: str) -> None:
-        self.here, self.group, self.made = here, group, []
+        self.here, self.group = here, group
+        self.made: list[Case] = []
 
-    def add(self, name: str, label: str, program: str, argv: list[object], check: Callable[[str], None], **more: object) -> str:
+    def add(self, name: str, label: str, program: str, argv: list[object], check: Callable[[str], None], **more: Any) -> str:
         case = Case(f"{self.group}/{name}", label, program, [str(word) for word in argv], check, **more)
         self.made.append(case)
         return case.name
@@ -60,34 +62,33 @@ def python_peer(cases: Cases, package: str) -> str:
 
 def digest_case(cases: Cases, algorithm: str, path: Path, program: str, *, threads: int | None = None) -> tuple[str, ...]:
     """A peer's digest of one file, or of each file of a folder."""
-    here, many = cases.here, path.is_dir()
-    check = listing(here, f"{algorithm} of {path.name}", path)
+    by = by_library if program in ("model_signing", "hf_xet") else by_program
+    return cases.peer(f"{algorithm} of {path.name}", program, lambda: by(cases, algorithm, path, program, threads))
 
-    def make() -> str:
-        if program == "hf_xet":
-            python = python_peer(cases, program)
-            label, argv = "hf_xet.hash_files", [python, PEER, "hf-xet", path]
-            own = here.same_in_json(f"{program} of {path.name}", needed=True)
-            return cases.add(program, label, program, argv, own, inside=True, reads=(path,))
-        if program == "model_signing":
-            python = python_peer(cases, program)
-            label, argv = f"model_signing.hashing, {algorithm}", [python, PEER, "digest", algorithm, path]
-            own = here.same_in_json(f"{algorithm} of {path.name}", needed=True)
-            return cases.add(f"{program}-{algorithm}", label, program, argv, own, inside=True, reads=(path,))
-        found = hasher(program)
-        cases.version(program, [found, "version" if program == "openssl" else "--version"])
-        options: list[object] = {"openssl": ["dgst", "-sha256", "-r"], "b3sum": ["--num-threads", threads]}.get(program, [])
-        files = sorted(files_in(path)) if many else [path]
-        label = " ".join([program, *map(str, options)])
-        # A list of names beyond what one process takes goes through xargs, in as few processes as it can.
-        if len(files) > 15_000:
-            argv = ["xargs", "-s", 1_000_000, "-a", names(here, path, files), found, *options]
-            label = f"xargs {label}"
-        else:
-            argv = [found, *options, *files]
-        return cases.add(f"{program}-{threads}" if threads else program, label, program, argv, check, reads=(path,))
 
-    return cases.peer(f"{algorithm} of {path.name}", program, make)
+def by_library(cases: Cases, algorithm: str, path: Path, program: str, _: int | None) -> str:
+    python, here = python_peer(cases, program), cases.here
+    if program == "hf_xet":
+        name, label, words, question = program, "hf_xet.hash_files", ["hf-xet"], f"{program} of {path.name}"
+    else:
+        name, label, words = f"{program}-{algorithm}", f"model_signing.hashing, {algorithm}", ["digest", algorithm]
+        question = f"{algorithm} of {path.name}"
+    check = here.same_in_json(question, needed=True)
+    return cases.add(name, label, program, [python, PEER, *words, path], check, inside=True, reads=(path,))
+
+
+def by_program(cases: Cases, algorithm: str, path: Path, program: str, threads: int | None) -> str:
+    found = hasher(program)
+    cases.version(program, [found, "version" if program == "openssl" else "--version"])
+    options: list[object] = {"openssl": ["dgst", "-sha256", "-r"], "b3sum": ["--num-threads", threads]}.get(program, [])
+    files, label = sorted(files_in(path)), " ".join([program, *map(str, options)])
+    argv: list[object] = [found, *options, *files]
+    # A list of names beyond what one process takes goes through xargs, in as few processes as it can.
+    if len(files) > 15_000:
+        argv = ["xargs", "-s", 1_000_000, "-a", names(cases.here, path, files), found, *options]
+        label = f"xargs {label}"
+    check = listing(cases.here, f"{algorithm} of {path.name}", path)
+    return cases.add(f"{program}-{threads}" if threads else program, label, program, argv, check, reads=(path,))
 
 
 def in_parallel(cases: Cases, path: Path) -> tuple[str, ...]:

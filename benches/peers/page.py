@@ -208,7 +208,7 @@ def render(results: Data) -> str:
         "<!-- Written by benches/peers/run.py from benchmarks.json: change nothing here by hand, a test compares. -->",
         "# Beside other programs",
         f"Measured on {results['made']['begun'][:10]} on {cell(results['machine']['cpu'])}, {results['machine']['processors']} logical "
-        "processors, no GPU. For your own machine: `tensorseal bench` ([bench.md](bench.md)), or the command at the end.",
+        "processors; nothing here uses a GPU. For your own machine: `tensorseal bench` ([bench.md](bench.md)), or the command at the end.",
         *warnings(results),
         "## Summary",
         summary(rows),

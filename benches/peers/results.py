@@ -29,7 +29,7 @@ def read(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: format {results.get('format')}, not {FORMAT}")
     if results.get("digest") != digest(results):
         raise ValueError(f"{path}: changed since it was measured; measure again")
-    return results
+    return dict(results)
 
 
 def replace(path: Path, text: str) -> None:

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import files
 import install
@@ -91,7 +92,7 @@ def clear(work: Path, before: set[Path]) -> None:
             path.unlink()
 
 
-def run(options: argparse.Namespace, work: Path) -> dict:
+def run(options: argparse.Namespace, work: Path) -> dict[str, Any]:
     begun, start = machine.now(), time.monotonic()
     about, tree = machine.about(work), machine.tree()
     before = set(work.iterdir())

@@ -4,6 +4,7 @@ import base64
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import data
 import install
@@ -117,7 +118,7 @@ class Signed:
             argv = self.our_verify(twice, "--digest", "blake3")
             own = (cases.add("verify-own", "verify key --digest blake3, a bundle of ours", OURS, argv, accepted, reads=reads),)
         group, name = cases.group, {"sha256": "SHA-256", "blake3": "BLAKE3"}[algorithm]
-        limits = {"within": within, "amount": amount, "memory": MEMORY}
+        limits: dict[str, Any] = {"within": within, "amount": amount, "memory": MEMORY}
         return [
             Row(f"{group}-sign-{algorithm}", f"Sign {what}, {name}", sign, signing, also=also, **limits),
             Row(f"{group}-verify-{algorithm}", f"Verify {what}, {name}", checked, verifying, also=own, **limits),

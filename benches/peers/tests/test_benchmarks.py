@@ -84,6 +84,11 @@ def test_rows_where_we_are_not_first_say_why(committed: dict) -> None:
     assert page.NOBODY_KNOWS not in page.render(committed)
 
 
+def test_the_manual_has_every_group() -> None:
+    manual = (run.install.HERE / "README.md").read_text()
+    assert [name for name in run.MAKERS if f"| `{name}` |" not in manual] == []
+
+
 def test_quick_runs_and_parts_are_not_written_over_the_page(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     before = run.RAW.read_bytes(), run.PAGE.read_bytes()
     part = results.read(run.RAW)
