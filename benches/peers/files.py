@@ -80,7 +80,8 @@ def by_library(cases: Cases, algorithm: str, path: Path, program: str, _: int | 
 def by_program(cases: Cases, algorithm: str, path: Path, program: str, threads: int | None) -> str:
     found = hasher(program)
     cases.version(program, [found, "version" if program == "openssl" else "--version"])
-    options: list[object] = {"openssl": ["dgst", "-sha256", "-r"], "b3sum": ["--num-threads", threads]}.get(program, [])
+    known: dict[str, list[object]] = {"openssl": ["dgst", "-sha256", "-r"], "b3sum": ["--num-threads", threads]}
+    options = known.get(program, [])
     files, label = sorted(files_in(path)), " ".join([program, *map(str, options)])
     argv: list[object] = [found, *options, *files]
     # A list of names beyond what one process takes goes through xargs, in as few processes as it can.
