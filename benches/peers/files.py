@@ -160,7 +160,7 @@ def one_large(here: Here) -> Group:
         "counts the pages of a mapped file while they are resident: `b3sum` maps all of it, ours maps a window at a time, or reads "
         "(`--io read`)."
     )
-    return Group("digest-4g", "One file of 4 GiB, BLAKE3", about, cases.made, rows, seconds=70, rounds=(5, 11))
+    return Group("digest-4g", "One file of 4 GiB, BLAKE3", about, cases.made, rows, seconds=60, rounds=(5, 11))
 
 
 def one_file(here: Here) -> Group:
@@ -178,7 +178,7 @@ def one_file(here: Here) -> Group:
         "`hf_xet.hash_files`) only the call, without starting and importing. `hf_xet` gives another digest: it cuts the file into chunks by "
         "their content, as the Hub stores them, and hashes those with BLAKE3."
     )
-    return Group("digest-2g", "One file of 2 GiB", about, cases.made, [sha256, blake3], seconds=80, rounds=(5, 11))
+    return Group("digest-2g", "One file of 2 GiB", about, cases.made, [sha256, blake3], seconds=60, rounds=(5, 11))
 
 
 def small(here: Here) -> Group:
@@ -199,7 +199,7 @@ def small(here: Here) -> Group:
         "10,000 files of 4 KiB in 100 folders, in the page cache. Ours finds them itself; the other programs are given their names, so that "
         "no time goes into finding them. `xargs -P` starts as many `b3sum` as there are processors, each with a part of the list."
     )
-    return Group("digest-10k", "10,000 files of 4 KiB", about, cases.made, [blake3, sha256], seconds=40, rounds=(7, 15))
+    return Group("digest-10k", "10,000 files of 4 KiB", about, cases.made, [blake3, sha256], seconds=30, rounds=(7, 15))
 
 
 MAKERS: dict[str, Callable[[Here], list[Group]]] = {

@@ -124,9 +124,9 @@ class Of:
 def summary(rows: list[Of]) -> str:
     lines = []
     for row in rows:
-        ours = median(row.ours["seconds"]) if row.ours else "not measured"
+        ours = seconds(statistics.median(row.ours["seconds"])) if row.ours else "not measured"
         best = row.beside[0] if row.beside and row.ours else None
-        other = f"{median(best['seconds'])}, {code(best['label'])}" if best else "none"
+        other = f"{seconds(statistics.median(best['seconds']))}, {code(best['label'])}" if best else "none"
         lines.append([cell(row.row["what"]), ours, other, times_as_long(row.ratio(best)) if best else "", row.verdict()])
     return table(["What", "tensorseal", "Best of the others", "Times as long as ours [95%]", "tensorseal is"], lines)
 
@@ -157,7 +157,7 @@ def warnings(results: Data) -> list[str]:
         found.append(f"The load was {machine['load_at_start']} at the start, on {machine['processors']} processors.")
     if made["changed"]:
         found.append("The tree differed from its commit.")
-    return [f"> [!WARNING]\n> {text}\n" for text in found]
+    return ["> [!WARNING]\n" + "\n".join(f"> - {text}" for text in found)] if found else []
 
 
 def about_machine(results: Data) -> str:
@@ -218,7 +218,7 @@ def render(results: Data) -> str:
         promised(rows),
     ]
     for group in results["groups"]:
-        parts += [f"## {cell(group['title'])}", f"{group['about']} {group['rounds']} rounds."]
+        parts += [f"## {cell(group['title'])}", f"{group['about']} Counted rounds: {group['rounds']}."]
         parts += [row.section() for row in rows if row.group is group]
         parts.append(commands(group))
     parts += [
@@ -226,7 +226,7 @@ def render(results: Data) -> str:
         "## The machine and the programs", about_machine(results),
         "## What could not be measured", skipped(results),
         "## Doing it again",
-        "```sh norun\nbenches/peers/run.py            # measures everything and writes this page: about 15 minutes, 12 GiB of disk\n"
+        "```text\nbenches/peers/run.py            # measures everything and writes this page: about 15 minutes, 12 GiB of disk\n"
         "benches/peers/run.py --render   # the page again, from the raw results in docs/benchmarks.json\n```",
         "[benches/peers](../benches/peers/README.md) says what is run and how to add a program.",
     ]  # fmt: skip

@@ -3,6 +3,7 @@
 import ctypes
 import mmap
 import os
+import re
 from pathlib import Path
 
 from cases import MIB, Missing
@@ -21,11 +22,11 @@ def files_in(path: Path) -> list[Path]:
     return [Path(folder) / name for folder, _, names in os.walk(path) for name in names]
 
 
-def resident(path: Path) -> float:
-    """The share of a file's pages that are in memory."""
+def residence(path: Path) -> bytes:
+    """For each page of a file a byte, which is zero where the page is not in memory."""
     size = path.stat().st_size
     if size == 0:
-        return 1.0
+        return b""
     with path.open("rb") as file:
         # Python's own map does not tell its address while it cannot be written to.
         at = _libc.mmap(None, size, mmap.PROT_READ, mmap.MAP_SHARED, file.fileno(), 0)
@@ -37,17 +38,26 @@ def resident(path: Path) -> float:
         _libc.munmap(at, size)
     if failed:
         raise OSError(ctypes.get_errno(), f"mincore of {path}")
-    return 1 - found.raw[:pages].count(0) / pages
+    return found.raw[:pages]
+
+
+def resident(path: Path) -> float:
+    """The share of a file's pages that are in memory."""
+    found = residence(path)
+    return 1 - found.count(0) / len(found) if found else 1.0
 
 
 def warm(path: Path) -> None:
-    """Has all of it in the page cache. Large files are asked first: reading them takes longer than looking."""
+    """Has all of it in the page cache. Of large files only what is missing is read: most was read by the program before."""
     for file in files_in(path):
-        if file.stat().st_size > 64 * MIB and resident(file) == 1:
-            continue
         with file.open("rb", buffering=0) as stream:
-            while stream.read(4 * MIB):
-                pass
+            if file.stat().st_size < 16 * MIB:
+                stream.read()
+                continue
+            for gap in re.finditer(rb"\0+", residence(file)):
+                at, end = gap.start() * mmap.PAGESIZE, gap.end() * mmap.PAGESIZE
+                while at < end:
+                    at += len(os.pread(stream.fileno(), min(4 * MIB, end - at), at)) or end
 
 
 def evict(path: Path) -> None:
