@@ -38,7 +38,8 @@ class Case:
     # Sees what it printed, after the clock has stopped, in every round; raises Disagreement if that is not the right answer.
     check: Callable[[str], None]
     # False: the time is that of the whole process. True: the last line that it prints is JSON, and its "seconds" are the time;
-    # "cpu" (seconds) and "peak" (bytes) in it, if there, stand for those of the process.
+    # "cpu" (seconds) and "peak" (bytes) in it, if there, stand for those of the process. "elsewhere": seconds of the processors that
+    # a process has used for it that is no child of it.
     inside: bool = False
     reads: tuple[Path, ...] = ()  # the files or folders that it reads: in the page cache before it starts, or with `cold` out of it
     cold: bool = False

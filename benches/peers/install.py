@@ -59,22 +59,42 @@ def b3sum() -> str:
     return str(CACHE / "bin" / "b3sum")
 
 
-def environment(name: str, requirements: Path) -> str:
-    """A Python environment in the cache folder with just what a list pins; returns its Python."""
-    venv = CACHE / name
+def environment(name: str, *lists: Path, complete: bool = False, over: str | None = None) -> str:
+    """A Python environment in the cache folder with just what these lists pin; returns its Python.
+
+    `complete`: the lists name all that is needed, and nothing is to bring anything along. `over`: the Python of an environment whose
+    packages are seen in this one, too.
+    """
+    venv, wanted = CACHE / name, b"".join(path.read_bytes() for path in lists)
     python, installed = venv / "bin" / "python", venv / "installed.txt"
     with cache_lock():
-        if installed.exists() and installed.read_bytes() == requirements.read_bytes():
+        if installed.exists() and installed.read_bytes() == wanted:
             return str(python)
-        say(f"installing what {requirements.name} lists")
+        say(f"installing the packages of {' and '.join(path.name for path in lists)}")
         shutil.rmtree(venv, ignore_errors=True)
         if subprocess.run([sys.executable, "-m", "venv", str(venv)], stdout=sys.stderr).returncode != 0:
             raise Missing("Python makes no environments", "apt-get install python3-venv")
-        command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", str(requirements)]
+        if over is not None:
+            (packages(str(python)) / "over.pth").write_text(f"{packages(over)}\n")
+        command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *["--no-deps"] * complete]
+        command += [word for path in lists for word in ("-r", str(path))]
         if subprocess.run(command, stdout=sys.stderr).returncode != 0:
-            raise Missing(f"the packages in {requirements.name} do not install", " ".join(command))
-        installed.write_bytes(requirements.read_bytes())
+            raise Missing(f"the packages in {' and '.join(path.name for path in lists)} do not install", " ".join(command))
+        installed.write_bytes(wanted)
     return str(python)
+
+
+def packages(python: str) -> Path:
+    """Where the packages of a Python lie."""
+    program = "import sysconfig; print(sysconfig.get_paths()['purelib'])"
+    return Path(subprocess.run([python, "-c", program], check=True, stdout=subprocess.PIPE, text=True).stdout.strip())
+
+
+def loaders() -> str:
+    """The programs that load, over the environment with torch that `./test --all` has, too: so torch is on the disk once."""
+    lists = [CHECKOUT / "tests/python" / name for name in ("heavy-requirements.txt", "heavy-no-deps.txt")]
+    heavy = environment("venv-heavy", *lists, complete=True)
+    return environment("venv-load", HERE / "load-requirements.txt", complete=True, over=heavy)
 
 
 def model_signing() -> str:
