@@ -191,8 +191,7 @@ def small(here: Here) -> Group:
     alone = digest_case(cases, "blake3", folder, "b3sum", threads=here.threads)
     beside = alone + in_parallel(cases, folder) + digest_case(cases, "blake3", folder, "model_signing")
     blake3 = Row(
-        "digest-10k-blake3", "BLAKE3 of 10,000 files of 4 KiB", ours, beside, unlike=digest_case(cases, "blake3", folder, "hf_xet"),
-        amount=amount, promised=(alone[0], 1.5) if alone else None, memory=MEMORY,
+        "digest-10k-blake3", "BLAKE3 of 10,000 files of 4 KiB", ours, beside, amount=amount, promised=(alone[0], 1.5) if alone else None, memory=MEMORY,
     )  # fmt: skip
     ours = our_digest(cases, "sha256", folder)
     beside = tuple(name for program in ("openssl", "sha256sum", "model_signing") for name in digest_case(cases, "sha256", folder, program))

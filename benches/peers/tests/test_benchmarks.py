@@ -15,13 +15,16 @@ ROWS = {
     "mixed-50k-digest-blake3", "mixed-50k-sign-sha256", "mixed-50k-verify-sha256",
     "ten-sign-sha256", "ten-verify-sha256", "ten-sign-blake3", "ten-verify-blake3", "ten-digest-blake3",
     "model-1g5-sign-sha256", "model-1g5-verify-sha256", "model-1g5-sign-blake3", "model-1g5-verify-blake3",
+    "load-warm", "load-cold", "load-warm-rust", "load-cold-rust",
 }  # fmt: skip
+LOADERS = {"safetensors", "fastsafetensors", "runai-model-streamer", "tensorizer", "torch", "hf_xet", "model_signing"}
 # Rows, and programs that each of them has: as they are named in its cases.
 PROGRAMS = {
     "digest-4g-blake3-all": {"b3sum"},
     "digest-2g-sha256": {"openssl", "sha256sum", "model_signing"},
     "digest-2g-blake3": {"b3sum", "model_signing", "hf_xet"},
-    "digest-10k-blake3": {"b3sum", "model_signing", "hf_xet"},
+    "digest-10k-blake3": {"b3sum", "model_signing"},
+    "digest-10k-sha256": {"openssl", "sha256sum", "model_signing"},
     "mixed-50k-sign-sha256": {"model_signing"},
     "mixed-50k-verify-sha256": {"model_signing"},
     "ten-sign-sha256": {"model_signing"},
@@ -30,6 +33,8 @@ PROGRAMS = {
     "model-1g5-verify-sha256": {"model_signing", "openssl"},
     "model-1g5-sign-blake3": {"model_signing"},
     "model-1g5-verify-blake3": {"model_signing"},
+    "load-warm": LOADERS,
+    "load-cold": LOADERS,
 }
 AGAIN = "run benches/peers/run.py --render (or without it, to measure again), and commit both files"
 
@@ -98,3 +103,13 @@ def test_quick_runs_and_parts_are_not_written_over_the_page(monkeypatch: pytest.
         run.main()
         assert capsys.readouterr().out == page.render(part)
     assert before == (run.RAW.read_bytes(), run.PAGE.read_bytes())
+
+
+def test_a_package_is_pinned_once_or_equally() -> None:
+    pins: dict[str, str] = {}
+    lists = [*run.install.HERE.glob("*requirements.txt"), run.CHECKOUT / "tests/python/requirements.txt"]
+    for line in "\n".join(path.read_text() for path in lists).splitlines():
+        if line and not line.startswith("#"):
+            name, version = line.split("==")
+            assert pins.setdefault(name.lower().replace("_", "-"), version) == version, name
+    assert "hf-xet" in pins
