@@ -89,7 +89,8 @@ def by_program(cases: Cases, algorithm: str, path: Path, program: str, threads: 
         argv = ["xargs", "-s", 1_000_000, "-a", names(cases.here, path, files), found, *options]
         label = f"xargs {label}"
     check = listing(cases.here, f"{algorithm} of {path.name}", path)
-    return cases.add(f"{program}-{threads}" if threads else program, label, program, argv, check, reads=(path,))
+    name = program if threads in (None, cases.here.threads) else f"{program}-{threads}"
+    return cases.add(name, label, program, argv, check, reads=(path,))
 
 
 def in_parallel(cases: Cases, path: Path) -> tuple[str, ...]:
@@ -149,11 +150,12 @@ def one_large(here: Here) -> Group:
     size, threads = here.size(4 * GIB), here.threads
     file, cases, rows = data.big_file(here.work, size), Cases(here, "digest-4g"), []
     for count in sorted({threads, 1}, reverse=True):
-        ours = our_digest(cases, "blake3", file, name=f"ours-{count}", threads=count)
-        reading = our_digest(cases, "blake3", file, "--io", "read", name=f"ours-read-{count}", threads=count)
+        many = "all" if count == threads else str(count)
+        ours = our_digest(cases, "blake3", file, name=f"ours-{many}", threads=count)
+        reading = our_digest(cases, "blake3", file, "--io", "read", name=f"ours-read-{many}", threads=count)
         peer = digest_case(cases, "blake3", file, "b3sum", threads=count)
         rows.append(Row(
-            f"digest-4g-blake3-{'all' if count == threads else count}",
+            f"digest-4g-blake3-{many}",
             f"BLAKE3 of one file of 4 GiB, {count} thread{'s' * (count > 1)} each",
             ours, peer, also=(reading,), amount=size, promised=(peer[0], 0.95) if peer else None, memory=MEMORY,
         ))  # fmt: skip
