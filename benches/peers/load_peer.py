@@ -249,10 +249,10 @@ def load(asked: Asked) -> dict[str, object]:
     seconds, after = time.perf_counter() - begun, os.times()
     peak = memory("VmHWM") - resident_before
     total = sum(tensor.nbytes for tensor in tensors.values())
+    own(tensors)
     # What the heap had before may take some: small tensors alone could lie there.
     if (grown := memory("RssAnon") - anonymous) < 0.99 * total - HEAP:
         raise Refused(f"{total} bytes of tensors, and this process has got {grown} bytes of memory for them")
-    own(tensors)
     answer = {
         "seconds": seconds,
         "check_seconds": checked,
