@@ -4,14 +4,16 @@
 //!
 //! - `--pread`: a plain parallel `pread` into fresh memory of the host, by which the others are measured;
 //! - `--unverified`: the loader without digests, which hands nothing out;
-//! - `--verified`: the loader; a bundle is made first, outside of the time. `--sha256` leaves BLAKE3 out of it;
+//! - `--verified`: the loader; a bundle is made first, outside of the time. `--sha256` leaves BLAKE3 out of it. With
+//!   `--signature FILE --public-key FILE` it is one that was made before, so that nothing reads the files before the load;
 //! - `--device DEVICE`: `cpu` (the default), `wgpu:NAME`, `cuda:N`; `--huge`: huge pages; `--threads N`;
 //! - `--direct`: reads go past the page cache, also those of `--pread`; `--uring`: through io_uring;
 //! - `--cold`: the files leave the page cache before each round; `--rounds N`; `--json`.
 //!
 //! Memory is freed outside of the time. Beside seconds it tells how much resident memory there was at the peak beyond the
-//! buffers that were asked for.
+//! buffers that were asked for, and with `--json` the BLAKE3 digest of each file as it lay in the memory that was handed out.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs::{self, File};
 use std::num::NonZeroUsize;
@@ -24,7 +26,7 @@ use std::time::Instant;
 use tensorseal::device::cpu::{Cpu, Memory, Settings, Silent};
 use tensorseal::device::{Backend, Device, DeviceKind, Pages};
 use tensorseal::format::Format;
-use tensorseal::key::{Curve, PrivateKey};
+use tensorseal::key::{Curve, PrivateKey, PublicKey};
 use tensorseal::layout::Buffer;
 use tensorseal::loader::{LoadOptions, ReadMode, load_locked, load_verified};
 use tensorseal::sign::{Annotations, KeySigner};
@@ -33,7 +35,7 @@ use tensorseal::{Algorithm, Bundle, SignOptions, sign};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
-const USAGE: &str = "usage: cargo bench --bench load -- MODEL [--pread | --unverified | --verified [--sha256]] \
+const USAGE: &str = "usage: cargo bench --bench load -- MODEL [--pread | --unverified | --verified [--sha256 | --signature FILE --public-key FILE]] \
     [--device cpu|wgpu:NAME|cuda:N] [--huge] [--threads N] [--direct | --uring] [--cold] [--rounds N] [--json]";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +50,8 @@ struct Asked {
     model: PathBuf,
     case: Case,
     sha256: bool,
+    signature: Option<PathBuf>,
+    public_key: Option<PathBuf>,
     device: DeviceKind,
     options: LoadOptions,
     cold: bool,
@@ -70,7 +74,18 @@ fn asked() -> Outcome<Asked> {
     let mut args = std::env::args().skip(1).filter(|arg| arg != "--bench");
     let (device, options) = (DeviceKind::Cpu, LoadOptions::default());
     let (model, case) = (PathBuf::new(), Case::Verified);
-    let mut asked = Asked { model, case, sha256: false, device, options, cold: false, rounds: 3, json: false };
+    let mut asked = Asked {
+        model,
+        case,
+        sha256: false,
+        signature: None,
+        public_key: None,
+        device,
+        options,
+        cold: false,
+        rounds: 3,
+        json: false,
+    };
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value\n{USAGE}"));
         match arg.as_str() {
@@ -78,6 +93,8 @@ fn asked() -> Outcome<Asked> {
             "--unverified" => asked.case = Case::Unverified,
             "--verified" => asked.case = Case::Verified,
             "--sha256" => asked.sha256 = true,
+            "--signature" => asked.signature = Some(value()?.into()),
+            "--public-key" => asked.public_key = Some(value()?.into()),
             "--device" => asked.device = value()?.parse()?,
             "--huge" => asked.options.pages = Pages::Huge,
             "--threads" => asked.options.threads = NonZeroUsize::new(value()?.parse()?),
@@ -90,7 +107,8 @@ fn asked() -> Outcome<Asked> {
             _ => asked.model = arg.into(),
         }
     }
-    if asked.model.as_os_str().is_empty() || asked.rounds == 0 {
+    let half_given = asked.signature.is_some() != asked.public_key.is_some();
+    if asked.model.as_os_str().is_empty() || asked.rounds == 0 || half_given {
         return Err(USAGE.into());
     }
     Ok(asked)
@@ -126,6 +144,10 @@ struct Round {
     cpu: f64,
     /// Resident bytes at the peak, beyond those of the buffers.
     beyond: i64,
+    /// Resident bytes at the peak, less those that were resident before.
+    peak: i64,
+    /// Names of files, and their digests in the memory that was handed out.
+    digests: Vec<(String, String)>,
 }
 
 /// The processor's time that this process has used.
@@ -135,6 +157,14 @@ fn cpu_seconds() -> Outcome<f64> {
     let (_, fields) = stat.rsplit_once(')').ok_or("no stat")?;
     let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<u64>);
     Ok(ticks.sum::<Result<u64, _>>()? as f64 / 100.0)
+}
+
+/// A line of the kernel's account of this process's memory, in bytes.
+fn memory(line: &str) -> Outcome<i64> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let found = status.lines().find_map(|text| text.strip_prefix(line)).ok_or_else(|| format!("no {line}"))?;
+    let kilobytes: i64 = found.trim().trim_end_matches("kB").trim().parse()?;
+    Ok(kilobytes * 1024)
 }
 
 struct Bench<'a> {
@@ -160,7 +190,12 @@ impl<'a> Bench<'a> {
         files.sort();
         let lengths = files.iter().map(|path| Ok(fs::metadata(path)?.len()));
         let bytes = lengths.sum::<Outcome<u64>>()?;
-        let (folder, key) = (tempfile::tempdir()?, PrivateKey::generate(Curve::P256)?);
+        let folder = tempfile::tempdir()?;
+        if let (Some(signature), Some(public)) = (&asked.signature, &asked.public_key) {
+            let trusted = KeyVerifier::new(PublicKey::from_pem(&fs::read(public)?)?);
+            return Ok(Self { asked, cpu, files, bytes, _folder: folder, signature: signature.clone(), trusted });
+        }
+        let key = PrivateKey::generate(Curve::P256)?;
         let (signature, trusted) = (folder.path().join("model.sig"), KeyVerifier::new(key.public_key()));
         if asked.case == Case::Verified {
             let annotations = if asked.sha256 { Annotations::None } else { Annotations::Blake3 };
@@ -173,6 +208,7 @@ impl<'a> Bench<'a> {
 
     fn round<B: Backend>(&self, backend: &B) -> Outcome<Round> {
         let Asked { model, options, case, .. } = self.asked;
+        let before = memory("VmRSS:")?;
         let (begun, worked) = (Instant::now(), cpu_seconds()?);
         let (seconds, cpu, allocated) = match case {
             Case::Pread => {
@@ -186,7 +222,9 @@ impl<'a> Bench<'a> {
             Case::Verified => {
                 let loaded = load_verified(model, &self.signature, &self.trusted, options, backend, &Silent)?;
                 let (seconds, cpu) = (begun.elapsed(), cpu_seconds()? - worked);
-                let beyond = self.beyond(loaded.report().device_bytes)?;
+                let peak = memory("VmHWM:")?;
+                let beyond = peak - i64::try_from(loaded.report().device_bytes)?;
+                let mut digests = Vec::new();
                 // What was timed was the work: the memory is what another implementation finds signed.
                 let manifest = Bundle::read(&self.signature, 1 << 30)?.verify(&self.trusted)?;
                 for (name, _, buffer) in loaded.tensor_files() {
@@ -194,16 +232,20 @@ impl<'a> Bench<'a> {
                     for at in (0..buffer.size()).step_by(64 << 20) {
                         hasher.update(&backend.download(buffer, at..buffer.size().min(at + (64 << 20)))?);
                     }
+                    let digest = hasher.finalize().to_hex().to_string();
                     let resource = manifest.get(name).ok_or("a file that was not signed")?;
                     let signed = resource.digest_by(Algorithm::Blake3).map(|digest| digest.to_hex());
-                    if signed.is_some_and(|signed| signed != hasher.finalize().to_hex().as_str()) {
+                    if signed.is_some_and(|signed| signed != digest) {
                         return Err(format!("{name} was handed out and is not what was signed").into());
                     }
+                    digests.push((name.to_string(), digest));
                 }
-                return Ok(Round { seconds: seconds.as_secs_f64(), cpu, beyond });
+                return Ok(Round { seconds: seconds.as_secs_f64(), cpu, beyond, peak: peak - before, digests });
             }
         };
-        Ok(Round { seconds: seconds.as_secs_f64(), cpu: cpu - worked, beyond: self.beyond(allocated)? })
+        let peak = memory("VmHWM:")?;
+        let (beyond, digests) = (peak - i64::try_from(allocated)?, Vec::new());
+        Ok(Round { seconds: seconds.as_secs_f64(), cpu: cpu - worked, beyond, peak: peak - before, digests })
     }
 
     /// The plainest way: threads take 4 MiB after 4 MiB, and read.
@@ -252,27 +294,21 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    /// Resident bytes at the peak, less what was asked for.
-    fn beyond(&self, allocated: u64) -> Outcome<i64> {
-        let status = fs::read_to_string("/proc/self/status")?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).ok_or("no VmHWM")?;
-        let kilobytes: i64 = line.trim().trim_end_matches("kB").trim().parse()?;
-        Ok(kilobytes * 1024 - i64::try_from(allocated)?)
-    }
-
     fn tell(&self, rounds: &[Round]) {
         let mut seconds: Vec<f64> = rounds.iter().map(|round| round.seconds).collect();
         seconds.sort_by(f64::total_cmp);
         let (least, median) = (seconds[0], seconds[seconds.len() / 2]);
         let cpu = rounds.iter().map(|round| round.cpu).fold(f64::INFINITY, f64::min);
         let beyond = rounds.iter().map(|round| round.beyond).max().unwrap_or_default();
+        let peak = rounds.iter().map(|round| round.peak).max().unwrap_or_default();
         let case = format!("{:?}", self.asked.case).to_lowercase();
         if self.asked.json {
-            println!(
-                "{{\"case\":{case:?},\"device\":{:?},\"bytes\":{},\"seconds\":{seconds:?},\"median\":{median},\"least\":{least},\"cpu\":{cpu},\"beyond_buffers\":{beyond}}}",
-                self.asked.device.to_string(),
-                self.bytes,
-            );
+            let told = serde_json::json!({
+                "case": case, "device": self.asked.device.to_string(), "bytes": self.bytes, "rounds": seconds,
+                "seconds": median, "least": least, "cpu": cpu, "beyond_buffers": beyond, "peak": peak,
+                "digests": rounds.last().map(|round| round.digests.iter().cloned().collect::<BTreeMap<_, _>>()),
+            });
+            println!("{told}");
             return;
         }
         let rate = self.bytes as f64 / median / 1e9;
