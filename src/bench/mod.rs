@@ -3,6 +3,8 @@
 //!
 //! What was measured is a [`Report`], the same for people, for machines (`docs/bench.md` has its schema) and as a page.
 
+#[doc(hidden)]
+pub mod inside;
 pub mod report;
 mod times;
 
