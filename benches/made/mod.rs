@@ -12,7 +12,7 @@ use serde_json::json;
 use tensorseal::digest::{Algorithm, Digest};
 use tensorseal::envelope::pae;
 use tensorseal::format::Format;
-use tensorseal::key::PrivateKey;
+use tensorseal::key::{PasswordError, PrivateKey};
 use tensorseal::manifest::{Manifest, Method, Resource, ResourceName, Serialization, ShardNaming};
 use tensorseal::tensors::{FileTiles, TensorManifest};
 
@@ -26,7 +26,7 @@ NgI9TCi4S/rdjeDi16Ngu5RUXrjU1BvqVg==
 
 /// The key, on P-256.
 pub(crate) fn key() -> PrivateKey {
-    PrivateKey::from_pem(KEY.as_bytes(), None).unwrap()
+    PrivateKey::from_pem(KEY.as_bytes(), &mut || Err(PasswordError::NotGiven)).unwrap()
 }
 
 /// `len` bytes that look random and are the same each time.
