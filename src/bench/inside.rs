@@ -11,11 +11,11 @@ pub fn statement_of(manifest: &Manifest) -> Vec<u8> {
 }
 
 /// Plans strings of these lengths, in bytes, one behind the other from address `at` on, for CUDA's kernels, and describes each batch
-/// to them. Returns the descriptors.
+/// to them. Returns the descriptors, batch by batch.
 ///
 /// # Errors
 /// [`DeviceError`](crate::device::DeviceError) if a string is longer than BLAKE3 can count.
 #[cfg(feature = "cuda")]
-pub fn planned_for_cuda(at: u64, lengths: &[u64]) -> Result<Vec<u8>, crate::device::DeviceError> {
+pub fn planned_for_cuda(at: u64, lengths: &[u64]) -> Result<Vec<Vec<u8>>, crate::device::DeviceError> {
     crate::device::cuda::describe_lengths(at, lengths)
 }

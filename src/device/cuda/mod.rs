@@ -187,11 +187,12 @@ impl Cuda {
     }
 }
 
-/// What the kernels are told of strings of these lengths, one behind the other from address `at` on.
+/// What the kernels are told of strings of these lengths, one behind the other from address `at` on: one block of descriptors a
+/// batch.
 ///
 /// # Errors
 /// [`DeviceError::Unaligned`] for a string that is longer than BLAKE3 can count.
-pub(crate) fn describe_lengths(at: u64, lengths: &[u64]) -> Result<Vec<u8>, DeviceError> {
+pub(crate) fn describe_lengths(at: u64, lengths: &[u64]) -> Result<Vec<Vec<u8>>, DeviceError> {
     let readable = at..at + lengths.iter().sum::<u64>();
     let mut next = at;
     let text = |&len: &u64| {
@@ -201,7 +202,7 @@ pub(crate) fn describe_lengths(at: u64, lengths: &[u64]) -> Result<Vec<u8>, Devi
     };
     let plan = Plan::new(&lengths.iter().map(text).collect::<Vec<_>>(), &describe::RULES)?;
     let describe = |batch| describe::Described::new(batch, 0, describe::steps(batch)).bytes;
-    Ok(plan.batches.iter().flat_map(describe).collect())
+    Ok(plan.batches.iter().map(describe).collect())
 }
 
 fn capability(facts: &Facts) -> String {
