@@ -132,12 +132,13 @@ impl fmt::Debug for Digest {
 /// Lower-case hexadecimal of any bytes.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut text = String::with_capacity(2 * bytes.len());
-    for &byte in bytes {
-        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
-        text.push(char::from(DIGITS[usize::from(byte & 15)]));
+    // Not pushed digit by digit: each push would ask whether there is room, and this is a quarter of writing a statement.
+    let mut digits = vec![0; 2 * bytes.len()];
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
+        pair.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
     }
-    text
+    // They are ASCII.
+    String::from_utf8(digits).unwrap_or_default()
 }
 
 fn nibble(digit: u8) -> Option<u8> {

@@ -9,6 +9,8 @@ mod compare;
 mod device;
 mod doubt;
 pub mod files;
+#[doc(hidden)]
+pub mod inside;
 mod machine;
 mod noise;
 #[cfg(feature = "cuda")]

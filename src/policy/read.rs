@@ -35,6 +35,8 @@ const LONGEST: u64 = 1 << 20;
 /// A policy's text while it is read.
 pub(super) struct Reader<'a> {
     text: &'a str,
+    /// Where its lines end. Each rule and signer remembers its line: counting from the top for each would be quadratic.
+    ends: Vec<usize>,
     path: Option<&'a Path>,
     /// What paths of files are relative to.
     base: &'a Path,
@@ -44,13 +46,14 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    pub(super) const fn new(
+    pub(super) fn new(
         text: &'a str,
         path: Option<&'a Path>,
         base: &'a Path,
         warnings: Vec<PolicyWarning>,
     ) -> Self {
-        Self { text, path, base, warnings, denied: Vec::new() }
+        let ends = text.match_indices('\n').map(|(at, _)| at).collect();
+        Self { text, ends, path, base, warnings, denied: Vec::new() }
     }
 
     pub(super) fn policy(mut self) -> Result<Policy, PolicyError> {
@@ -95,9 +98,10 @@ impl<'a> Reader<'a> {
     /// Where a byte of the text lies.
     fn position(&self, at: usize) -> Position {
         let before = self.text.get(..at).unwrap_or(self.text);
-        let line = before.matches('\n').count() + 1;
-        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-        Position { line, column }
+        let lines = self.ends.partition_point(|&end| end < before.len());
+        let begin = lines.checked_sub(1).and_then(|last| self.ends.get(last)).map_or(0, |end| end + 1);
+        let column = before.get(begin..).unwrap_or_default().chars().count() + 1;
+        Position { line: lines + 1, column }
     }
 
     fn signer(&mut self, name: &Spanned<String>, wire: WireSigner) -> Result<Signer, PolicyError> {

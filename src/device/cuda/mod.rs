@@ -24,7 +24,8 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::{Backend, DeviceError, DeviceFacts, DeviceKind, Hashed, Job, Listed, Storage, StorageError};
+use super::plan::{Plan, Region, Text};
+use super::{Backend, DeviceError, DeviceFacts, DeviceKind, Hashed, Job, Listed, Storage, StorageError, Want};
 use context::{Context, Facts};
 use cufile::Stored;
 use describe::rules;
@@ -185,6 +186,24 @@ impl Cuda {
     pub fn name(&self) -> &str {
         &self.engine.context.facts.name
     }
+}
+
+/// What the kernels are told of strings of these lengths, one behind the other from address `at` on: one block of descriptors a
+/// batch.
+///
+/// # Errors
+/// [`DeviceError::Unaligned`] for a string that is longer than BLAKE3 can count.
+pub(crate) fn describe_lengths(at: u64, lengths: &[u64]) -> Result<Vec<Vec<u8>>, DeviceError> {
+    let readable = at..at + lengths.iter().sum::<u64>();
+    let mut next = at;
+    let text = |&len: &u64| {
+        let region = Region { space: 0, at: next, len, rows: None, readable: readable.clone() };
+        next += len;
+        Text { regions: vec![region], want: Want::Root }
+    };
+    let plan = Plan::new(&lengths.iter().map(text).collect::<Vec<_>>(), &describe::RULES)?;
+    let describe = |batch| describe::Described::new(batch, 0, describe::steps(batch)).bytes;
+    Ok(plan.batches.iter().map(describe).collect())
 }
 
 fn capability(facts: &Facts) -> String {
