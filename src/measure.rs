@@ -36,6 +36,8 @@ pub(crate) struct Measurement {
     pub(crate) stamps: Vec<(String, Stamp)>,
     /// Files that were not read because they have another length than expected: name, length expected, length found.
     pub(crate) resized: Vec<(String, u64, u64)>,
+    /// Names, in the model, of files that are pickled, where whoever measures looked for such.
+    pub(crate) pickled: Vec<String>,
 }
 
 impl Measurement {
@@ -54,6 +56,7 @@ impl Measurement {
         self.empty.extend(other.empty);
         self.stamps.extend(other.stamps);
         self.resized.extend(other.resized);
+        self.pickled.extend(other.pickled);
         self
     }
 }

@@ -116,6 +116,9 @@ pub(crate) struct Wanted<'a> {
     pub(crate) groups: Option<GroupSize>,
     /// Who sees the bytes on the way. Not with `shard`.
     pub(crate) tap: Option<&'a dyn Tap>,
+    /// Who may see files that are in memory whole at some moment: by their places in the list, and all their bytes. No
+    /// promise is made that this is any file: long ones are not, nor those that go to another device.
+    pub(crate) look: Option<&'a (dyn Fn(usize, &[u8]) + Sync)>,
 }
 
 impl Wanted<'_> {
@@ -258,7 +261,7 @@ impl Cpu {
         shard: Option<NonZeroU64>,
         progress: &dyn Progress,
     ) -> Result<Vec<HashedFile>, Error> {
-        self.hash_files_for(files, &Wanted { algorithms, shard, groups: None, tap: None }, progress)
+        self.hash_files_for(files, &Wanted { algorithms, shard, groups: None, tap: None, look: None }, progress)
     }
 
     /// The same, with more to give than digests.

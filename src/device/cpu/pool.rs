@@ -29,6 +29,7 @@ pub(super) struct Pool<'a> {
     shard: Option<NonZeroU64>,
     groups: Option<GroupSize>,
     tap: Option<&'a dyn Tap>,
+    look: Option<&'a (dyn Fn(usize, &[u8]) + Sync)>,
     cpu: Cpu,
     progress: &'a dyn Progress,
     stop: AtomicBool,
@@ -100,13 +101,13 @@ impl<'a> LargeFile<'a> {
 
 impl<'a> Pool<'a> {
     pub(super) fn new(files: &'a [FileJob], wanted: &Wanted<'a>, cpu: Cpu, progress: &'a dyn Progress) -> Self {
-        let Wanted { shard, groups, tap, .. } = *wanted;
+        let Wanted { shard, groups, tap, look, .. } = *wanted;
         let algorithms = algorithms_for(wanted.algorithms, groups);
         let mut order: Vec<usize> = (0..files.len()).collect();
         // Largest first, so that no long file is begun when the others are done. Stable: equals stay in name order.
         order.sort_by_key(|&i| std::cmp::Reverse(files[i].size_hint.unwrap_or(0)));
         let (stop, units_wait) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { files, order, algorithms, shard, groups, tap, cpu, progress, stop, units_wait }
+        Self { files, order, algorithms, shard, groups, tap, look, cpu, progress, stop, units_wait }
     }
 
     pub(super) fn run(&self) -> Result<Vec<HashedFile>, Error> {
@@ -243,6 +244,9 @@ impl<'a> Pool<'a> {
                 file.check_unchanged()?;
                 if let Some(tapped) = tapped {
                     tapped.take(0, bytes)?;
+                }
+                if let Some(look) = self.look {
+                    look(index, bytes);
                 }
                 let mut parts = Vec::with_capacity(1);
                 self.parts_of(bytes, 0, self.shard.map_or(len, NonZeroU64::get), &mut parts);
@@ -398,7 +402,7 @@ mod tests {
         let jobs = [FileJob { path: path.clone(), size_hint: None, expected_len: None }];
         let cpu = Cpu { threads: 2, io: Io::Read };
         let algorithms = Algorithms::only(Algorithm::Sha256);
-        let wanted = Wanted { algorithms, shard: None, groups: None, tap: None };
+        let wanted = Wanted { algorithms, shard: None, groups: None, tap: None, look: None };
         let pool = Pool::new(&jobs, &wanted, cpu, &Silent);
         let board = Board::default();
         board.lock().taking = 1;
