@@ -132,12 +132,11 @@ impl fmt::Debug for Digest {
 /// Lower-case hexadecimal of any bytes.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut text = String::with_capacity(2 * bytes.len());
-    for &byte in bytes {
-        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
-        text.push(char::from(DIGITS[usize::from(byte & 15)]));
-    }
-    text
+    let digits = bytes.iter().flat_map(|&byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+    let mut text = Vec::with_capacity(2 * bytes.len());
+    text.extend(digits);
+    // Digits are ASCII, so nothing is ever replaced.
+    String::from_utf8(text).unwrap_or_default()
 }
 
 fn nibble(digit: u8) -> Option<u8> {
