@@ -132,9 +132,10 @@ impl fmt::Debug for Digest {
 /// Lower-case hexadecimal of any bytes.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digits = bytes.iter().flat_map(|&byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
-    let mut text = Vec::with_capacity(2 * bytes.len());
-    text.extend(digits);
+    let mut text = vec![0; 2 * bytes.len()];
+    for (pair, &byte) in text.chunks_exact_mut(2).zip(bytes) {
+        pair.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+    }
     // Digits are ASCII, so nothing is ever replaced.
     String::from_utf8(text).unwrap_or_default()
 }

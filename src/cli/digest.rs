@@ -32,14 +32,14 @@ pub(super) fn run(args: &DigestArgs) -> Exit {
     if !args.files {
         return printed(&format!("{}\n", hashed.manifest.root()));
     }
+    let resources = hashed.manifest.resources();
     // Lines name files as they are reached from the current folder, which is where `--check` will look.
     let below = model.join("");
     let Some((single, below)) = model.to_str().zip(below.to_str()) else {
         // A name shown with a substitute would be another name to whoever reads the line.
-        let error = SourceError::NonUtf8Name { path: model.clone() };
-        return failed(&asked, "Computing digest failed:", &error.into());
+        let path = resources.first().map_or(below, |resource| model.join(resource.name.as_str()));
+        return failed(&asked, "Computing digest failed:", &SourceError::NonUtf8Name { path }.into());
     };
-    let resources = hashed.manifest.resources();
     let mut text = String::with_capacity(resources.len() * (LINE + below.len()));
     let mut path = String::new();
     for resource in resources {
