@@ -113,22 +113,19 @@ impl<'a> Pool<'a> {
     pub(super) fn run(&self) -> Result<Vec<HashedFile>, Error> {
         let board = Board::default();
         let helpers = self.workers() - 1;
-        let hashed: Vec<(usize, HashedFile)> = std::thread::scope(|scope| {
+        let hashed: Vec<Vec<(usize, HashedFile)>> = std::thread::scope(|scope| {
             // A thread that cannot be started is one helper less; this thread works in any case.
             let threads: Vec<_> = (0..helpers)
                 .map_while(|_| std::thread::Builder::new().spawn_scoped(scope, || self.work(&board)).ok())
                 .collect();
-            let mut hashed = self.work(&board);
-            for thread in threads {
-                hashed.extend(thread.join().unwrap_or_default());
-            }
-            hashed
+            let own = self.work(&board);
+            threads.into_iter().map(|thread| thread.join().unwrap_or_default()).chain([own]).collect()
         });
         if let Some(error) = board.lock().error.take() {
             return Err(error);
         }
         let mut results: Vec<Option<HashedFile>> = self.files.iter().map(|_| None).collect();
-        for (index, file) in hashed {
+        for (index, file) in hashed.into_iter().flatten() {
             results[index] = Some(file);
         }
         // A file without a result and without an error would be a defect of the pool; it must not pass as hashed.
@@ -231,7 +228,7 @@ impl<'a> Pool<'a> {
             }
             let index = self.order[position];
             let job = &self.files[index];
-            let file = OpenFile::open(&job.path)?;
+            let file = OpenFile::of(&job.path)?;
             let len = file.len();
             if job.expected_len.is_some_and(|expected| expected != len) {
                 hashed.push((index, HashedFile { len, stamp: file.stamp(), parts: Vec::new() }));
@@ -258,7 +255,7 @@ impl<'a> Pool<'a> {
             let parallel = !self.algorithms.sequential() && self.shard.is_none_or(|shard| shard.get() >= MAP_FROM);
             let mapped = self.cpu.io == Io::Auto && parallel && len >= MAP_FROM;
             let map = if mapped { LeasedMap::new(&file.file, len) } else { None };
-            let large = Arc::new(LargeFile::new(index, Arc::new(Source { map, file }), self.shard, tapped));
+            let large = Arc::new(LargeFile::new(index, Arc::new(Source { map, file: file.owned() }), self.shard, tapped));
             let mut shared = board.lock();
             shared.large.push(large);
             self.units_wait.store(true, Ordering::Relaxed);
