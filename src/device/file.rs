@@ -75,7 +75,6 @@ impl<'p> OpenFile<&'p Path> {
 }
 
 impl<P: AsRef<Path>> OpenFile<P> {
-
     /// What it was when opened, and has to be after the last read.
     pub(super) const fn stamp(&self) -> Stamp {
         self.before
@@ -102,9 +101,16 @@ impl<P: AsRef<Path>> OpenFile<P> {
     pub(crate) fn read_whole<'b>(&self, buffer: &'b mut Vec<u8>) -> Result<&'b [u8], Error> {
         let len = self.len() as usize;
         buffer.resize(len + 1, 0);
+        self.read_to_end(buffer)?;
+        Ok(&buffer[..len])
+    }
+
+    /// The same, into memory that has room for one byte more than the file.
+    pub(crate) fn read_to_end(&self, room: &mut [u8]) -> Result<(), Error> {
+        let len = self.len() as usize;
         let mut filled = 0;
         while filled < len + 1 {
-            match self.file.read_at(&mut buffer[filled..len + 1], filled as u64) {
+            match self.file.read_at(&mut room[filled..len + 1], filled as u64) {
                 Ok(0) => break,
                 Ok(count) => filled += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -116,8 +122,11 @@ impl<P: AsRef<Path>> OpenFile<P> {
             }
         }
         match filled {
-            _ if filled == len => Ok(&buffer[..len]),
-            _ => Err(changed(self.path.as_ref(), &format!("it had {len} bytes when opened, and {filled} or more were read"))),
+            _ if filled == len => Ok(()),
+            _ => Err(changed(
+                self.path.as_ref(),
+                &format!("it had {len} bytes when opened, and {filled} or more were read"),
+            )),
         }
     }
 
@@ -125,7 +134,9 @@ impl<P: AsRef<Path>> OpenFile<P> {
     pub(crate) fn check_end(&self) -> Result<(), Error> {
         match self.file.read_at(&mut [0], self.len()) {
             Ok(0) => Ok(()),
-            Ok(_) => Err(changed(self.path.as_ref(), &format!("it goes on after the {} bytes that it had", self.len()))),
+            Ok(_) => {
+                Err(changed(self.path.as_ref(), &format!("it goes on after the {} bytes that it had", self.len())))
+            }
             Err(error) => Err(self.read_error(error)),
         }
     }

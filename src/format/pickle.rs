@@ -155,7 +155,11 @@ mod tests {
             let shown = Pickles::of(&files);
             shown.see(0, &fs::read(folder.path().join(name)).unwrap());
             fs::remove_file(folder.path().join(name)).unwrap();
-            assert_eq!(shown.names(&files) == [name], expected, "{name}, which is not opened once its bytes were shown");
+            assert_eq!(
+                shown.names(&files) == [name],
+                expected,
+                "{name}, which is not opened once its bytes were shown"
+            );
             shown.see(1, b"of no file of the list");
         }
     }

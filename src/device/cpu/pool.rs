@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::batch::Batch;
 use super::groups::{Taken, algorithms_for, take_blake3};
 use super::map::LeasedMap;
 use super::ordered::Ordered;
@@ -144,10 +145,10 @@ impl<'a> Pool<'a> {
     fn work<'s>(&'s self, board: &Board<'s>) -> Vec<(usize, HashedFile)> {
         let mut hashed = Vec::new();
         let result = catch_unwind(AssertUnwindSafe(|| {
-            let mut buffer = Vec::new();
+            let (mut buffer, mut batch) = (Vec::new(), Batch::default());
             loop {
                 match self.next(board) {
-                    Task::Files(range) => self.files(board, range, &mut buffer, &mut hashed)?,
+                    Task::Files(range) => self.files(board, range, &mut buffer, &mut batch, &mut hashed)?,
                     Task::Unit(file, unit) => self.unit(board, &file, unit, &mut buffer, &mut hashed)?,
                     Task::Assist(stream) => {
                         stream.assist(&|| self.units_wait.load(Ordering::Relaxed))?;
@@ -220,8 +221,10 @@ impl<'a> Pool<'a> {
         board: &Board<'s>,
         range: Range<usize>,
         buffer: &mut Vec<u8>,
+        batch: &mut Batch,
         hashed: &mut Vec<(usize, HashedFile)>,
     ) -> Result<(), Error> {
+        let together = self.algorithms.has(Algorithm::Blake3) && self.groups.is_none() && self.shard.is_none();
         for position in range.clone() {
             if self.stop.load(Ordering::Relaxed) {
                 break;
@@ -237,13 +240,25 @@ impl<'a> Pool<'a> {
             }
             let tapped = Tapped::of(self.tap, index, len)?;
             if len <= READ as u64 {
-                let bytes = file.read_whole(buffer)?;
-                file.check_unchanged()?;
+                let waits = together && Batch::takes(len);
+                let bytes = if waits {
+                    batch.read(index, &file)?
+                } else {
+                    let bytes = file.read_whole(buffer)?;
+                    file.check_unchanged()?;
+                    bytes
+                };
                 if let Some(tapped) = tapped {
                     tapped.take(0, bytes)?;
                 }
                 if let Some(look) = self.look {
                     look(index, bytes);
+                }
+                if waits {
+                    if batch.is_full() {
+                        self.finish(batch, hashed)?;
+                    }
+                    continue;
                 }
                 let mut parts = Vec::with_capacity(1);
                 self.parts_of(bytes, 0, self.shard.map_or(len, NonZeroU64::get), &mut parts);
@@ -255,7 +270,8 @@ impl<'a> Pool<'a> {
             let parallel = !self.algorithms.sequential() && self.shard.is_none_or(|shard| shard.get() >= MAP_FROM);
             let mapped = self.cpu.io == Io::Auto && parallel && len >= MAP_FROM;
             let map = if mapped { LeasedMap::new(&file.file, len) } else { None };
-            let large = Arc::new(LargeFile::new(index, Arc::new(Source { map, file: file.owned() }), self.shard, tapped));
+            let large =
+                Arc::new(LargeFile::new(index, Arc::new(Source { map, file: file.owned() }), self.shard, tapped));
             let mut shared = board.lock();
             shared.large.push(large);
             self.units_wait.store(true, Ordering::Relaxed);
@@ -265,9 +281,16 @@ impl<'a> Pool<'a> {
             }
             break;
         }
+        self.finish(batch, hashed)?;
         board.lock().taking -= 1;
         board.notify();
         Ok(())
+    }
+
+    fn finish(&self, batch: &mut Batch, hashed: &mut Vec<(usize, HashedFile)>) -> Result<(), Error> {
+        let (bytes, files) = (batch.used() as u64, batch.len());
+        batch.finish(self.algorithms, hashed);
+        if files > 0 { self.progress.tell(bytes, files) } else { Ok(()) }
     }
 
     /// Hashes one unit of a large file, and hands in the file if it was the last.
