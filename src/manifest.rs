@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroU64;
 use std::ops::Range;
+use std::sync::Arc;
 
 use sha2::Digest as _;
 
@@ -20,7 +21,7 @@ pub const SINGLE_FILE: &str = ".";
 /// Never absolute, never with `..`, never with an empty component. Names are compared byte by byte: no Unicode
 /// normalisation, no case folding. Their order, by UTF-8 bytes, is the order of OMS v1.0, section 6.4.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ResourceName(Box<str>);
+pub struct ResourceName(Arc<str>);
 
 impl ResourceName {
     /// Reads a name from a statement. `./a` and `a//b` are read as `a` and `a/b`, which is what they mean everywhere.
@@ -54,7 +55,12 @@ impl ResourceName {
 
     /// A name that the walk over a model made, or one of a shard of such a file.
     pub(crate) fn of_file(name: &str, shard: Option<Range<u64>>) -> Self {
-        Self(shard.map_or_else(|| name.into(), |shard| format!("{name}:{}:{}", shard.start, shard.end).into()))
+        Self::of_shared(&name.into(), shard)
+    }
+
+    /// The same of a name that others keep, too.
+    pub(crate) fn of_shared(name: &Arc<str>, shard: Option<Range<u64>>) -> Self {
+        Self(shard.map_or_else(|| Arc::clone(name), |shard| format!("{name}:{}:{}", shard.start, shard.end).into()))
     }
 
     /// As it is written.

@@ -1,6 +1,7 @@
 //! From a model's files to digests of its resources.
 
 use std::fs;
+use std::sync::Arc;
 
 use crate::device::Device;
 use crate::device::cpu::{Digests, FileJob, Progress, Stamp, Wanted};
@@ -33,9 +34,11 @@ pub(crate) struct Measurement {
     /// Names of files that gave no resource: empty ones, under shards.
     pub(crate) empty: Vec<String>,
     /// Which file each of them was, by its name.
-    pub(crate) stamps: Vec<(String, Stamp)>,
+    pub(crate) stamps: Vec<(Arc<str>, Stamp)>,
     /// Files that were not read because they have another length than expected: name, length expected, length found.
     pub(crate) resized: Vec<(String, u64, u64)>,
+    /// Names, in the model, of files that are pickled, where whoever measures looked for such.
+    pub(crate) pickled: Vec<String>,
 }
 
 impl Measurement {
@@ -54,6 +57,7 @@ impl Measurement {
         self.empty.extend(other.empty);
         self.stamps.extend(other.stamps);
         self.resized.extend(other.resized);
+        self.pickled.extend(other.pickled);
         self
     }
 }
@@ -90,21 +94,22 @@ pub(crate) fn measure(
 
     let mut measurement = Measurement { files: files.len(), ..Measurement::default() };
     measurement.resources.reserve(files.len());
+    measurement.stamps.reserve(files.len());
     for ((file, job), hashed) in files.iter().zip(&jobs).zip(hashed) {
-        let name = single.unwrap_or_else(|| file.name());
-        measurement.stamps.push((name.to_owned(), hashed.stamp));
+        let name = single.map_or_else(|| file.shared_name(), Arc::from);
+        measurement.stamps.push((Arc::clone(&name), hashed.stamp));
         if let Some(expected) = job.expected_len.filter(|&expected| expected != hashed.len) {
-            measurement.resized.push((name.to_owned(), expected, hashed.len));
+            measurement.resized.push((name.to_string(), expected, hashed.len));
             measurement.files -= 1;
             continue;
         }
         measurement.bytes += hashed.len;
         if hashed.parts.is_empty() {
-            measurement.empty.push(name.to_owned());
+            measurement.empty.push(name.to_string());
         }
         for part in hashed.parts {
             let shard = wanted.shard.map(|_| part.start..part.end);
-            let name = ResourceName::of_file(name, shard);
+            let name = ResourceName::of_shared(&name, shard);
             measurement.resources.push(Measured {
                 name,
                 size: part.end - part.start,

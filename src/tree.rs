@@ -4,11 +4,15 @@
 //! largest power of two of chunks that leaves something on the right (BLAKE3 paper, section 2.1). A device returns
 //! *non-root* chaining values of aligned groups of chunks; a [`Frontier`] merges them.
 
+mod together;
+
 use std::ops::Range;
 
 use blake3::hazmat::{self, HasherExt, Mode};
 
 use crate::digest::{Algorithm, Digest};
+
+pub(crate) use together::{LANES, SHORT, digests_of};
 
 /// A node's 32-byte value below the root, as BLAKE3 passes it upwards (little-endian words).
 pub use blake3::hazmat::ChainingValue;

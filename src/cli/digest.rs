@@ -1,7 +1,6 @@
 //! `digest`.
 
-use std::fmt::Write;
-
+use tensorseal::manifest::SINGLE_FILE;
 use tensorseal::sign::{Annotations, Hashed, SignOptions};
 use tensorseal::source::SourceError;
 use tensorseal::verify::GitFiles;
@@ -33,20 +32,32 @@ pub(super) fn run(args: &DigestArgs) -> Exit {
     if !args.files {
         return printed(&format!("{}\n", hashed.manifest.root()));
     }
-    let mut text = String::new();
-    for resource in hashed.manifest.resources() {
-        let name = resource.name.as_str();
-        // Lines name files as they are reached from the current folder, which is where `--check` will look.
-        let path = if name == "." { model.clone() } else { model.join(name) };
+    let resources = hashed.manifest.resources();
+    // Lines name files as they are reached from the current folder, which is where `--check` will look.
+    let below = model.join("");
+    let Some((single, below)) = model.to_str().zip(below.to_str()) else {
         // A name shown with a substitute would be another name to whoever reads the line.
-        let Some(path) = path.to_str() else {
-            let error = SourceError::NonUtf8Name { path };
-            return failed(&asked, "Computing digest failed:", &error.into());
-        };
-        text += &check_line(&resource.digest.to_hex(), path);
+        let path = resources.first().map_or(below, |resource| model.join(resource.name.as_str()));
+        return failed(&asked, "Computing digest failed:", &SourceError::NonUtf8Name { path }.into());
+    };
+    let mut text = String::with_capacity(resources.len() * (LINE + below.len()));
+    let mut path = String::new();
+    for resource in resources {
+        path.clear();
+        match resource.name.as_str() {
+            SINGLE_FILE => path.push_str(single),
+            name => path.extend([below, name]),
+        }
+        push_check_line(&mut text, &resource.digest.to_hex(), &path);
     }
-    printed(&text)
+    match say::listing(&text) {
+        Ok(()) => Exit::Yes,
+        Err(error) => super::no_output(&error),
+    }
 }
+
+/// About how long a line is without the model's path: enough that the text grows seldom, or not at all.
+const LINE: usize = 100;
 
 fn digests(args: &DigestArgs) -> Result<Hashed, Error> {
     let device = device::open(&args.engine, Work::of([args.hash.into()]))?;
@@ -69,11 +80,15 @@ fn digests(args: &DigestArgs) -> Result<Hashed, Error> {
 /// escaped, with a mark before the line. Nothing else is, or they would not find the file.
 pub(super) fn check_line(digest: &str, path: &str) -> String {
     let mut line = String::new();
-    // Writing to a string cannot fail.
-    let _ = if path.contains(['\\', '\n', '\r']) {
-        writeln!(line, "\\{digest}  {}", path.replace('\\', "\\\\").replace('\n', "\\n").replace('\r', "\\r"))
-    } else {
-        writeln!(line, "{digest}  {path}")
-    };
+    push_check_line(&mut line, digest, path);
     line
+}
+
+fn push_check_line(text: &mut String, digest: &str, path: &str) {
+    if path.bytes().any(|byte| matches!(byte, b'\\' | b'\n' | b'\r')) {
+        let path = path.replace('\\', "\\\\").replace('\n', "\\n").replace('\r', "\\r");
+        text.extend(["\\", digest, "  ", &path, "\n"]);
+    } else {
+        text.extend([digest, "  ", path, "\n"]);
+    }
 }

@@ -86,11 +86,13 @@ fn told_by_clap(error: clap::Error, args: &[OsString]) -> Exit {
 fn printed(text: &str) -> Exit {
     match say::out(text) {
         Ok(()) => Exit::Yes,
-        Err(error) => {
-            say::failure("error:", format_args!("cannot write to standard output: {error}"));
-            Exit::NoAnswer
-        }
+        Err(error) => no_output(&error),
     }
+}
+
+fn no_output(error: &std::io::Error) -> Exit {
+    say::failure("error:", format_args!("cannot write to standard output: {error}"));
+    Exit::NoAnswer
 }
 
 /// What a command was asked for: known before it begins, and part of every report.

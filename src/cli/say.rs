@@ -1,7 +1,7 @@
 //! The two streams that people read: standard error for the story, standard output for the result.
 
 use std::fmt;
-use std::io::{ErrorKind, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -64,8 +64,16 @@ pub(super) fn request(text: &str) {
 }
 
 /// Writes to standard output. A reader that has closed the pipe has what it wanted (`| head`).
-pub(super) fn out(text: &str) -> std::io::Result<()> {
-    let mut stdout = anstream::stdout().lock();
+pub(super) fn out(text: &str) -> io::Result<()> {
+    written(anstream::stdout().lock(), text)
+}
+
+/// The same for what may be long and holds no colour: where no terminal would act on it, it is not searched for such.
+pub(super) fn listing(text: &str) -> io::Result<()> {
+    if io::stdout().is_terminal() { out(text) } else { written(io::stdout().lock(), text) }
+}
+
+fn written(mut stdout: impl Write, text: &str) -> io::Result<()> {
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         result => result,

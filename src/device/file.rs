@@ -9,9 +9,9 @@ use crate::error::Error;
 
 /// A regular file, opened for reading.
 #[derive(Debug)]
-pub(crate) struct OpenFile {
+pub(crate) struct OpenFile<P = PathBuf> {
     pub(crate) file: File,
-    pub(crate) path: PathBuf,
+    pub(crate) path: P,
     before: Stamp,
 }
 
@@ -47,6 +47,13 @@ impl OpenFile {
     /// Opens `path` without following a symlink in its last component, and without waiting for a writer should the
     /// path have become a FIFO since it was listed.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
+        OpenFile::of(path).map(OpenFile::owned)
+    }
+}
+
+impl<'p> OpenFile<&'p Path> {
+    /// The same, of a path that is kept elsewhere as long.
+    pub(crate) fn of(path: &'p Path) -> Result<Self, Error> {
         let file = OpenOptions::new()
             .read(true)
             .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY)
@@ -59,9 +66,15 @@ impl OpenFile {
         if !meta.is_file() {
             return Err(changed(path, "it was a regular file when listed and is none now"));
         }
-        Ok(Self { file, path: path.to_owned(), before: Stamp::of(&meta) })
+        Ok(Self { file, path, before: Stamp::of(&meta) })
     }
 
+    pub(crate) fn owned(self) -> OpenFile {
+        OpenFile { file: self.file, path: self.path.to_owned(), before: self.before }
+    }
+}
+
+impl<P: AsRef<Path>> OpenFile<P> {
     /// What it was when opened, and has to be after the last read.
     pub(super) const fn stamp(&self) -> Stamp {
         self.before
@@ -76,7 +89,7 @@ impl OpenFile {
     pub(crate) fn read_at(&self, buffer: &mut [u8], at: u64) -> Result<(), Error> {
         self.file.read_exact_at(buffer, at).map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof => changed(
-                &self.path,
+                self.path.as_ref(),
                 &format!("it ends before byte {}, but had {} bytes when opened", at + buffer.len() as u64, self.len()),
             ),
             _ => self.read_error(error),
@@ -88,9 +101,16 @@ impl OpenFile {
     pub(crate) fn read_whole<'b>(&self, buffer: &'b mut Vec<u8>) -> Result<&'b [u8], Error> {
         let len = self.len() as usize;
         buffer.resize(len + 1, 0);
+        self.read_to_end(buffer)?;
+        Ok(&buffer[..len])
+    }
+
+    /// The same, into memory that has room for one byte more than the file.
+    pub(crate) fn read_to_end(&self, room: &mut [u8]) -> Result<(), Error> {
+        let len = self.len() as usize;
         let mut filled = 0;
         while filled < len + 1 {
-            match self.file.read_at(&mut buffer[filled..len + 1], filled as u64) {
+            match self.file.read_at(&mut room[filled..len + 1], filled as u64) {
                 Ok(0) => break,
                 Ok(count) => filled += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -102,8 +122,11 @@ impl OpenFile {
             }
         }
         match filled {
-            _ if filled == len => Ok(&buffer[..len]),
-            _ => Err(changed(&self.path, &format!("it had {len} bytes when opened, and {filled} or more were read"))),
+            _ if filled == len => Ok(()),
+            _ => Err(changed(
+                self.path.as_ref(),
+                &format!("it had {len} bytes when opened, and {filled} or more were read"),
+            )),
         }
     }
 
@@ -111,26 +134,28 @@ impl OpenFile {
     pub(crate) fn check_end(&self) -> Result<(), Error> {
         match self.file.read_at(&mut [0], self.len()) {
             Ok(0) => Ok(()),
-            Ok(_) => Err(changed(&self.path, &format!("it goes on after the {} bytes that it had", self.len()))),
+            Ok(_) => {
+                Err(changed(self.path.as_ref(), &format!("it goes on after the {} bytes that it had", self.len())))
+            }
             Err(error) => Err(self.read_error(error)),
         }
     }
 
     pub(crate) fn read_error(&self, error: io::Error) -> Error {
-        Error::io("read", self.path.as_path())(error)
+        Error::io("read", self.path.as_ref())(error)
     }
 
     /// To be asked after the last read.
     pub(crate) fn check_unchanged(&self) -> Result<(), Error> {
-        let meta = self.file.metadata().map_err(Error::io("examine", self.path.as_path()))?;
+        let meta = self.file.metadata().map_err(Error::io("examine", self.path.as_ref()))?;
         let after = Stamp::of(&meta);
         if after == self.before {
             return Ok(());
         }
         Err(if after.len == self.before.len {
-            changed(&self.path, "its modification or change time moved")
+            changed(self.path.as_ref(), "its modification or change time moved")
         } else {
-            changed(&self.path, &format!("it had {} bytes before and {} after", self.before.len, after.len))
+            changed(self.path.as_ref(), &format!("it had {} bytes before and {} after", self.before.len, after.len))
         })
     }
 }

@@ -24,7 +24,7 @@ pub use fault::HeaderFault;
 pub use index::{Index, IndexFault};
 pub use model::{Survey, survey};
 pub use parts::{Part, check_parts, part_of};
-pub(crate) use pickle::pickled;
+pub(crate) use pickle::{Pickles, pickled};
 
 /// A tensor in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,6 +4,7 @@
 //! zip archives of `torch.save`, and numpy's format of arrays of objects.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use crate::device::file::OpenFile;
 use crate::source::SourceFile;
@@ -19,16 +20,58 @@ const MAYBE: [&str; 16] = [
 const HEAD: u64 = 4 << 10;
 const TAIL: u64 = 64 << 10;
 
-/// The names of those files that are pickled. One that cannot be read is not named: whoever reads it will say so.
-pub(crate) fn pickled(files: &[SourceFile]) -> Vec<String> {
-    let pickled = |file: &&SourceFile| {
-        let extension = file.name().rsplit_once('.').map_or("", |(_, extension)| extension).to_ascii_lowercase();
-        ALWAYS.contains(&extension.as_str()) || MAYBE.contains(&extension.as_str()) && holds_pickle(&file.path())
-    };
-    files.iter().filter(pickled).map(|file| file.name().to_owned()).collect()
+/// Which files of a list are pickled. A pass over them may show their bytes while it has them; those that it did not show are
+/// opened, so that the answer is the same, but a model of many small files is not opened twice.
+#[derive(Debug)]
+pub(crate) struct Pickles(Vec<AtomicU8>);
+
+/// It is none.
+const NO: u8 = 0;
+/// It is one.
+const YES: u8 = 1;
+/// Its bytes tell, and nobody has seen them yet.
+const UNSEEN: u8 = 2;
+
+impl Pickles {
+    /// Of these files, as far as their names tell.
+    pub(crate) fn of(files: &[SourceFile]) -> Self {
+        let by_name = |file: &SourceFile| {
+            let extension = file.name().rsplit_once('.').map_or("", |(_, extension)| extension);
+            let is_in = |known: &[&str]| known.iter().any(|known| known.eq_ignore_ascii_case(extension));
+            match () {
+                () if is_in(&ALWAYS) => YES,
+                () if is_in(&MAYBE) => UNSEEN,
+                () => NO,
+            }
+        };
+        Self(files.iter().map(|file| AtomicU8::new(by_name(file))).collect())
+    }
+
+    /// Shows all the bytes of the file at this place in the list.
+    pub(crate) fn see(&self, file: usize, bytes: &[u8]) {
+        let Some(known) = self.0.get(file).filter(|known| known.load(Ordering::Relaxed) == UNSEEN) else { return };
+        let head = &bytes[..bytes.len().min(HEAD as usize)];
+        let tail = &bytes[bytes.len().saturating_sub(TAIL as usize)..];
+        let pickle = holds_pickle(head, || lists_pickle(tail));
+        known.store(if pickle { YES } else { NO }, Ordering::Relaxed);
+    }
+
+    /// The names of those that are, of the same list. A file that cannot be read is not named: whoever reads it will say so.
+    pub(crate) fn names(&self, files: &[SourceFile]) -> Vec<String> {
+        let is = |(file, known): &(&SourceFile, &AtomicU8)| match known.load(Ordering::Relaxed) {
+            UNSEEN => file_holds_pickle(&file.path()),
+            known => known == YES,
+        };
+        files.iter().zip(&self.0).filter(is).map(|(file, _)| file.name().to_owned()).collect()
+    }
 }
 
-fn holds_pickle(path: &Path) -> bool {
+/// The names of those files that are pickled, where no pass over them shows their bytes.
+pub(crate) fn pickled(files: &[SourceFile]) -> Vec<String> {
+    Pickles::of(files).names(files)
+}
+
+fn file_holds_pickle(path: &Path) -> bool {
     let Ok(file) = OpenFile::open(path) else { return false };
     let part = |begin: u64, len: u64| {
         // At most HEAD or TAIL, so it fits.
@@ -36,8 +79,12 @@ fn holds_pickle(path: &Path) -> bool {
         file.read_at(&mut bytes, begin).map(|()| bytes).unwrap_or_default()
     };
     let (head, tail) = (HEAD.min(file.len()), TAIL.min(file.len()));
-    let head = part(0, head);
-    is_pickle(&head) || is_zip(&head) && (lists_pickle(&head) || lists_pickle(&part(file.len() - tail, tail)))
+    holds_pickle(&part(0, head), || lists_pickle(&part(file.len() - tail, tail)))
+}
+
+/// By the beginning of a file, and by its end where that is asked for.
+fn holds_pickle(head: &[u8], listed_at_end: impl FnOnce() -> bool) -> bool {
+    is_pickle(head) || is_zip(head) && (lists_pickle(head) || listed_at_end())
 }
 
 /// By the first opcodes of a pickle of protocol 2 or later, as `torch.save` of old, too, begins with; or an array of
@@ -105,7 +152,15 @@ mod tests {
             let model = Model::open(folder.path(), SymlinkPolicy::Refuse).unwrap();
             let files = model.scan(&IgnoreSet::new(), SymlinkPolicy::Refuse, false).unwrap().files;
             assert_eq!(pickled(&files) == [name], expected, "{name}");
+            let shown = Pickles::of(&files);
+            shown.see(0, &fs::read(folder.path().join(name)).unwrap());
             fs::remove_file(folder.path().join(name)).unwrap();
+            assert_eq!(
+                shown.names(&files) == [name],
+                expected,
+                "{name}, which is not opened once its bytes were shown"
+            );
+            shown.see(1, b"of no file of the list");
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
@@ -145,9 +146,9 @@ impl Witness for Recorder<'_> {
         Ok(Some(accepted.covers(&self.bundles, listing.root, listing.algorithms, &self.files, systems)?))
     }
 
-    fn hashed(&mut self, listing: &Listing<'_>, stamps: &[(String, Stamp)]) -> Result<(), Error> {
+    fn hashed(&mut self, listing: &Listing<'_>, stamps: &[(Arc<str>, Stamp)]) -> Result<(), Error> {
         // What was looked at beforehand has to be what was hashed: otherwise the receipt would be about another file.
-        let stamps: BTreeMap<&str, Stamp> = stamps.iter().map(|(name, stamp)| (name.as_str(), *stamp)).collect();
+        let stamps: BTreeMap<&str, Stamp> = stamps.iter().map(|(name, stamp)| (&**name, *stamp)).collect();
         for (file, (name, facts)) in listing.files.iter().zip(&self.files) {
             if stamps.get(name.as_str()) != Some(&facts.stamp) {
                 let how = "it was another file, or in another state, when it was looked at just before".to_owned();

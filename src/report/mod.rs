@@ -10,11 +10,10 @@ use std::time::{Duration, SystemTime};
 use crate::device::DeviceKind;
 use crate::digest::{Algorithm, Digest};
 use crate::error::quoted;
-use crate::format::pickled;
 use crate::manifest::Serialization;
 use crate::policy::{Applied, PolicyWarning};
 use crate::receipt::Unhashed;
-use crate::source::{FollowedLink, IgnoredFile, SourceFile};
+use crate::source::{FollowedLink, IgnoredFile};
 use crate::statement::StatementVersion;
 use crate::time::UnixTime;
 use crate::verify::Identity;
@@ -107,8 +106,7 @@ pub enum Note {
 
 impl Note {
     /// About those files that are pickled, if any.
-    pub(crate) fn pickled(files: &[SourceFile]) -> Option<Self> {
-        let files = pickled(files);
+    pub(crate) fn pickled(files: Vec<String>) -> Option<Self> {
         (!files.is_empty()).then_some(Self::Pickled { files })
     }
 

@@ -33,6 +33,7 @@ use crate::device::{Device, DeviceKind};
 use crate::digest::Algorithm;
 use crate::envelope::Envelope;
 use crate::error::Error;
+use crate::format::{Pickles, pickled};
 use crate::key::KeyError;
 use crate::manifest::{Manifest, Method, Resource, SINGLE_FILE, Serialization, ShardNaming};
 use crate::measure::{Measured, Measurement, measure};
@@ -260,7 +261,10 @@ fn hash_for(
         outboard_target(&model, &ignore, outboard.path(), [signature, tensors])?;
     }
     let mut scan = model.scan(&ignore, options.symlinks, false)?;
-    notes.extend(Note::pickled(&scan.files));
+    let all_read = written.is_empty();
+    if !all_read {
+        notes.extend(Note::pickled(pickled(&scan.files)));
+    }
 
     // A detached tensor manifest is named in the annotation, and an outboard is proven by the length in it, too.
     let more = matches!(options.tensors, Tensors::Detached(_)) || options.outboard.is_some();
@@ -278,14 +282,20 @@ fn hash_for(
         true => tensors::Plan::new(&model, options, signature, &ignore, &mut scan.files, single, &taken)?,
         false => tensors::Plan::none(),
     };
+    let pickles = Pickles::of(&scan.files);
+    let see = |file: usize, bytes: &[u8]| pickles.see(file, bytes);
     let wanted = Wanted {
         algorithms,
         shard: options.method.shard_size(),
         groups: options.outboard.as_ref().map(OutboardOptions::group),
         tap: plan.tap(),
+        look: if all_read { Some(&see) } else { None },
     };
     let mut found = measure(device, &scan.files, single, &wanted, &|_| None, progress)?;
-    let wanted = Wanted { tap: None, ..wanted };
+    if all_read {
+        notes.extend(Note::pickled(pickles.names(&scan.files)));
+    }
+    let wanted = Wanted { tap: None, look: None, ..wanted };
     taken.check()?;
     found = found.with(taken.measured(algorithms, single)?);
     let tensors = plan.finish()?;
@@ -411,7 +421,7 @@ pub fn list(model: &Path, options: &SignOptions) -> Result<Listing, Error> {
     let model = Model::open(model, options.symlinks)?;
     let (ignore, mut notes) = left_out(&model, options, None)?;
     let scan = model.scan(&ignore, options.symlinks, true)?;
-    notes.extend(Note::pickled(&scan.files));
+    notes.extend(Note::pickled(pickled(&scan.files)));
     let mut files = Vec::with_capacity(scan.files.len());
     for file in &scan.files {
         let path = file.path();

@@ -181,7 +181,8 @@ impl Written {
         let algorithms = Algorithms::only(Algorithm::Sha256).with(Algorithm::Blake3);
         let job = FileJob { path, size_hint: None, expected_len: None };
         let cpu = Cpu::open(Settings::default())?;
-        let hashed = cpu.hash_files_for(&[job], &Wanted { algorithms, shard: None, groups: None, tap }, progress)?;
+        let hashed =
+            cpu.hash_files_for(&[job], &Wanted { algorithms, shard: None, groups: None, tap, look: None }, progress)?;
         let Some(HashedFile { stamp, parts, .. }) = hashed.into_iter().next() else {
             return Err(DeviceError::Worker(DeviceKind::Cpu).into());
         };

@@ -320,7 +320,7 @@ pub struct Scan {
 /// A file of the model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceFile {
-    name: Box<str>,
+    name: Arc<str>,
     // Shared by all files that were reached the same way: a path for each of 50,000 files would say it over again.
     base: Arc<Path>,
     // Where in `name` the part below `base` starts; at its end, `base` is the file.
@@ -337,6 +337,11 @@ impl SourceFile {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The same, to be kept.
+    pub(crate) fn shared_name(&self) -> Arc<str> {
+        Arc::clone(&self.name)
     }
 
     /// The path to open. It is absolute, and no component was a link when the folder was read.
@@ -425,7 +430,12 @@ fn is_plain(part: Component<'_>) -> bool {
 /// The path of `name` when its part from `skip` on lies below `base`.
 fn below(base: &Path, name: &str, skip: usize) -> PathBuf {
     match name.as_bytes().get(skip..) {
-        Some(rest) if !rest.is_empty() => base.join(OsStr::from_bytes(rest)),
+        Some(rest) if !rest.is_empty() => {
+            // As `join` would make it, in one allocation.
+            let mut path = PathBuf::with_capacity(base.as_os_str().len() + 1 + rest.len());
+            path.extend([base, Path::new(OsStr::from_bytes(rest))]);
+            path
+        }
         _ => base.to_owned(),
     }
 }

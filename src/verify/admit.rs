@@ -148,7 +148,11 @@ impl<'a> Admission<'a> {
         let checks: Vec<Check<'a>> = claims.into_iter().map(check).collect();
         let Some((first, others)) = checks.split_first() else { return Err(unsigned()) };
         let mut tensors = Tensors::begin(first, others)?;
-        let prepared = |check: Check<'a>| check.prepare().map(|prepared| (check, prepared));
+        let prepared = |check: Check<'a>| {
+            let mut prepared = check.prepare()?;
+            prepared.look_for_pickles();
+            Ok((check, prepared))
+        };
         let mut all = checks.into_iter().map(prepared).collect::<Result<Vec<_>, Error>>()?;
         let algorithms = all.iter().flat_map(|(_, of)| of.algorithms.iter().copied()).collect();
         let Some((_, prepared)) = all.first() else { return Err(unsigned()) };
@@ -208,7 +212,7 @@ impl<'a> Admission<'a> {
         let files = self.files.iter().zip(self.prepared.files()).filter(|(file, _)| wanted(file));
         let files: Vec<SourceFile> = files.map(|(_, file)| file.clone()).collect();
         let shard = self.check.signed.serialization().method.shard_size();
-        let wanted = Wanted { algorithms: self.algorithms(), shard, groups: None, tap: None };
+        let wanted = Wanted { algorithms: self.algorithms(), shard, groups: None, tap: None, look: None };
         let expected = |name: &str| self.prepared.signed_len(name);
         measure(self.check.device, &files, self.prepared.single(), &wanted, &expected, self.check.progress)
     }

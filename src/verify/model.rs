@@ -17,6 +17,7 @@ use crate::device::cpu::{Progress, Wanted};
 use crate::device::{Device, DeviceKind};
 use crate::digest::Algorithm;
 use crate::error::{Error, FormatError, VerifyError};
+use crate::format::pickled;
 use crate::manifest::{Difference, Differences, Manifest, Method, Resource, ResourceName, SINGLE_FILE};
 use crate::measure::{Measured, Measurement, measure};
 use crate::outboard::Trees;
@@ -71,6 +72,11 @@ impl Prepared<'_> {
         &self.listed.scan.files
     }
 
+    /// Tells the pickled files by opening them, where no pass over the files will.
+    pub(super) fn look_for_pickles(&mut self) {
+        self.notes.extend(Note::pickled(pickled(self.files())));
+    }
+
     /// The name that the only file of a single-file model is signed under: `.` by Python, its own by the specification.
     pub(super) fn single(&self) -> Option<&str> {
         let name = if self.signed_paths.contains_key(SINGLE_FILE) { SINGLE_FILE } else { self.model.name() };
@@ -86,22 +92,27 @@ impl Prepared<'_> {
 /// Verifies signatures over the same resources with one reading of the files, which is compared with each statement
 /// apart. What any of them leaves open is in the report. The witness may know of a reason to read none.
 pub(super) fn run(check: &Check<'_>, others: &[Check<'_>], witness: &mut dyn Witness) -> Result<Report, Error> {
-    let first = check.prepare()?;
-    let rest = others.iter().map(Check::prepare).collect::<Result<Vec<_>, _>>()?;
+    let mut first = check.prepare()?;
+    let mut rest = others.iter().map(Check::prepare).collect::<Result<Vec<_>, _>>()?;
     let trees = trees(check, others)?;
     let trees = trees.as_ref();
     let algorithms = rest.iter().chain([&first]).flat_map(|of| of.algorithms.iter().copied()).collect();
     let files = first.files().to_vec();
-    let listing = Listing { files: &files, single: first.single(), algorithms, root: check.signed.root() };
-    if witness.skips() {
+    let single = first.single().map(str::to_owned);
+    let listing = Listing { files: &files, single: single.as_deref(), algorithms, root: check.signed.root() };
+    let skips = witness.skips();
+    if skips {
+        rest.iter_mut().chain([&mut first]).for_each(Prepared::look_for_pickles);
         // Names first: what is missing or new differs from what was signed, whatever a receipt says.
         let names: BTreeSet<String> = files.iter().map(|file| listing.name_of(file).to_owned()).collect();
         for (check, prepared) in others.iter().zip(&rest).chain([(check, &first)]) {
             check.compare_names(prepared, &names)?;
         }
     }
-    let single = first.single().map(str::to_owned);
     if let Some(unhashed) = witness.listed(&listing)? {
+        if !skips {
+            rest.iter_mut().chain([&mut first]).for_each(Prepared::look_for_pickles);
+        }
         let found = Measurement { files: files.len(), bytes: unhashed.bytes, ..Measurement::default() };
         let mut report = check.conclude_unhashed(first, &found, &unhashed)?;
         for (check, prepared) in others.iter().zip(rest) {
@@ -110,13 +121,21 @@ pub(super) fn run(check: &Check<'_>, others: &[Check<'_>], witness: &mut dyn Wit
         return Ok(report);
     }
     let (found, tensors) = tiles::measure(check, others, &first, algorithms, trees)?;
+    if !skips {
+        first.notes.extend(Note::pickled(found.pickled.clone()));
+        for prepared in &mut rest {
+            // Signatures over the same resources may ignore other paths.
+            let same = prepared.files() == files;
+            let pickled = if same { found.pickled.clone() } else { pickled(prepared.files()) };
+            prepared.notes.extend(Note::pickled(pickled));
+        }
+    }
     let mut report = check.conclude(first, &found, trees)?;
     for (check, prepared) in others.iter().zip(rest) {
         report = report.and(check.conclude(prepared, &found, trees)?);
     }
     // Headers and tiles count only now that the files that they are from are known to be the signed ones.
     tensors.conclude(&mut report)?;
-    let listing = Listing { files: &files, single: single.as_deref(), algorithms, root: check.signed.root() };
     witness.hashed(&listing, &found.stamps)?;
     Ok(report)
 }
@@ -135,7 +154,6 @@ impl<'c> Check<'c> {
         let listed = self.list(&model, &ignore, links, &signed_paths, &mut notes)?;
         let algorithms = self.algorithms()?;
         notes.extend(self.partly_signed(&algorithms));
-        notes.extend(Note::pickled(&listed.scan.files));
         Ok(Prepared { notes, model, signed_paths, listed, algorithms })
     }
 

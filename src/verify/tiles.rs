@@ -10,7 +10,7 @@ use super::model::{Check, Prepared};
 use super::{DigestChoice, Verified};
 use crate::device::cpu::{Algorithms, Silent, Tap, Wanted};
 use crate::error::{Error, VerifyError};
-use crate::format::{Format, HeaderFault};
+use crate::format::{Format, HeaderFault, Pickles};
 use crate::manifest::{Manifest, ResourceName};
 use crate::measure::Measurement;
 use crate::outboard::Trees;
@@ -74,12 +74,12 @@ pub(super) fn measure(
     trees: Option<&Trees>,
 ) -> Result<(Measurement, Tensors), Error> {
     let shard = check.signed.serialization().method.shard_size();
-    let wanted = Wanted { algorithms, shard, groups: trees.map(Trees::group), tap: None };
+    let wanted = Wanted { algorithms, shard, groups: trees.map(Trees::group), tap: None, look: None };
     let mut tensors = Tensors::begin(check, others)?;
     let own = |file: &SourceFile| of.single().is_none() && file.name() == FILE_NAME;
     if shard.is_some() {
         tensors.notes.extend(of.files().iter().any(own).then_some(Note::TensorsInShards));
-        return Ok((check.measure(of, of.files(), &wanted, check.progress)?, tensors));
+        return Ok((measure_looking(check, of, of.files(), &wanted)?, tensors));
     }
     let (manifest, files): (Vec<_>, Vec<_>) = of.files().iter().cloned().partition(own);
     let mut found = Measurement::default();
@@ -90,7 +90,7 @@ pub(super) fn measure(
     }
     let heads = Heads::new(&tensors.given, of, &files, check.options.digests == DigestChoice::All);
     let tap = heads.slots.iter().any(Option::is_some).then_some(&heads as &dyn Tap);
-    let found = found.and(check.measure(of, &files, &Wanted { tap, ..wanted }, check.progress)?);
+    let found = found.and(measure_looking(check, of, &files, &Wanted { tap, ..wanted })?);
     tensors.of_tensors = heads.of_tensors;
     tensors.seen = heads
         .slots
@@ -99,6 +99,20 @@ pub(super) fn measure(
         .map(|slot| slot.into_inner().unwrap_or_else(PoisonError::into_inner))
         .collect();
     Ok((found, tensors))
+}
+
+/// Hashes the files, and tells the pickled ones by the way.
+fn measure_looking(
+    check: &Check<'_>,
+    of: &Prepared<'_>,
+    files: &[SourceFile],
+    wanted: &Wanted<'_>,
+) -> Result<Measurement, Error> {
+    let pickles = Pickles::of(files);
+    let see = |file: usize, bytes: &[u8]| pickles.see(file, bytes);
+    let mut found = check.measure(of, files, &Wanted { look: Some(&see), ..*wanted }, check.progress)?;
+    found.pickled = pickles.names(files);
+    Ok(found)
 }
 
 /// The manifest that lies outside of the model. Every signature must name it.

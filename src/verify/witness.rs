@@ -1,6 +1,7 @@
 //! Who looks on while a model is verified: nobody, or the one that writes a receipt.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::device::cpu::{Algorithms, Stamp};
 use crate::digest::Digest;
@@ -48,7 +49,7 @@ pub(crate) trait Witness {
     }
 
     /// They were, and are what was signed: those with these names and stamps.
-    fn hashed(&mut self, _listing: &Listing<'_>, _stamps: &[(String, Stamp)]) -> Result<(), Error> {
+    fn hashed(&mut self, _listing: &Listing<'_>, _stamps: &[(Arc<str>, Stamp)]) -> Result<(), Error> {
         Ok(())
     }
 }

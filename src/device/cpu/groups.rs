@@ -164,7 +164,7 @@ mod tests {
                     for log in [0, 6, 10, 12] {
                         let groups = GroupSize::from_chunk_log(log);
                         let size = shard.and_then(|shard| NonZeroU64::new(shard as u64));
-                        let wanted = Wanted { algorithms, shard: size, groups, tap: None };
+                        let wanted = Wanted { algorithms, shard: size, groups, tap: None, look: None };
                         let hashed = cpu.hash_files_for(&jobs, &wanted, &Silent).unwrap();
                         for (hashed, text) in hashed.iter().zip(&texts) {
                             let about = format!("{} bytes, 2^{log}, {shard:?}, {algorithms:?}, {io:?}", text.len());

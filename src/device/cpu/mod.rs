@@ -3,6 +3,7 @@
 //! Small files are spread over the workers. A large file is cut into slabs: any idle worker may fetch a slab and take
 //! its BLAKE3 value, while the one that owns the file runs the sequential digests over the slabs in order.
 
+mod batch;
 mod facts;
 mod groups;
 mod lent;
@@ -117,6 +118,9 @@ pub(crate) struct Wanted<'a> {
     pub(crate) groups: Option<GroupSize>,
     /// Who sees the bytes on the way. Not with `shard`.
     pub(crate) tap: Option<&'a dyn Tap>,
+    /// Who may see files that are in memory whole at some moment: by their places in the list, and all their bytes. No
+    /// promise is made that this is any file: long ones are not, nor those that go to another device.
+    pub(crate) look: Option<&'a (dyn Fn(usize, &[u8]) + Sync)>,
 }
 
 impl Wanted<'_> {
@@ -259,7 +263,7 @@ impl Cpu {
         shard: Option<NonZeroU64>,
         progress: &dyn Progress,
     ) -> Result<Vec<HashedFile>, Error> {
-        self.hash_files_for(files, &Wanted { algorithms, shard, groups: None, tap: None }, progress)
+        self.hash_files_for(files, &Wanted { algorithms, shard, groups: None, tap: None, look: None }, progress)
     }
 
     /// The same, with more to give than digests.
@@ -286,7 +290,9 @@ fn known_answers() -> Result<(), DeviceError> {
         ),
         (Algorithm::Blake3, "bc3e3d41a1146b069abffad3c0d44860cf664390afce4d9661f7902e7943e085"),
     ];
-    let pattern: Vec<u8> = (0..=250).cycle().take(102_400).collect();
+    let once: Vec<u8> = (0..=250).collect();
+    let mut pattern = once.repeat(102_400 / once.len() + 1);
+    pattern.truncate(102_400);
     let mut digests = Digests::default();
     let mut sequential = Sequential::new(KNOWN.iter().map(|(known, _)| *known).collect());
     sequential.update(&pattern);

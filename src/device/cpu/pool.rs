@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::batch::Batch;
 use super::groups::{Taken, algorithms_for, take_blake3};
 use super::map::LeasedMap;
 use super::ordered::Ordered;
@@ -29,6 +30,7 @@ pub(super) struct Pool<'a> {
     shard: Option<NonZeroU64>,
     groups: Option<GroupSize>,
     tap: Option<&'a dyn Tap>,
+    look: Option<&'a (dyn Fn(usize, &[u8]) + Sync)>,
     cpu: Cpu,
     progress: &'a dyn Progress,
     stop: AtomicBool,
@@ -100,34 +102,31 @@ impl<'a> LargeFile<'a> {
 
 impl<'a> Pool<'a> {
     pub(super) fn new(files: &'a [FileJob], wanted: &Wanted<'a>, cpu: Cpu, progress: &'a dyn Progress) -> Self {
-        let Wanted { shard, groups, tap, .. } = *wanted;
+        let Wanted { shard, groups, tap, look, .. } = *wanted;
         let algorithms = algorithms_for(wanted.algorithms, groups);
         let mut order: Vec<usize> = (0..files.len()).collect();
         // Largest first, so that no long file is begun when the others are done. Stable: equals stay in name order.
         order.sort_by_key(|&i| std::cmp::Reverse(files[i].size_hint.unwrap_or(0)));
         let (stop, units_wait) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { files, order, algorithms, shard, groups, tap, cpu, progress, stop, units_wait }
+        Self { files, order, algorithms, shard, groups, tap, look, cpu, progress, stop, units_wait }
     }
 
     pub(super) fn run(&self) -> Result<Vec<HashedFile>, Error> {
         let board = Board::default();
         let helpers = self.workers() - 1;
-        let hashed: Vec<(usize, HashedFile)> = std::thread::scope(|scope| {
+        let hashed: Vec<Vec<(usize, HashedFile)>> = std::thread::scope(|scope| {
             // A thread that cannot be started is one helper less; this thread works in any case.
             let threads: Vec<_> = (0..helpers)
                 .map_while(|_| std::thread::Builder::new().spawn_scoped(scope, || self.work(&board)).ok())
                 .collect();
-            let mut hashed = self.work(&board);
-            for thread in threads {
-                hashed.extend(thread.join().unwrap_or_default());
-            }
-            hashed
+            let own = self.work(&board);
+            threads.into_iter().map(|thread| thread.join().unwrap_or_default()).chain([own]).collect()
         });
         if let Some(error) = board.lock().error.take() {
             return Err(error);
         }
         let mut results: Vec<Option<HashedFile>> = self.files.iter().map(|_| None).collect();
-        for (index, file) in hashed {
+        for (index, file) in hashed.into_iter().flatten() {
             results[index] = Some(file);
         }
         // A file without a result and without an error would be a defect of the pool; it must not pass as hashed.
@@ -146,10 +145,10 @@ impl<'a> Pool<'a> {
     fn work<'s>(&'s self, board: &Board<'s>) -> Vec<(usize, HashedFile)> {
         let mut hashed = Vec::new();
         let result = catch_unwind(AssertUnwindSafe(|| {
-            let mut buffer = Vec::new();
+            let (mut buffer, mut batch) = (Vec::new(), Batch::default());
             loop {
                 match self.next(board) {
-                    Task::Files(range) => self.files(board, range, &mut buffer, &mut hashed)?,
+                    Task::Files(range) => self.files(board, range, &mut buffer, &mut batch, &mut hashed)?,
                     Task::Unit(file, unit) => self.unit(board, &file, unit, &mut buffer, &mut hashed)?,
                     Task::Assist(stream) => {
                         stream.assist(&|| self.units_wait.load(Ordering::Relaxed))?;
@@ -222,15 +221,17 @@ impl<'a> Pool<'a> {
         board: &Board<'s>,
         range: Range<usize>,
         buffer: &mut Vec<u8>,
+        batch: &mut Batch,
         hashed: &mut Vec<(usize, HashedFile)>,
     ) -> Result<(), Error> {
+        let together = self.algorithms.has(Algorithm::Blake3) && self.groups.is_none() && self.shard.is_none();
         for position in range.clone() {
             if self.stop.load(Ordering::Relaxed) {
                 break;
             }
             let index = self.order[position];
             let job = &self.files[index];
-            let file = OpenFile::open(&job.path)?;
+            let file = OpenFile::of(&job.path)?;
             let len = file.len();
             if job.expected_len.is_some_and(|expected| expected != len) {
                 hashed.push((index, HashedFile { len, stamp: file.stamp(), parts: Vec::new() }));
@@ -239,10 +240,25 @@ impl<'a> Pool<'a> {
             }
             let tapped = Tapped::of(self.tap, index, len)?;
             if len <= READ as u64 {
-                let bytes = file.read_whole(buffer)?;
-                file.check_unchanged()?;
+                let waits = together && Batch::takes(len);
+                let bytes = if waits {
+                    batch.read(index, &file)?
+                } else {
+                    let bytes = file.read_whole(buffer)?;
+                    file.check_unchanged()?;
+                    bytes
+                };
                 if let Some(tapped) = tapped {
                     tapped.take(0, bytes)?;
+                }
+                if let Some(look) = self.look {
+                    look(index, bytes);
+                }
+                if waits {
+                    if batch.is_full() {
+                        self.finish(batch, hashed)?;
+                    }
+                    continue;
                 }
                 let mut parts = Vec::with_capacity(1);
                 self.parts_of(bytes, 0, self.shard.map_or(len, NonZeroU64::get), &mut parts);
@@ -254,7 +270,8 @@ impl<'a> Pool<'a> {
             let parallel = !self.algorithms.sequential() && self.shard.is_none_or(|shard| shard.get() >= MAP_FROM);
             let mapped = self.cpu.io == Io::Auto && parallel && len >= MAP_FROM;
             let map = if mapped { LeasedMap::new(&file.file, len) } else { None };
-            let large = Arc::new(LargeFile::new(index, Arc::new(Source { map, file }), self.shard, tapped));
+            let large =
+                Arc::new(LargeFile::new(index, Arc::new(Source { map, file: file.owned() }), self.shard, tapped));
             let mut shared = board.lock();
             shared.large.push(large);
             self.units_wait.store(true, Ordering::Relaxed);
@@ -264,9 +281,16 @@ impl<'a> Pool<'a> {
             }
             break;
         }
+        self.finish(batch, hashed)?;
         board.lock().taking -= 1;
         board.notify();
         Ok(())
+    }
+
+    fn finish(&self, batch: &mut Batch, hashed: &mut Vec<(usize, HashedFile)>) -> Result<(), Error> {
+        let (bytes, files) = (batch.used() as u64, batch.len());
+        batch.finish(self.algorithms, hashed);
+        if files > 0 { self.progress.tell(bytes, files) } else { Ok(()) }
     }
 
     /// Hashes one unit of a large file, and hands in the file if it was the last.
@@ -398,7 +422,7 @@ mod tests {
         let jobs = [FileJob { path: path.clone(), size_hint: None, expected_len: None }];
         let cpu = Cpu { threads: 2, io: Io::Read };
         let algorithms = Algorithms::only(Algorithm::Sha256);
-        let wanted = Wanted { algorithms, shard: None, groups: None, tap: None };
+        let wanted = Wanted { algorithms, shard: None, groups: None, tap: None, look: None };
         let pool = Pool::new(&jobs, &wanted, cpu, &Silent);
         let board = Board::default();
         board.lock().taking = 1;

@@ -1,5 +1,6 @@
 //! Strings in the host's own memory: the same verbs as on a GPU, and the reference for them.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::ops::Range;
 use std::sync::Mutex;
@@ -8,9 +9,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::facts::facts;
 use super::{Cpu, Memory};
 use crate::device::{Backend, DeviceError, DeviceFacts, DeviceKind, Hashed, Job, Pages, Want};
-use crate::digest::{Algorithm, Digest};
+use crate::digest::Digest;
 use crate::layout::{Extent, Layout, LayoutError};
-use crate::tree::{ChainingValue, Frontier, GroupSize, Span, Tree, group_value_of};
+use crate::tree::{
+    CHUNK_LEN, ChainingValue, Frontier, GroupSize, LANES, SHORT, Span, Tree, digests_of, group_value_of,
+};
 
 /// Bytes in a block for uploads.
 const BLOCK: usize = 4 << 20;
@@ -86,8 +89,13 @@ impl Backend for Cpu {
             groups.extend((0..shape.groups).map(|group| (job, group)));
         }
         let values = self.values(jobs, &shapes, &groups)?;
+        let short: Vec<usize> = shapes.iter().enumerate().filter(|(_, of)| of.short).map(|(job, _)| job).collect();
+        let mut roots = self.roots(jobs, &short)?.into_iter();
         let mut left = &values[..];
         let hashed = jobs.iter().zip(&shapes).map(|(job, shape)| {
+            if shape.short {
+                return roots.next().map(Hashed::Root);
+            }
             let (mine, rest) = left.split_at(shape.groups as usize);
             left = rest;
             shape.hashed(job, mine)
@@ -111,22 +119,27 @@ impl Backend for Cpu {
 struct Shape {
     first_chunk: u64,
     group: GroupSize,
-    /// How many groups; none for a string of one chunk whose root is wanted.
+    /// How many groups; none for a short string whose root is wanted.
     groups: u64,
+    /// Whether it is such a string, to be hashed side by side with others.
+    short: bool,
 }
 
 impl Shape {
     fn of(job: &Job<'_, Memory>) -> Result<Self, DeviceError> {
         match job.want {
+            Want::Root if job.layout.len() <= SHORT as u64 => {
+                Ok(Self { first_chunk: 0, group: GroupSize::MAX, groups: 0, short: true })
+            }
             Want::Root => {
                 let group = GroupSize::from_chunk_log(SHARE).unwrap_or(GroupSize::MAX);
                 let tree = Tree::new(job.layout.len(), group);
-                Ok(Self { first_chunk: 0, group: tree.group(), groups: tree.groups() })
+                Ok(Self { first_chunk: 0, group: tree.group(), groups: tree.groups(), short: false })
             }
             Want::Groups { first_chunk, group } => {
                 let span = Span::new(first_chunk, job.layout.len(), group);
                 let span = span.ok_or(DeviceError::Unaligned { first_chunk, chunks: group.chunks() })?;
-                Ok(Self { first_chunk, group, groups: span.groups() })
+                Ok(Self { first_chunk, group, groups: span.groups(), short: false })
             }
         }
     }
@@ -135,20 +148,13 @@ impl Shape {
     fn value(&self, layout: &Layout<'_, Memory>, group: u64) -> ChainingValue {
         let start = group * self.group.bytes();
         let end = start.saturating_add(self.group.bytes()).min(layout.len());
-        let at = self.first_chunk * crate::tree::CHUNK_LEN + start;
+        let at = self.first_chunk * CHUNK_LEN + start;
         group_value_of(at, |update| layout.each_slice(start..end, update))
     }
 
     fn hashed(&self, job: &Job<'_, Memory>, values: &[ChainingValue]) -> Option<Hashed> {
         match job.want {
             Want::Groups { .. } => Some(Hashed::Groups(values.to_vec())),
-            Want::Root if self.groups == 0 => {
-                let mut hasher = blake3::Hasher::new();
-                job.layout.each_slice(0..job.layout.len(), |bytes| {
-                    hasher.update(bytes);
-                });
-                Some(Hashed::Root(Digest::of32(Algorithm::Blake3, *hasher.finalize().as_bytes())))
-            }
             Want::Root => {
                 let mut frontier = Frontier::default();
                 values.iter().for_each(|value| frontier.push(*value));
@@ -166,24 +172,49 @@ impl Cpu {
         shapes: &[Shape],
         groups: &[(usize, u64)],
     ) -> Result<Vec<ChainingValue>, DeviceError> {
-        /// Groups that a thread takes at a time, so that tiny ones do not meet at the counter.
-        const TAKEN: usize = 16;
-        let bytes: u64 = jobs.iter().map(|job| job.layout.len()).sum();
+        let bytes: u64 = shapes.iter().zip(jobs).filter(|(of, _)| !of.short).map(|(_, job)| job.layout.len()).sum();
+        self.spread(bytes, groups.len(), 16, |some| {
+            let value = |&(job, group): &(usize, u64)| shapes[job].value(&jobs[job].layout, group);
+            groups[some].iter().map(value).collect()
+        })
+    }
+
+    /// The roots of `short` strings, in order: of many at once, those of about one length together.
+    fn roots(&self, jobs: &[Job<'_, Memory>], short: &[usize]) -> Result<Vec<Digest>, DeviceError> {
+        let bytes = short.iter().map(|job| jobs[*job].layout.len()).sum();
+        self.spread(bytes, short.len(), 16 * LANES, |some| {
+            let texts: Vec<Cow<'_, [u8]>> = short[some].iter().map(|job| jobs[*job].layout.whole_slice()).collect();
+            let mut order: Vec<usize> = (0..texts.len()).collect();
+            order.sort_by_key(|at| (texts[*at].len() as u64).div_ceil(CHUNK_LEN));
+            let sorted: Vec<&[u8]> = order.iter().map(|at| &*texts[*at]).collect();
+            let mut placed: Vec<_> = order.into_iter().zip(digests_of(&sorted)).collect();
+            placed.sort_unstable_by_key(|(at, _)| *at);
+            placed.into_iter().map(|(_, digest)| digest).collect()
+        })
+    }
+
+    /// What `work` gives of all items, in order, by all threads: each takes up to so many `at_once`, so that they do not meet at
+    /// the counter for tiny ones.
+    fn spread<T: Send>(
+        &self,
+        bytes: u64,
+        items: usize,
+        at_once: usize,
+        work: impl Fn(Range<usize>) -> Vec<T> + Sync,
+    ) -> Result<Vec<T>, DeviceError> {
         // Below this a thread takes longer to start than the work.
-        let threads = if bytes < 128 << 10 { 1 } else { self.threads().min(groups.len().max(1)) };
-        let taken = if groups.len() < threads * TAKEN * 4 { 1 } else { TAKEN };
+        let threads = if bytes < 128 << 10 { 1 } else { self.threads().min(items.max(1)) };
+        let taken = at_once.min(items / (threads * 4)).max(1);
         let next = AtomicUsize::new(0);
         let done = Mutex::new(Vec::new());
         let work = || {
             let mut mine = Vec::new();
             loop {
                 let first = next.fetch_add(taken, Ordering::Relaxed);
-                if first >= groups.len() {
+                if first >= items {
                     break;
                 }
-                let some = &groups[first..groups.len().min(first + taken)];
-                let value = |&(job, group): &(usize, u64)| shapes[job].value(&jobs[job].layout, group);
-                mine.push((first, some.iter().map(value).collect::<Vec<_>>()));
+                mine.push((first, work(first..items.min(first + taken))));
             }
             // A poisoned lock is a panic in another worker, which the scope reports.
             if let Ok(mut done) = done.lock() {
@@ -199,11 +230,25 @@ impl Cpu {
         let (true, Ok(mut done)) = (whole, done.into_inner()) else { return Err(worker) };
         done.sort_unstable_by_key(|(first, _)| *first);
         let values: Vec<_> = done.into_iter().flat_map(|(_, values)| values).collect();
-        if values.len() == groups.len() { Ok(values) } else { Err(worker) }
+        if values.len() == items { Ok(values) } else { Err(worker) }
     }
 }
 
 impl Layout<'_, Memory> {
+    /// All the bytes, copied only where they do not lie together.
+    fn whole_slice(&self) -> Cow<'_, [u8]> {
+        // As below: extents were checked against their buffers.
+        match *self.extents() {
+            [Extent::Host(bytes)] => Cow::Borrowed(bytes),
+            [Extent::Range { buffer, at, len }] => Cow::Borrowed(&buffer.bytes()[at as usize..(at + len) as usize]),
+            _ => {
+                let mut bytes = Vec::with_capacity(self.len() as usize);
+                self.each_slice(0..self.len(), |slice| bytes.extend_from_slice(slice));
+                Cow::Owned(bytes)
+            }
+        }
+    }
+
     /// Calls `take` with the bytes of `range`, slice after slice.
     fn each_slice(&self, range: Range<u64>, mut take: impl FnMut(&[u8])) {
         let mut start = 0;
@@ -248,6 +293,7 @@ impl Layout<'_, Memory> {
 mod tests {
     use super::*;
     use crate::device::cpu::Settings;
+    use crate::digest::Algorithm;
     use crate::tree::group_value;
 
     fn cpu() -> Cpu {
@@ -295,6 +341,41 @@ mod tests {
         }
         let unaligned = Job { layout: Layout::whole(buffer).unwrap(), want: Want::Groups { first_chunk: 4, group } };
         assert_eq!(device.hash(&[unaligned]), Err(DeviceError::Unaligned { first_chunk: 4, chunks: 8 }));
+    }
+
+    #[test]
+    fn thousands_of_tiny_strings_have_the_crates_digests_in_their_order() {
+        let device = cpu();
+        let bytes: Vec<u8> = (0..1_000_000_u32).map(|i| (i.wrapping_mul(0x9E37_79B9) >> 24) as u8).collect();
+        let buffer = &memory(&device, &bytes);
+        let group = GroupSize::from_chunk_log(1).unwrap();
+        let (mut jobs, mut expected) = (Vec::new(), Vec::new());
+        for i in 0..3000 {
+            let len = [0, 1, 1023, 1024, 1025, 4096, 16_384, 16_385, 65_536, i * 7 % 9000][i % 10];
+            let (at, row) = (i * 301, len / 3);
+            let (extents, text) = match i % 7 {
+                0 => (vec![Extent::Host(&bytes[at..at + len])], bytes[at..at + len].to_vec()),
+                1 if len >= 3 => {
+                    let rows = Extent::Rows { buffer, at: at as u64, row: row as u64, stride: row as u64 + 5, rows: 3 };
+                    (vec![rows], (0..3).flat_map(|r| &bytes[at + r * (row + 5)..][..row]).copied().collect())
+                }
+                _ => (vec![Extent::Range { buffer, at: at as u64, len: len as u64 }], bytes[at..at + len].to_vec()),
+            };
+            let layout = Layout::new(extents).unwrap();
+            if i % 11 == 5 && !text.is_empty() {
+                let groups =
+                    text.chunks(2048).enumerate().map(|(index, bytes)| group_value(index as u64 * 2048, bytes));
+                expected.push(Hashed::Groups(groups.collect()));
+                jobs.push(Job { layout, want: Want::Groups { first_chunk: 0, group } });
+            } else {
+                expected.push(Hashed::Root(Digest::of32(Algorithm::Blake3, *blake3::hash(&text).as_bytes())));
+                jobs.push(Job { layout, want: Want::Root });
+            }
+        }
+        assert!(device.hash(&jobs).unwrap() == expected);
+        for few in [1, 2, 3, 20] {
+            assert!(device.hash(&jobs[..few]).unwrap() == expected[..few]);
+        }
     }
 
     #[test]

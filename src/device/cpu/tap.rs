@@ -113,7 +113,7 @@ pub(in crate::device) mod tests {
     }
 
     fn wanted(algorithms: Algorithms, tap: &dyn Tap) -> Wanted<'_> {
-        Wanted { algorithms, shard: None, groups: None, tap: Some(tap) }
+        Wanted { algorithms, shard: None, groups: None, tap: Some(tap), look: None }
     }
 
     fn cpu(threads: usize) -> Cpu {

@@ -46,7 +46,7 @@ struct Planted {
 }
 
 fn wanted(algorithms: Algorithms) -> Wanted<'static> {
-    Wanted { algorithms, shard: None, groups: None, tap: None }
+    Wanted { algorithms, shard: None, groups: None, tap: None, look: None }
 }
 
 #[derive(Debug, Clone, Copy)]
