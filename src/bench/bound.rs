@@ -140,7 +140,7 @@ impl Limits {
         let bytes: u64 = strings.iter().map(|string| string.len()).sum();
         let instructions = counts.map(|(_, rates)| {
             let seconds = |string: &Spot| {
-                let way = usize::from(string.at() % 4 != 0) + 2 * usize::from(string.len() >= WITH_TREE);
+                let way = usize::from(!string.at().is_multiple_of(4)) + 2 * usize::from(string.len() >= WITH_TREE);
                 string.len() as f64 / rates[way]
             };
             (BoundKind::Instructions, bytes as f64 / strings.iter().map(seconds).sum::<f64>())

@@ -188,7 +188,7 @@ fn what_is_measured_can_be_read_again_shown_drawn_and_compared() {
     assert!(room.read("page.html").starts_with("<!DOCTYPE html>"));
     room.write("kept.json", &ran.stdout);
     std::fs::remove_file(room.path("page.html")).unwrap();
-    let mut after = before.clone();
+    let mut after = before;
     after.push("kept.json".to_owned());
     after.sort();
     assert_eq!(room.listing(), after, "the model that was written is gone");

@@ -104,7 +104,7 @@ impl Plot<'_> {
 
     fn grid(&mut self) {
         self.html.el("text", &[("class", &"tick"), ("x", &-8), ("y", &-12), ("text-anchor", &"end")], |html| {
-            html.text("GB/s")
+            html.text("GB/s");
         });
         for tick in self.rates.decades() {
             let Some(y) = self.y(tick) else { continue };
@@ -194,7 +194,7 @@ impl Plot<'_> {
         let class = if line.cache == Some(Cache::Cold) { "cold" } else { "warm" };
         self.at(spot, |html| {
             html.el("path", &[("class", &class), ("d", &"M-6 0L0 -6L6 0L0 6Z")], |html| {
-                html.say("title", "", &told(line))
+                html.say("title", "", &told(line));
             });
         });
     }
@@ -221,7 +221,7 @@ impl Plot<'_> {
             // From the mark to a text that stands apart from it.
             let (x, y) = (place.aside.signum() * (place.aside.abs() - 2.0), place.y - 4.0 - spot.y);
             self.at(spot, |html| {
-                html.shape("line", &[("class", &"leader"), ("x1", &0), ("x2", &Px(x)), ("y1", &0), ("y2", &Px(y))])
+                html.shape("line", &[("class", &"leader"), ("x1", &0), ("x2", &Px(x)), ("y1", &0), ("y2", &Px(y))]);
             });
         }
     }

@@ -162,7 +162,7 @@ pub(super) fn open_table(html: &mut Html, caption: &str, columns: &[Column], row
         html.el("table", &[], |html| {
             html.say("caption", "", caption);
             html.el("thead", &[], |html| {
-                html.el("tr", &[], |html| columns.iter().for_each(|column| head(html, column)))
+                html.el("tr", &[], |html| columns.iter().for_each(|column| head(html, column)));
             });
             html.el("tbody", &[], |html| {
                 for row in rows {

@@ -106,7 +106,7 @@ fn card(html: &mut Html, device: &OfDevice) {
     };
     html.el("p", &[("class", &"figure")], |html| {
         html.el("span", &[("class", &"big")], |html| {
-            html.data(&line.bytes_per_second, &gigabytes(line.bytes_per_second))
+            html.data(&line.bytes_per_second, &gigabytes(line.bytes_per_second));
         });
         html.text(" GB/s");
     });

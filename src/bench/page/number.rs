@@ -30,7 +30,7 @@ pub(super) fn significant(value: f64) -> String {
 fn grouped(digits: &str) -> String {
     let mut out = String::new();
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             out.push(',');
         }
         out.push(digit);
@@ -72,7 +72,7 @@ pub(super) fn size(bytes: u64) -> String {
         0x4000_0000..0x100_0000_0000 => (1 << 30, "GiB"),
         _ => (1 << 40, "TiB"),
     };
-    if bytes % unit == 0 {
+    if bytes.is_multiple_of(unit) {
         format!("{}{SPACE}{name}", bytes / unit)
     } else {
         format!("{}{SPACE}{name}", significant(bytes as f64 / unit as f64))

@@ -127,7 +127,7 @@ fn drawing(html: &mut Html, line: &Line, names: &[&str]) {
         ],
         |html| {
             html.el("title", &[("id", &title)], |html| {
-                html.text(&format!("Parts of the time of {}{}", line.name, line.cache.map(from).unwrap_or_default()))
+                html.text(&format!("Parts of the time of {}{}", line.name, line.cache.map(from).unwrap_or_default()));
             });
             let all: Vec<_> = line
                 .stages
@@ -163,7 +163,7 @@ fn drawing(html: &mut Html, line: &Line, names: &[&str]) {
 fn numbered(html: &mut Html, number: usize, x: &dyn std::fmt::Display, y: u32) {
     let class = format!("on{}", number % COLOURS);
     html.el("text", &[("class", &class), ("x", x), ("y", &y), ("text-anchor", &"middle")], |html| {
-        html.text(&(number + 1).to_string())
+        html.text(&(number + 1).to_string());
     });
 }
 
