@@ -12,6 +12,7 @@ use super::load::loads;
 use super::*;
 use crate::bench::report::{BoundKind, Cache};
 use crate::bench::shapes::Family;
+use crate::bench::system;
 use crate::device::cpu::{Cpu, Memory, Settings, Ticket};
 use crate::device::{Backend, DeviceError, DeviceKind, Hashed, Job};
 use crate::digest::{Algorithm, Digest};
@@ -276,6 +277,21 @@ fn a_device_that_lies_about_a_load_is_found_out() {
     let (lines, skipped, _) = loaded(Lie::Full, &[]).unwrap();
     assert_eq!((lines.len(), skipped.len()), (0, 4));
     assert!(skipped.iter().all(|skipped| skipped.why.contains("--file-size") && skipped.why.contains("cuda:3")));
+}
+
+#[test]
+fn files_that_are_said_to_be_cold_or_warm_are() {
+    let model = written();
+    let resident = || {
+        let of = |file: &model::WrittenFile| system::resident(&fs::File::open(&file.path).unwrap(), file.len).unwrap();
+        model.files.values().map(of).sum::<u64>()
+    };
+    for _ in 0..3 {
+        cache::prepare(&model, Cache::Cold).unwrap().unwrap();
+        assert!(resident() <= model.bytes() / 100);
+        cache::prepare(&model, Cache::Warm).unwrap().unwrap();
+        assert!(resident() >= model.bytes() / 100 * 99);
+    }
 }
 
 #[test]
