@@ -34,6 +34,7 @@ const BEYOND_CACHES: u64 = 256 << 20;
 
 /// The link between the host and a device, at its best.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "NVML alone tells of links"))]
 pub(super) struct Link {
     /// Of PCI Express.
     pub(super) generation: u32,
@@ -209,11 +210,15 @@ mod tests {
 
     /// What the driver of an H100 with NVLink says.
     fn h100() -> DeviceFacts {
-        let mut facts = DeviceFacts::default();
-        facts.architecture = Some(90);
-        (facts.processors, facts.clock) = (Some(132), Some(1_980_000_000));
-        (facts.memory_clock, facts.memory_bus, facts.cache) = (Some(2_619_000_000), Some(5120), Some(50 << 20));
-        facts
+        DeviceFacts {
+            architecture: Some(90),
+            processors: Some(132),
+            clock: Some(1_980_000_000),
+            memory_clock: Some(2_619_000_000),
+            memory_bus: Some(5120),
+            cache: Some(50 << 20),
+            ..DeviceFacts::default()
+        }
     }
 
     fn near(found: Option<(BoundKind, f64)>, kind: BoundKind, rate: f64) {
@@ -298,6 +303,30 @@ mod tests {
             rows.push((architecture, cells[2], [number(4), number(3), number(2), number(1)]));
         }
         assert_eq!(rows, COUNTED);
+    }
+
+    #[test]
+    fn bounds_of_well_known_devices_on_the_page_follow_from_its_own_numbers() {
+        let page = include_str!("../../docs/gpu.md").split("## Bounds of a device as a whole").nth(1).unwrap();
+        let number = |text: &str| text.replace(',', "").parse::<f64>().unwrap();
+        let mut rows = 0;
+        for line in page.lines().take_while(|line| !line.starts_with("## ")).filter(|line| line.contains(" x ")) {
+            let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+            let [_, name, sm, clocks, memory, instructions, lowest, _] = cells[..] else { continue };
+            let (processors, clock) = clocks.split_once(" x ").unwrap();
+            let Ok(sm) = sm.parse::<u32>() else { continue };
+            let best = COUNTED
+                .iter()
+                .filter(|(of, ..)| *of == sm)
+                .map(|(.., [_, _, rate, _])| *rate)
+                .reduce(f64::max)
+                .unwrap();
+            let found = best * number(processors) * number(clock);
+            assert!((found - number(instructions)).abs() <= 0.5, "{name}: {found}");
+            assert_eq!(lowest, if found < number(memory) { "instructions" } else { "memory" }, "{name}");
+            rows += 1;
+        }
+        assert_eq!(rows, 9);
     }
 
     #[test]

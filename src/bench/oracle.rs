@@ -10,7 +10,6 @@ use blake3::hazmat::{ChainingValue, HasherExt, Mode, left_subtree_len, merge_sub
 
 use crate::device::Hashed;
 use crate::digest::{Algorithm, Digest};
-use crate::selftest::Fill;
 
 /// What is in memory repeats after so many bytes. A prime, so that no address that a kernel gets wrong by a power of two
 /// has the same bytes.
@@ -75,7 +74,10 @@ enum Value {
 impl Tile {
     pub(super) fn new() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { bytes: Fill::Random(0x7E45).bytes(PERIOD), threads }
+        let mut bytes = vec![0; PERIOD as usize];
+        // Noise that is made quickly, and is the same each time.
+        blake3::Hasher::new().update(b"tensorseal bench").finalize_xof().fill(&mut bytes);
+        Self { bytes, threads }
     }
 
     /// Bytes that follow each other from `at` on, as many as there are before the tile begins again, at most `len`.
@@ -106,19 +108,10 @@ impl Tile {
 
     /// The sum of `len` bytes from byte 0 on, read as little-endian words of 64 bits; what is over counts as a word.
     pub(super) fn sum(&self, len: u64) -> u64 {
-        // A byte counts by its place in its word, and the tile begins at any place of a word.
-        let sum = |bytes: &[u8], place: u64| {
-            let mut columns = [0_u64; 8];
-            for (index, byte) in bytes.iter().enumerate() {
-                columns[index % 8] += u64::from(*byte);
-            }
-            let weigh = |(index, column): (usize, &u64)| column.wrapping_shl(8 * ((index as u64 + place) % 8) as u32);
-            columns.iter().enumerate().map(weigh).fold(0, u64::wrapping_add)
-        };
-        let whole: Vec<u64> = (0..8).map(|place| sum(&self.bytes, place)).collect();
-        let tiles = (0..len / PERIOD).map(|tile| whole[(tile * PERIOD % 8) as usize]).fold(0, u64::wrapping_add);
-        let rest = len % PERIOD;
-        tiles.wrapping_add(sum(self.from(0, rest), (len - rest) % 8))
+        let (tiles, rest) = (len / PERIOD, len % PERIOD);
+        let whole = if tiles > 0 { columns(&self.bytes) } else { [0; 8] };
+        let sum = (0..tiles).map(|tile| words(&whole, tile * PERIOD)).fold(0, u64::wrapping_add);
+        sum.wrapping_add(words(&columns(self.from(0, rest)), tiles * PERIOD))
     }
 
     fn part(&self, part: &Part) -> Value {
@@ -167,9 +160,9 @@ impl Tile {
         let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::with_capacity(parts.len())));
         let work = || {
             let mut mine = Vec::new();
-            while let Some((index, part)) =
-                Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|i| Some((i, parts.get(i)?)))
-            {
+            loop {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                let Some(part) = parts.get(index) else { break };
                 mine.push((index, self.part(part)));
             }
             if let Ok(mut done) = done.lock() {
@@ -185,6 +178,21 @@ impl Tile {
         done.sort_unstable_by_key(|(index, _)| *index);
         done.into_iter().map(|(_, value)| value).collect()
     }
+}
+
+/// Sums of bytes, of each eighth one.
+fn columns(bytes: &[u8]) -> [u64; 8] {
+    let mut columns = [0_u64; 8];
+    for eight in bytes.chunks(8) {
+        columns.iter_mut().zip(eight).for_each(|(column, byte)| *column += u64::from(*byte));
+    }
+    columns
+}
+
+/// The sum of words of which those are the bytes, from this place on: a byte counts by its place in its word.
+fn words(columns: &[u64; 8], from: u64) -> u64 {
+    let weigh = |(index, column): (u64, &u64)| column.wrapping_shl(8 * ((index + from) % 8) as u32);
+    (0..).zip(columns).map(weigh).fold(0, u64::wrapping_add)
 }
 
 /// Cuts a subtree into those that one thread hashes at once.

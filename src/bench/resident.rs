@@ -248,7 +248,7 @@ impl<B: Backend> Resident<'_, B> {
         Ok(())
     }
 
-    fn strings(
+    pub(super) fn strings(
         &self,
         buffer: &B::Buffer,
         what: What,

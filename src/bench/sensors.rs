@@ -48,11 +48,11 @@ impl Sensors {
 
     /// The link between the host and the device, at its best: in a pause it is slower, to save power.
     pub(super) fn link(&self) -> Option<Link> {
-        match self {
-            #[cfg(feature = "cuda")]
-            Self::Nvml(nvml) => nvml.link(),
-            _ => None,
+        #[cfg(feature = "cuda")]
+        if let Self::Nvml(nvml) = self {
+            return nvml.link();
         }
+        None
     }
 }
 
