@@ -12,6 +12,7 @@ mod choice;
 mod cufile;
 mod devices;
 mod failures;
+mod files;
 mod load;
 mod memory;
 mod order;

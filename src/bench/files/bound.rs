@@ -78,7 +78,8 @@ fn read(files: &[&WrittenFile], cache: Cache, threads: usize) -> io::Result<u64>
         Ok(count)
     };
     std::thread::scope(|scope| {
-        let others: Vec<_> = (1..threads).map_while(|_| std::thread::Builder::new().spawn_scoped(scope, thread).ok()).collect();
+        let others: Vec<_> =
+            (1..threads).map_while(|_| std::thread::Builder::new().spawn_scoped(scope, thread).ok()).collect();
         let mut count = thread()?;
         for other in others {
             count += other.join().map_err(|_| io::Error::other("a thread that reads has failed"))??;

@@ -54,8 +54,10 @@ pub(super) fn loads<B: Backend>(run: &mut Run<'_>, backend: &B) -> Result<(), Fa
                     run.line(&unverified, &turns.unverified, Vec::new())?;
                 }
                 if verified {
-                    let stages = stages(turns.parts.get(1..).unwrap_or_default(), turns.reading.get(1..).unwrap_or_default());
-                    let times: Vec<_> = turns.parts.iter().map(|parts| Duration::from_secs_f64(parts.total())).collect();
+                    let stages =
+                        stages(turns.parts.get(1..).unwrap_or_default(), turns.reading.get(1..).unwrap_or_default());
+                    let times: Vec<_> =
+                        turns.parts.iter().map(|parts| Duration::from_secs_f64(parts.total())).collect();
                     run.line(&checked, &times, stages)?;
                 }
             }
@@ -164,7 +166,11 @@ fn check<B: Backend>(run: &Run<'_>, backend: &B, loaded: &[(&str, &B::Buffer)]) 
         }
         let found = Digest::of32(Algorithm::Blake3, *hasher.finalize().as_bytes());
         if found != file.blake3 {
-            return Ok(Err(format!("{name} has BLAKE3 {} in memory, and {} was written", found.to_hex(), file.blake3.to_hex())));
+            return Ok(Err(format!(
+                "{name} has BLAKE3 {} in memory, and {} was written",
+                found.to_hex(),
+                file.blake3.to_hex()
+            )));
         }
     }
     Ok(Ok(()))
@@ -215,7 +221,8 @@ mod tests {
             for reading in [vec![0.5], vec![1.0, 2.0, 9.0], vec![100.0], vec![]] {
                 let stages = stages(&parts[..count], &reading);
                 let total: f64 = stages.iter().map(|stage| stage.seconds).sum();
-                let median = crate::bench::Times::new(parts[..count].iter().map(|parts| parts.total()).collect()).unwrap();
+                let median =
+                    crate::bench::Times::new(parts[..count].iter().map(|parts| parts.total()).collect()).unwrap();
                 assert!((total - median.median()).abs() < 1e-12, "{stages:?}");
                 assert!(stages.iter().all(|stage| stage.seconds >= 0.0), "{stages:?}");
             }

@@ -15,8 +15,8 @@ use super::Work;
 use crate::bench::Failure;
 use crate::bench::report::Folder;
 use crate::bench::shapes::{Shaped, Tensor, header};
-use crate::device::cpu::{Cpu, Settings, Silent};
 use crate::device::Device;
+use crate::device::cpu::{Cpu, Settings, Silent};
 use crate::digest::{Algorithm, Digest};
 use crate::error::Error;
 use crate::key::{Curve, PrivateKey};
@@ -134,7 +134,8 @@ impl Written {
             for &algorithm in algorithms {
                 let (expected, found) = (file.digest(algorithm), resource.digest_by(algorithm));
                 if expected.is_none() || found != expected {
-                    let hex = |digest: Option<Digest>| digest.map_or_else(|| "none".to_owned(), |digest| digest.to_hex());
+                    let hex =
+                        |digest: Option<Digest>| digest.map_or_else(|| "none".to_owned(), |digest| digest.to_hex());
                     return Err(format!("{algorithm} of {name} is {}, not {}", hex(expected), hex(found)));
                 }
             }

@@ -121,7 +121,15 @@ pub fn beside(
             bytes: model.bytes(),
             threads: None,
             ours: args([
-                &"verify", &"key", &folder, &"--signature", &signature, &"--public-key", &key, &"--threads", &given,
+                &"verify",
+                &"key",
+                &folder,
+                &"--signature",
+                &signature,
+                &"--public-key",
+                &key,
+                &"--threads",
+                &given,
             ]),
             // Underscores, which every version takes; hyphens are for those after 1.1.1.
             theirs: vec![(
@@ -209,7 +217,8 @@ impl Turns<'_, '_> {
                 let index = (place + round) % (count + 1);
                 if index == count {
                     ours.push(self.our_run(task)?);
-                } else if let (Some((program, args)), Some(Ok(times))) = (task.theirs.get(index), theirs.get_mut(index)) {
+                } else if let (Some((program, args)), Some(Ok(times))) = (task.theirs.get(index), theirs.get_mut(index))
+                {
                     match self.their_run(task, program, args)? {
                         Ok(took) => times.push(took),
                         Err(why) => theirs[index] = Err(why),
@@ -252,14 +261,22 @@ impl Turns<'_, '_> {
             Said::Right => Ok(ran.took),
             Said::Nothing(why) => Err(failed(why)),
             Said::Wrong(what) => {
-                let how = format!("tensorseal says {what}, and {} was expected of the files as they were written", task.expected());
+                let how = format!(
+                    "tensorseal says {what}, and {} was expected of the files as they were written",
+                    task.expected()
+                );
                 Err(Failure::Disagrees { program: "what was written", task: task.name.to_owned(), how })
             }
         }
     }
 
     /// How long it took, or why that is not known.
-    fn their_run(&self, task: &Task<'_>, program: &Program, args: &[OsString]) -> Result<Result<Duration, String>, Failure> {
+    fn their_run(
+        &self,
+        task: &Task<'_>,
+        program: &Program,
+        args: &[OsString],
+    ) -> Result<Result<Duration, String>, Failure> {
         let all: Vec<OsString> = program.first.iter().chain(args).cloned().collect();
         let ran = match run(program.path.as_os_str(), &all, self.options.limit) {
             Ok(ran) => ran,
@@ -287,9 +304,10 @@ impl Task<'_> {
             Some(expected) => match digest(&ran.out) {
                 Some(found) if ran.status.success() && found == expected => Said::Right,
                 Some(found) if ran.status.success() => Said::Wrong(quoted(found)),
-                None if ran.status.success() => {
-                    Said::Nothing(format!("it gave no digest, but {}", quoted(ran.out.lines().next().unwrap_or_default())))
-                }
+                None if ran.status.success() => Said::Nothing(format!(
+                    "it gave no digest, but {}",
+                    quoted(ran.out.lines().next().unwrap_or_default())
+                )),
                 _ => Said::Nothing(ran.failure()),
             },
             // In the words of both: Python's exit code is 1 for a no as for a fault.

@@ -27,7 +27,8 @@ pub(super) struct Ran {
 impl Ran {
     /// How it failed, in a line, for people.
     pub(super) fn failure(&self) -> String {
-        let said = [&self.err, &self.out].into_iter().find_map(|text| text.lines().rfind(|line| !line.trim().is_empty()));
+        let said =
+            [&self.err, &self.out].into_iter().find_map(|text| text.lines().rfind(|line| !line.trim().is_empty()));
         let said = said.map_or_else(|| "it said nothing".to_owned(), |line| format!("it said {}", quoted(line)));
         match self.status.code() {
             Some(code) => format!("it ended with exit code {code}: {said}"),
@@ -103,7 +104,8 @@ fn read(from: Option<impl Read + Send + 'static>) -> Receiver<String> {
 
 /// The first program of this name in the folders of `path`. Folders that depend on where we are do not count.
 pub(super) fn find(name: &str, path: &OsStr) -> Option<PathBuf> {
-    let runs = |file: &PathBuf| file.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0);
+    let runs =
+        |file: &PathBuf| file.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0);
     std::env::split_paths(path).filter(|folder| folder.is_absolute()).map(|folder| folder.join(name)).find(runs)
 }
 
