@@ -2,7 +2,7 @@
 //! where the bound is.
 
 use super::super::report::{Cache, Line, OfDevice, What};
-use super::curve::{Percent, of};
+use super::curve::Percent;
 use super::markup::Html;
 use super::number::{counted, percent, rate, seconds, size};
 use super::{Drawn, bound_in_words, lines_table, what_name};
@@ -13,7 +13,9 @@ pub(super) fn panel(html: &mut Html, device: &OfDevice, caption: &str, wanted: f
     if lines.is_empty() {
         return Drawn::Nothing;
     }
-    let bound = |line: &Line| of(device, line.bound);
+    let bound = |line: &Line| {
+        device.bounds.iter().find(|bound| Some(bound.kind) == line.bound).map(|bound| bound.bytes_per_second)
+    };
     let most = lines
         .iter()
         .flat_map(|line| [Some(line.bytes_per_second), bound(line)])
@@ -79,10 +81,10 @@ pub(super) fn bar(html: &mut Html, length: f64, bound: Option<f64>, class: &'sta
         html.shape("rect", &[("class", &"track"), ("x", &"0%"), ("y", &2), ("width", &"100%"), ("height", &12)]);
         html.shape(
             "rect",
-            &[("class", &class), ("x", &"0%"), ("y", &2), ("width", &Percent(length * 100.0)), ("height", &12)],
+            &[("class", &class), ("x", &"0%"), ("y", &2), ("width", &Percent::of(length)), ("height", &12)],
         );
         if let Some(bound) = bound {
-            let at = Percent(bound * 100.0);
+            let at = Percent::of(bound);
             html.shape("line", &[("class", &"limit"), ("x1", &at), ("x2", &at), ("y1", &0), ("y2", &16)]);
         }
     });

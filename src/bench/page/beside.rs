@@ -6,7 +6,7 @@ use super::super::Times;
 use super::super::report::{Beside, Peers};
 use super::curve::Percent;
 use super::markup::{Cell, Column, Html, open_table, table};
-use super::number::{count, percent, seconds, significant, size};
+use super::number::{count, counted, percent, seconds, significant, size};
 
 /// How many times faster ours is. None: one of both took no time that could be told.
 fn factor(line: &Beside) -> Option<f64> {
@@ -37,7 +37,7 @@ impl Axis {
     }
 
     fn x(&self, factor: f64) -> f64 {
-        ((factor.log10() - self.low) / (self.high - self.low)).clamp(0.0, 1.0) * 100.0
+        ((factor.log10() - self.low) / (self.high - self.low)).clamp(0.0, 1.0)
     }
 }
 
@@ -81,7 +81,7 @@ pub(super) fn section(html: &mut Html, peers: &Peers) {
 fn row(html: &mut Html, axis: &Axis, line: &Beside) {
     html.el("div", &[("class", &"what")], |html| {
         html.el("b", &[], |html| html.name(&line.program));
-        let threads = line.threads.map(|threads| format!(" · {} threads each", count(threads))).unwrap_or_default();
+        let threads = line.threads.map(|threads| format!(" · {} each", counted(threads, "thread"))).unwrap_or_default();
         html.el("small", &[], |html| {
             html.name(&line.version);
             html.text(&threads);
@@ -90,7 +90,11 @@ fn row(html: &mut Html, axis: &Axis, line: &Beside) {
     bar(html, axis, line);
     html.el("div", &[("class", &"value")], |html| {
         html.say("b", "", &said(line));
-        html.say("small", "", &format!("{} to {}", seconds(line.ours.median()), seconds(line.theirs.median())));
+        html.say(
+            "small",
+            "",
+            &format!("ours {}, theirs {}", seconds(line.ours.median()), seconds(line.theirs.median())),
+        );
     });
 }
 
@@ -115,9 +119,9 @@ fn bar(html: &mut Html, axis: &Axis, line: &Beside) {
                 "rect",
                 &[
                     ("class", &class),
-                    ("x", &Percent(one.min(at))),
+                    ("x", &Percent::of(one.min(at))),
                     ("y", &2),
-                    ("width", &Percent((at - one).abs())),
+                    ("width", &Percent::of((at - one).abs())),
                     ("height", &12),
                 ],
             );
@@ -126,8 +130,8 @@ fn bar(html: &mut Html, axis: &Axis, line: &Beside) {
                 "line",
                 &[
                     ("class", &"whisker"),
-                    ("x1", &Percent(axis.x(low))),
-                    ("x2", &Percent(axis.x(high))),
+                    ("x1", &Percent::of(axis.x(low))),
+                    ("x2", &Percent::of(axis.x(high))),
                     ("y1", &8),
                     ("y2", &8),
                 ],
@@ -135,7 +139,7 @@ fn bar(html: &mut Html, axis: &Axis, line: &Beside) {
         }
         html.shape(
             "line",
-            &[("class", &"limit"), ("x1", &Percent(one)), ("x2", &Percent(one)), ("y1", &0), ("y2", &16)],
+            &[("class", &"limit"), ("x1", &Percent::of(one)), ("x2", &Percent::of(one)), ("y1", &0), ("y2", &16)],
         );
     });
 }

@@ -1,110 +1,34 @@
-//! Rate against size: a panel a device, all with the same axes, so that they compare.
+//! Rate against size: a panel a device.
 //!
 //! Across, places are percents of the drawing's width, and down they are pixels: the drawing has the width of the page, and its text
 //! the size of the page's text, on a phone and on a desk.
 
-use super::super::report::{BoundKind, Cache, Line, OfDevice, What};
+use super::super::report::{Bound, Cache, Line, OfDevice, What};
 use super::markup::{Cell, Column, Html, table};
-use super::number::{percent, rate, short, significant, size};
+use super::number::{gigabytes, percent, rate, short, significant, size, without_zeros};
+use super::place::{Place, Room, Spot};
+use super::scale::Scale;
 use super::{Drawn, bound_name, lines_table};
 
 /// Of the plot, in pixels.
 const HEIGHT: f64 = 300.0;
 
-/// From one text to the next below it, in pixels.
-const APART: f64 = 16.0;
-
-/// Labels in a plot at most: what has none stands in the table.
-const LABELS: usize = 14;
-
-/// Values by their logarithms.
-#[derive(Debug, Clone, Copy)]
-struct Scale {
-    low: f64,
-    high: f64,
+/// The axis across, the same in all panels. None: there is nothing to draw.
+pub(super) fn across(devices: &[OfDevice]) -> Option<Scale> {
+    Scale::over(devices.iter().flat_map(drawn).map(|line| line.bytes as f64), 2.0, 4.0)
 }
 
-impl Scale {
-    /// From the smallest to the largest, and a little around; at least `least` from end to end, in powers of `base`.
-    fn over(values: impl Iterator<Item = f64>, base: f64, least: f64) -> Option<Self> {
-        let (low, high) = values
-            .filter(|value| value.is_finite() && *value > 0.0)
-            .map(|value| value.log(base))
-            .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)));
-        if low > high {
-            return None;
-        }
-        let around = ((high - low) * 0.05).max((least - (high - low)) / 2.0);
-        Some(Self { low: low - around, high: high + around })
-    }
-
-    /// Where on it a value lies, 0 for the low end and 1 for the high one.
-    fn place(self, value: f64, base: f64) -> Option<f64> {
-        let place = (value.log(base) - self.low) / (self.high - self.low);
-        (value > 0.0 && place.is_finite()).then(|| place.clamp(0.0, 1.0))
-    }
-}
-
-/// The axes of all panels.
-pub(super) struct Axes {
-    bytes: Scale,
-    rates: Scale,
-}
-
-impl Axes {
-    /// Axes on which all of these have room. None: there is nothing to draw.
-    pub(super) fn over(devices: &[OfDevice]) -> Option<Self> {
-        let lines = || devices.iter().flat_map(|device| drawn(device));
-        let bounds = devices.iter().filter(|device| drawn(device).next().is_some()).flat_map(|device| &device.bounds);
-        Some(Self {
-            bytes: Scale::over(lines().map(|line| line.bytes as f64), 2.0, 4.0)?,
-            rates: Scale::over(
-                lines()
-                    .flat_map(|line| [line.bytes_per_second, slowest(line), fastest(line)])
-                    .chain(bounds.map(|bound| bound.bytes_per_second)),
-                10.0,
-                1.2,
-            )?,
-        })
-    }
-
-    /// Per cent from the left.
-    fn x(&self, bytes: u64) -> Option<f64> {
-        self.bytes.place(bytes as f64, 2.0).map(|place| place * 100.0)
-    }
-
-    /// Pixels from the top.
-    fn y(&self, rate: f64) -> Option<f64> {
-        self.rates.place(rate, 10.0).map(|place| (1.0 - place) * HEIGHT)
-    }
-
-    /// Sizes to name on the axis: powers of two at even distances, as many as a phone has room for.
-    fn sizes(&self) -> Vec<u64> {
-        let (low, high) = (self.bytes.low.max(0.0).ceil() as u32, self.bytes.high.min(63.0).floor() as u32);
-        let at = |step: u32| (low..=high).filter(move |power| power % step == 0);
-        let step = [1, 2, 5, 10, 20].into_iter().find(|step| at(*step).count() <= 5).unwrap_or(30);
-        at(step).map(|power| 1_u64 << power).collect()
-    }
-
-    /// Rates to name on the axis.
-    fn ticks(&self) -> Vec<f64> {
-        let (low, high) = (self.rates.low, self.rates.high);
-        let steps: &[f64] = if high - low > 2.5 { &[1.0] } else { &[1.0, 2.0, 5.0] };
-        let every = ((high - low) / 8.0).ceil().max(1.0) as i32;
-        (low.floor() as i32..=high.ceil() as i32)
-            .filter(|decade| decade % every == 0)
-            .flat_map(|decade| steps.iter().map(move |step| step * 10_f64.powi(decade)))
-            .filter(|rate| (low..=high).contains(&rate.log10()))
-            .collect()
-    }
+/// The axis down, of one device: a processor and a GPU on one would leave the processor a strip.
+fn down(device: &OfDevice) -> Option<Scale> {
+    let lines = drawn(device).flat_map(|line| [line.bytes_per_second, slowest(line), fastest(line)]);
+    Scale::over(lines.chain(device.bounds.iter().map(|bound| bound.bytes_per_second)), 10.0, 1.2)
 }
 
 /// What the plot shows: strings in memory, and files where they were read from disk.
 fn drawn(device: &OfDevice) -> impl Iterator<Item = &Line> {
-    device
-        .lines
-        .iter()
-        .filter(|line| matches!(line.what, What::Size | What::Digest) && line.bytes > 0 && line.bytes_per_second > 0.0)
+    let shown =
+        |line: &&Line| matches!(line.what, What::Size | What::Digest) && line.bytes > 0 && line.bytes_per_second > 0.0;
+    device.lines.iter().filter(shown)
 }
 
 fn fastest(line: &Line) -> f64 {
@@ -115,235 +39,218 @@ fn slowest(line: &Line) -> f64 {
     line.bytes as f64 / line.times.slowest().max(1e-9)
 }
 
-/// A text beside its place.
-struct Label {
-    text: String,
-    class: &'static str,
-    /// Per cent from the left, and on which side of the place the text stands.
-    x: f64,
-    side: Side,
-    y: f64,
-    /// Pixels from the top of what it names.
-    of: f64,
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Side {
-    Left,
-    Right,
-}
-
-/// Texts that would cover each other are moved apart, in their order.
-fn move_apart(labels: &mut [Label]) {
-    labels.sort_by(|a, b| a.y.total_cmp(&b.y));
-    let mut least = 12.0;
-    for label in labels.iter_mut() {
-        label.y = label.y.max(least);
-        least = label.y + APART;
-    }
-    let mut most = HEIGHT - 4.0;
-    for label in labels.iter_mut().rev() {
-        label.y = label.y.min(most);
-        most = label.y - APART;
-    }
-}
-
 /// The panel of a device. Says whether there was anything to draw.
-pub(super) fn panel(html: &mut Html, axes: &Axes, device: &OfDevice) -> Drawn {
-    if drawn(device).next().is_none() {
-        return Drawn::Nothing;
-    }
+pub(super) fn panel(html: &mut Html, bytes: Scale, device: &OfDevice) -> Drawn {
+    let Some(rates) = down(device).filter(|_| drawn(device).next().is_some()) else { return Drawn::Nothing };
     let (title, about) = (html.id(), html.id());
+    let named = format!("{title} {about}");
     html.el(
         "svg",
-        &[
-            ("class", &"plot"),
-            ("role", &"img"),
-            ("aria-labelledby", &format!("{title} {about}")),
-            ("height", &(HEIGHT + 48.0)),
-        ],
+        &[("class", &"plot"), ("role", &"img"), ("aria-labelledby", &named), ("height", &(HEIGHT + 56.0))],
         |html| {
             html.el("title", &[("id", &title)], |html| html.text(&format!("Rate against size on {}", device.name)));
             html.el("desc", &[("id", &about)], |html| html.text(&described(device)));
-            grid(html, axes);
-            let mut labels = bounds(html, axes, device);
-            curve(html, axes, device, &mut labels);
-            marks(html, axes, device, &mut labels);
-            labels.truncate(LABELS);
-            move_apart(&mut labels);
-            labels.iter().for_each(|label| write(html, label));
+            let mut plot = Plot { html, bytes, rates, room: Room::new(HEIGHT) };
+            plot.grid();
+            device.bounds.iter().for_each(|bound| plot.bound(bound));
+            let sizes = plot.curve(device);
+            let files: Vec<&Line> = drawn(device).filter(|line| line.what == What::Digest).collect();
+            files.iter().for_each(|line| plot.file(line));
+            // Texts come when all else has its place, and the more important first.
+            sizes.into_iter().for_each(|line| plot.name_curve(line));
+            device.bounds.iter().for_each(|bound| plot.name_bound(bound));
+            files.iter().for_each(|line| plot.name_file(line));
         },
     );
     lines_table(html, "one string in memory, by its size", device.lines.iter().filter(|line| line.what == What::Size));
-    if !device.bounds.is_empty() {
-        bounds_table(html, device);
-    }
+    bounds_table(html, device);
     Drawn::Something
 }
 
 /// What a reader who cannot see the drawing is told of it.
 fn described(device: &OfDevice) -> String {
     let sizes = || device.lines.iter().filter(|line| line.what == What::Size);
-    let (first, last) = (sizes().min_by_key(|line| line.bytes), sizes().max_by_key(|line| line.bytes));
-    match (first, last) {
-        (Some(first), Some(last)) if first.bytes != last.bytes => format!(
-            "From {} at {} to {} at {}. The table below has all points.",
-            rate(first.bytes_per_second),
-            size(first.bytes),
-            rate(last.bytes_per_second),
-            size(last.bytes)
-        ),
-        (Some(only), _) => format!("{} at {}.", rate(only.bytes_per_second), size(only.bytes)),
+    let at = |line: &Line| format!("{} at {}", rate(line.bytes_per_second), size(line.bytes));
+    match (sizes().min_by_key(|line| line.bytes), sizes().max_by_key(|line| line.bytes)) {
+        (Some(first), Some(last)) if first.bytes != last.bytes => {
+            format!("From {} to {}. The table below has all points.", at(first), at(last))
+        }
+        (Some(only), _) => format!("{}.", at(only)),
         _ => "Files alone; the table under Files has them.".to_owned(),
     }
 }
 
-fn grid(html: &mut Html, axes: &Axes) {
-    html.el("text", &[("class", &"tick"), ("x", &-8), ("y", &-10), ("text-anchor", &"end")], |html| html.text("GB/s"));
-    for tick in axes.ticks() {
-        let Some(y) = axes.y(tick) else { continue };
-        html.shape("line", &[("class", &"grid"), ("x1", &"0%"), ("x2", &"100%"), ("y1", &Px(y)), ("y2", &Px(y))]);
-        html.el("text", &[("class", &"tick"), ("x", &-8), ("y", &Px(y + 4.0)), ("text-anchor", &"end")], |html| {
-            html.text(
-                &significant(tick / 1e9)
-                    .trim_end_matches(".00")
-                    .replace("0.100", "0.1")
-                    .replace("0.200", "0.2")
-                    .replace("0.500", "0.5"),
-            );
-        });
-    }
-    html.shape("line", &[("class", &"axis"), ("x1", &"0%"), ("x2", &"100%"), ("y1", &Px(HEIGHT)), ("y2", &Px(HEIGHT))]);
-    for bytes in axes.sizes() {
-        let Some(x) = axes.x(bytes) else { continue };
-        html.shape(
-            "line",
-            &[
-                ("class", &"axis"),
-                ("x1", &Percent(x)),
-                ("x2", &Percent(x)),
-                ("y1", &Px(HEIGHT)),
-                ("y2", &Px(HEIGHT + 5.0)),
-            ],
-        );
-        html.el(
-            "text",
-            &[("class", &"tick"), ("x", &Percent(x)), ("y", &Px(HEIGHT + 19.0)), ("text-anchor", &"middle")],
-            |html| html.text(&size(bytes)),
-        );
-    }
+struct Plot<'a> {
+    html: &'a mut Html,
+    bytes: Scale,
+    rates: Scale,
+    room: Room,
 }
 
-fn bounds(html: &mut Html, axes: &Axes, device: &OfDevice) -> Vec<Label> {
-    let mut labels = Vec::new();
-    for bound in &device.bounds {
-        let Some(y) = axes.y(bound.bytes_per_second) else { continue };
-        html.el(
+impl Plot<'_> {
+    /// Where a rate at a size lies.
+    fn spot(&self, bytes: u64, rate: f64) -> Option<Spot> {
+        Some(Spot { x: self.bytes.place(bytes as f64)?, y: self.y(rate)? })
+    }
+
+    fn y(&self, rate: f64) -> Option<f64> {
+        self.rates.place(rate).map(|place| (1.0 - place) * HEIGHT)
+    }
+
+    fn line(&mut self, class: &'static str, from: Spot, to: Spot) {
+        let (x1, x2) = (Percent::of(from.x), Percent::of(to.x));
+        self.html.shape("line", &[("class", &class), ("x1", &x1), ("x2", &x2), ("y1", &Px(from.y)), ("y2", &Px(to.y))]);
+    }
+
+    fn grid(&mut self) {
+        self.html.el("text", &[("class", &"tick"), ("x", &-8), ("y", &-12), ("text-anchor", &"end")], |html| {
+            html.text("GB/s")
+        });
+        for tick in self.rates.decades() {
+            let Some(y) = self.y(tick) else { continue };
+            self.line("grid", Spot { x: 0.0, y }, Spot { x: 1.0, y });
+            self.html.el(
+                "text",
+                &[("class", &"tick"), ("x", &-8), ("y", &Px(y + 4.0)), ("text-anchor", &"end")],
+                |html| {
+                    html.text(&without_zeros(&significant(tick / 1e9)));
+                },
+            );
+        }
+        self.line("axis", Spot { x: 0.0, y: HEIGHT }, Spot { x: 1.0, y: HEIGHT });
+        for bytes in self.bytes.sizes() {
+            let Some(x) = self.bytes.place(bytes as f64) else { continue };
+            self.line("axis", Spot { x, y: HEIGHT }, Spot { x, y: HEIGHT + 5.0 });
+            let middle: [(&'static str, &dyn std::fmt::Display); 4] =
+                [("class", &"tick"), ("x", &Percent::of(x)), ("y", &Px(HEIGHT + 19.0)), ("text-anchor", &"middle")];
+            self.html.el("text", &middle, |html| html.text(&size(bytes)));
+        }
+    }
+
+    fn bound(&mut self, bound: &Bound) {
+        let Some(y) = self.y(bound.bytes_per_second) else { return };
+        self.room.line(y);
+        self.html.el(
             "line",
             &[("class", &"bound"), ("x1", &"0%"), ("x2", &"100%"), ("y1", &Px(y)), ("y2", &Px(y))],
             |html| {
                 html.say(
                     "title",
                     "",
-                    &format!("{}: {}. {}", bound_name(bound.kind), rate(bound.bytes_per_second), bound.basis),
+                    &format!("{} {}. {}", bound_name(bound.kind), rate(bound.bytes_per_second), bound.basis),
                 );
             },
         );
-        labels.push(Label {
-            text: format!("{} {}", bound_name(bound.kind), rate(bound.bytes_per_second)),
-            class: "of-bound",
-            x: 0.0,
-            side: Side::Right,
-            y: y - 5.0,
-            of: y,
-        });
     }
-    labels
-}
 
-fn curve(html: &mut Html, axes: &Axes, device: &OfDevice, labels: &mut Vec<Label>) {
-    let mut lines: Vec<&Line> = drawn(device).filter(|line| line.what == What::Size).collect();
-    lines.sort_by_key(|line| line.bytes);
-    let places: Vec<(f64, f64)> =
-        lines.iter().filter_map(|line| Some((axes.x(line.bytes)?, axes.y(line.bytes_per_second)?))).collect();
-    for pair in places.windows(2) {
-        let ((x1, y1), (x2, y2)) = (pair[0], pair[1]);
-        html.shape(
-            "line",
-            &[("class", &"curve"), ("x1", &Percent(x1)), ("x2", &Percent(x2)), ("y1", &Px(y1)), ("y2", &Px(y2))],
-        );
+    fn name_bound(&mut self, bound: &Bound) {
+        let Some(y) = self.y(bound.bytes_per_second) else { return };
+        let places =
+            [(y - 5.0, 0.0), (y - 5.0, 1.0), (y + 14.0, 0.0), (y + 14.0, 1.0), (y - 5.0, 0.5), (y + 14.0, 0.5)].map(
+                |(y, x)| {
+                    let ends = x == 1.0;
+                    Place { x, aside: if ends { -2.0 } else { 2.0 }, ends, y }
+                },
+            );
+        let text = format!("{} {}", bound_name(bound.kind), gigabytes(bound.bytes_per_second));
+        self.text("of-bound", &text, 12.0, &places);
     }
-    for line in &lines {
-        let Some((x, y)) = axes.x(line.bytes).zip(axes.y(line.bytes_per_second)) else { continue };
-        whisker(html, axes, line, x);
-        html.el("circle", &[("class", &"point"), ("cx", &Percent(x)), ("cy", &Px(y)), ("r", &4)], |html| {
-            html.say("title", "", &told(line))
-        });
-    }
-    if let Some(last) = lines.last()
-        && let Some((x, y)) = axes.x(last.bytes).zip(axes.y(last.bytes_per_second))
-    {
-        labels.push(Label {
-            text: rate(last.bytes_per_second),
-            class: "of-curve",
-            x,
-            side: side(x),
-            y: y + 20.0,
-            of: y,
-        });
-    }
-}
 
-fn marks(html: &mut Html, axes: &Axes, device: &OfDevice, labels: &mut Vec<Label>) {
-    for line in drawn(device).filter(|line| line.what == What::Digest) {
-        let Some((x, y)) = axes.x(line.bytes).zip(axes.y(line.bytes_per_second)) else { continue };
-        whisker(html, axes, line, x);
-        let (class, word) = match line.cache {
-            Some(Cache::Cold) => ("cold", "cold"),
-            Some(Cache::Warm) => ("warm", "warm"),
-            None => ("warm", "file"),
+    /// The lines of the curve: the last of it, the rate of the largest string, is to be named.
+    fn curve<'d>(&mut self, device: &'d OfDevice) -> Option<&'d Line> {
+        let mut lines: Vec<&Line> = drawn(device).filter(|line| line.what == What::Size).collect();
+        lines.sort_by_key(|line| line.bytes);
+        let spots: Vec<Spot> = lines.iter().filter_map(|line| self.spot(line.bytes, line.bytes_per_second)).collect();
+        self.room.curve(&spots);
+        for pair in spots.windows(2) {
+            self.line("curve", pair[0], pair[1]);
+        }
+        for line in &lines {
+            let Some(Spot { x, y }) = self.spot(line.bytes, line.bytes_per_second) else { continue };
+            self.whisker(line);
+            let attributes: [(&'static str, &dyn std::fmt::Display); 4] =
+                [("class", &"point"), ("cx", &Percent::of(x)), ("cy", &Px(y)), ("r", &4)];
+            self.html.el("circle", &attributes, |html| html.say("title", "", &told(line)));
+        }
+        lines.last().copied()
+    }
+
+    fn name_curve(&mut self, line: &Line) {
+        let Some(Spot { x, y }) = self.spot(line.bytes, line.bytes_per_second) else { return };
+        let places = [y + 22.0, y - 11.0, y + 40.0].map(|y| {
+            [
+                Place { x, aside: 6.0, ends: true, y },
+                Place { x, aside: -6.0, ends: false, y },
+                Place { x, aside: -30.0, ends: false, y },
+            ]
+        });
+        self.text("of-curve", &rate(line.bytes_per_second), 14.0, places.as_flattened());
+    }
+
+    fn file(&mut self, line: &Line) {
+        let Some(spot) = self.spot(line.bytes, line.bytes_per_second) else { return };
+        self.whisker(line);
+        self.room.curve(&[spot]);
+        let class = if line.cache == Some(Cache::Cold) { "cold" } else { "warm" };
+        self.at(spot, |html| {
+            html.el("path", &[("class", &class), ("d", &"M-6 0L0 -6L6 0L0 6Z")], |html| {
+                html.say("title", "", &told(line))
+            });
+        });
+    }
+
+    fn name_file(&mut self, line: &Line) {
+        let Some(spot) = self.spot(line.bytes, line.bytes_per_second) else { return };
+        let word = match line.cache {
+            Some(Cache::Cold) => " cold",
+            Some(Cache::Warm) => " warm",
+            None => "",
         };
-        // A drawing of its own, so that its corners lie pixels from a place in per cent.
-        html.el(
-            "svg",
-            &[
-                ("class", &"mark"),
-                ("x", &Percent(x)),
-                ("y", &Px(y)),
-                ("width", &1),
-                ("height", &1),
-                ("overflow", &"visible"),
-            ],
-            |html| {
-                html.el("path", &[("class", &class), ("d", &"M-6 0L0 -6L6 0L0 6Z")], |html| {
-                    html.say("title", "", &told(line))
-                });
-            },
-        );
-        labels.push(Label {
-            text: format!("{} {word}", short(&line.name, 16)),
-            class: "of-file",
-            x,
-            side: side(x),
-            y: y + 4.0,
-            of: y,
+        let places = [0.0, 12.0, -12.0, 24.0, -24.0, 36.0, -36.0, 50.0, -50.0].map(|off: f64| {
+            [(true, -11.0), (false, 11.0), (true, -24.0), (false, 24.0)].map(|(ends, aside)| Place {
+                x: spot.x,
+                aside,
+                ends,
+                y: spot.y + 4.0 + off,
+            })
         });
+        let text = format!("{}{word}", short(&line.name, 16));
+        if let Some(place) = self.text("of-file", &text, 13.0, places.as_flattened())
+            && ((place.y - 4.0 - spot.y).abs() > 13.0 || place.aside.abs() > 20.0)
+        {
+            // From the mark to a text that stands apart from it.
+            let (x, y) = (place.aside.signum() * (place.aside.abs() - 2.0), place.y - 4.0 - spot.y);
+            self.at(spot, |html| {
+                html.shape("line", &[("class", &"leader"), ("x1", &0), ("x2", &Px(x)), ("y1", &0), ("y2", &Px(y))])
+            });
+        }
     }
-}
 
-/// From the slowest run to the fastest.
-fn whisker(html: &mut Html, axes: &Axes, line: &Line, x: f64) {
-    if let Some((low, high)) = axes.y(slowest(line)).zip(axes.y(fastest(line))) {
-        html.shape(
-            "line",
-            &[("class", &"whisker"), ("x1", &Percent(x)), ("x2", &Percent(x)), ("y1", &Px(low)), ("y2", &Px(high))],
+    /// A drawing of its own, so that its corners lie pixels from a place in per cent.
+    fn at(&mut self, spot: Spot, draw: impl FnOnce(&mut Html)) {
+        let (x, y) = (Percent::of(spot.x), Px(spot.y));
+        self.html.el("svg", &[("x", &x), ("y", &y), ("width", &1), ("height", &1), ("overflow", &"visible")], draw);
+    }
+
+    /// From the slowest run to the fastest.
+    fn whisker(&mut self, line: &Line) {
+        if let Some((low, high)) = self.spot(line.bytes, slowest(line)).zip(self.spot(line.bytes, fastest(line))) {
+            self.line("whisker", low, high);
+        }
+    }
+
+    /// A text in the best of these places. Where it would cover another in all of them, it is not written: the table has it.
+    fn text(&mut self, class: &'static str, text: &str, size: f64, places: &[Place]) -> Option<Place> {
+        let place = self.room.take(text, size, places.iter().copied())?;
+        let anchor = if place.ends { "end" } else { "start" };
+        let (x, dx, y) = (Percent::of(place.x), Px(place.aside), Px(place.y));
+        self.html.el(
+            "text",
+            &[("class", &class), ("x", &x), ("dx", &dx), ("y", &y), ("text-anchor", &anchor)],
+            |html| html.text(text),
         );
+        Some(place)
     }
-}
-
-/// The side with more room.
-fn side(x: f64) -> Side {
-    if x < 50.0 { Side::Right } else { Side::Left }
 }
 
 fn told(line: &Line) -> String {
@@ -351,45 +258,15 @@ fn told(line: &Line) -> String {
     format!("{}: {}{of}; {} to {}", line.name, rate(line.bytes_per_second), rate(slowest(line)), rate(fastest(line)))
 }
 
-fn write(html: &mut Html, label: &Label) {
-    let (anchor, aside) = match label.side {
-        Side::Left => ("end", -10),
-        Side::Right => ("start", if label.x == 0.0 { 4 } else { 10 }),
-    };
-    // What was moved far from what it names is led back to it.
-    if label.class != "of-bound" && (label.y - 4.0 - label.of).abs() > 24.0 {
-        html.shape(
-            "line",
-            &[
-                ("class", &"leader"),
-                ("x1", &Percent(label.x)),
-                ("x2", &Percent(label.x)),
-                ("y1", &Px(label.of)),
-                ("y2", &Px(label.y - 4.0)),
-            ],
-        );
-    }
-    let attributes: [(&'static str, &dyn std::fmt::Display); 5] = [
-        ("class", &label.class),
-        ("x", &Percent(label.x)),
-        ("dx", &aside),
-        ("y", &Px(label.y)),
-        ("text-anchor", &anchor),
-    ];
-    html.el("text", &attributes, |html| html.text(&label.text));
-}
-
 fn bounds_table(html: &mut Html, device: &OfDevice) {
+    if device.bounds.is_empty() {
+        return;
+    }
+    let of = |bound: &Bound| Cell::number(bound.bytes_per_second, gigabytes(bound.bytes_per_second));
     let rows: Vec<_> = device
         .bounds
         .iter()
-        .map(|bound| {
-            vec![
-                Cell::text(bound_name(bound.kind)),
-                Cell::number(bound.bytes_per_second, super::number::gigabytes(bound.bytes_per_second)),
-                Cell::text(bound.basis.clone()),
-            ]
-        })
+        .map(|bound| vec![Cell::text(bound_name(bound.kind)), of(bound), Cell::text(bound.basis.clone())])
         .collect();
     table(
         html,
@@ -401,25 +278,20 @@ fn bounds_table(html: &mut Html, device: &OfDevice) {
 
 /// What the drawings mean, once for all panels.
 pub(super) fn key(html: &mut Html, devices: &[OfDevice]) {
-    let has = |wanted: fn(&Line) -> bool| devices.iter().any(|device| drawn(device).any(wanted));
+    let has = |what: What, cold: bool| {
+        devices.iter().flat_map(drawn).any(|line| line.what == what && cold == (line.cache == Some(Cache::Cold)))
+    };
     html.el("ul", &[("class", &"key")], |html| {
-        if has(|line| line.what == What::Size) {
+        if has(What::Size, false) {
             sample(html, "one string in the device’s memory", |html| {
                 html.shape("line", &[("class", &"curve"), ("x1", &0), ("x2", &28), ("y1", &7), ("y2", &7)]);
                 html.shape("circle", &[("class", &"point"), ("cx", &14), ("cy", &7), ("r", &4)]);
             });
         }
-        for (class, text, wanted) in [
-            (
-                "warm",
-                "a file from the page cache (warm)",
-                (|line| line.what == What::Digest && line.cache != Some(Cache::Cold)) as fn(&Line) -> bool,
-            ),
-            ("cold", "a file from the disk (cold)", |line| {
-                line.what == What::Digest && line.cache == Some(Cache::Cold)
-            }),
-        ] {
-            if has(wanted) {
+        for (class, text, cold) in
+            [("warm", "a file from the page cache (warm)", false), ("cold", "a file from the disk (cold)", true)]
+        {
+            if has(What::Digest, cold) {
                 sample(html, text, |html| html.shape("path", &[("class", &class), ("d", &"M8 7L14 1L20 7L14 13Z")]));
             }
         }
@@ -441,17 +313,19 @@ fn sample(html: &mut Html, text: &str, draw: impl FnOnce(&mut Html)) {
     });
 }
 
-/// A bound's rate.
-pub(super) fn of(device: &OfDevice, kind: Option<BoundKind>) -> Option<f64> {
-    device.bounds.iter().find(|bound| Some(bound.kind) == kind).map(|bound| bound.bytes_per_second)
-}
-
 /// Per cent of a drawing's width.
-pub(super) struct Percent(pub(super) f64);
+pub(super) struct Percent(f64);
+
+impl Percent {
+    /// Of a part, 1.0 for all. What is no part is drawn as none, what is more than all as all.
+    pub(super) fn of(part: f64) -> Self {
+        Self(if part.is_nan() { 0.0 } else { part.clamp(0.0, 1.0) * 100.0 })
+    }
+}
 
 impl std::fmt::Display for Percent {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:.2}%", if self.0.is_finite() { self.0.clamp(0.0, 100.0) } else { 0.0 })
+        write!(f, "{:.2}%", self.0)
     }
 }
 

@@ -9,6 +9,8 @@ mod beside;
 mod curve;
 mod markup;
 mod number;
+mod place;
+mod scale;
 mod stages;
 
 use base64::Engine as _;
@@ -40,13 +42,12 @@ pub fn page(report: &Report) -> String {
         html.el("head", &[], |html| head(html, report));
         html.el("body", &[], |html| {
             html.el("header", &[], |html| {
-                html.el("h1", &[], |html| {
-                    html.text("How fast models are hashed, loaded and verified on ");
-                    html.name(number::short(&report.machine.cpu, 80).as_str());
-                });
+                html.say("h1", "", "How fast models are hashed, loaded and verified");
                 html.el("p", &[("class", &"note")], |html| {
+                    html.text("on ");
+                    html.name(if report.machine.cpu.is_empty() { "an unnamed processor" } else { &report.machine.cpu });
+                    html.text(&format!(", {} · ", about::moment(&report.date)));
                     html.name(&report.tool);
-                    html.text(&format!(" bench, {}", about::moment(&report.date)));
                 });
                 about::cautions(html, report);
                 headline(html, report);
@@ -110,8 +111,10 @@ fn card(html: &mut Html, device: &OfDevice) {
         html.text(" GB/s");
     });
     let place = if line.what == What::Size { "in its memory" } else { "from a file" };
-    let share =
-        line.share.map(|share| format!(", {} of {}", percent(share), bound_in_words(line.bound))).unwrap_or_default();
+    let share = line
+        .share
+        .map(|share| format!(", {} of its {}", percent(share), bound_in_words(line.bound)))
+        .unwrap_or_default();
     html.say("p", "", &format!("hashing {} {place}{share}", size(line.bytes)));
 }
 
@@ -127,13 +130,13 @@ fn identity(device: &OfDevice) -> String {
 
 fn body(html: &mut Html, report: &Report) {
     let devices = &report.devices;
-    let axes = curve::Axes::over(devices);
-    section(html, "Rate against size", |html| match &axes {
+    let across = curve::across(devices);
+    section(html, "Rate against size", |html| match across {
         None => html.say("p", "note", "No size was measured."),
-        Some(axes) => {
-            html.say("p", "note", "Both axes are logarithmic, and the same for all devices.");
+        Some(bytes) => {
+            html.say("p", "note", "Both axes are logarithmic. Each device has its own axis of rates.");
             curve::key(html, devices);
-            panels(html, devices, |html, device| curve::panel(html, axes, device));
+            panels(html, devices, |html, device| curve::panel(html, bytes, device));
         }
     });
     section(html, "Models in memory", |html| {
@@ -273,15 +276,15 @@ fn bound_name(kind: BoundKind) -> &'static str {
     }
 }
 
-/// Behind a share: `87 % of its instruction bound`.
+/// Behind a share: `87 % of instruction bound`.
 fn bound_in_words(kind: Option<BoundKind>) -> &'static str {
     match kind {
-        None => "its bound",
-        Some(BoundKind::Instructions) => "its instruction bound",
-        Some(BoundKind::Memory) => "its memory’s bandwidth",
-        Some(BoundKind::Link) => "the link’s",
-        Some(BoundKind::Disk) => "the disk’s",
-        Some(BoundKind::PageCache) => "the page cache’s",
+        None => "bound",
+        Some(BoundKind::Instructions) => "instruction bound",
+        Some(BoundKind::Memory) => "memory bound",
+        Some(BoundKind::Link) => "link",
+        Some(BoundKind::Disk) => "disk",
+        Some(BoundKind::PageCache) => "page cache",
     }
 }
 

@@ -38,6 +38,11 @@ fn grouped(digits: &str) -> String {
     out
 }
 
+/// `10` for `10.0`: on an axis, where digits say nothing of how exactly something was measured.
+pub(super) fn without_zeros(number: &str) -> String {
+    if number.contains('.') { number.trim_end_matches('0').trim_end_matches('.').to_owned() } else { number.to_owned() }
+}
+
 /// How many.
 pub(super) fn count(number: usize) -> String {
     grouped(&number.to_string())
@@ -164,6 +169,7 @@ mod tests {
         ] {
             assert_eq!(plain(seconds(time)), shown, "{time}");
         }
+        assert_eq!(["10.0", "0.100", "1,000", "0.0102"].map(without_zeros), ["10", "0.1", "1,000", "0.0102"]);
         assert_eq!(plain(minutes(185.4)), "3 min 5 s");
         assert_eq!(plain(minutes(42.0)), "42.0 s");
         for (share, shown) in [

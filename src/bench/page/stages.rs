@@ -139,7 +139,7 @@ fn drawing(html: &mut Html, line: &Line, names: &[&str]) {
             for stage in &line.stages {
                 let part = (stage.seconds.max(0.0) / total(line)).min(1.0);
                 let number = names.iter().position(|name| *name == stage.name).unwrap_or(0);
-                let (x, width) = (Percent(at * 100.0), Percent(part * 100.0));
+                let (x, width) = (Percent::of(at), Percent::of(part));
                 html.el(
                     "rect",
                     &[("class", &colour(number)), ("x", &x), ("y", &0), ("width", &width), ("height", &30)],
@@ -152,7 +152,7 @@ fn drawing(html: &mut Html, line: &Line, names: &[&str]) {
                     },
                 );
                 if part >= ROOM {
-                    numbered(html, number, &Percent((at + part / 2.0) * 100.0), 20);
+                    numbered(html, number, &Percent::of(at + part / 2.0), 20);
                 }
                 at += part;
             }
@@ -191,7 +191,7 @@ fn added(html: &mut Html, device: &OfDevice, loads: &[&Line]) {
     html.el("ul", &[("class", &"bars")], |html| {
         for (plain, verified) in pairs {
             let (without, with) = (plain.times.median(), verified.times.median());
-            for (time, word, class) in [(without, "without a check", "cold"), (with, "verified", "warm")] {
+            for (time, word, class) in [(without, "without a check", "plain"), (with, "verified", "warm")] {
                 html.el("li", &[], |html| {
                     html.el("div", &[("class", &"what")], |html| {
                         html.el("b", &[], |html| html.name(&verified.name));
