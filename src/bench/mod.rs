@@ -164,7 +164,9 @@ pub enum Failure {
         free: u64,
     },
     /// No model is so small.
-    #[error("no model fits in {bytes} bytes, not even its header: ask for more with --file-size, or measure without files (--no-files)")]
+    #[error(
+        "no model fits in {bytes} bytes, not even its header: ask for more with --file-size, or measure without files (--no-files)"
+    )]
     TooSmall {
         /// Bytes that it was to have at most.
         bytes: u64,

@@ -76,8 +76,8 @@ fn table(found: &Comparison) -> Vec<String> {
         rows.extend(of_device().map(row));
         lines.extend(columns(2, 42, EDGES, &rows));
         for line in of_device() {
-            let label = || format!("  {}: ", which(&line.key));
-            lines.extend(line.why.iter().flat_map(|why| sentence(0, &label(), &name(why))));
+            let told = |why: &String| sentence(4, "", &format!("{}: {}", which(&line.key), name(why)));
+            lines.extend(line.why.iter().flat_map(told));
         }
         lines.push(String::new());
     }

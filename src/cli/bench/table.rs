@@ -11,7 +11,8 @@ const NAME: usize = 34;
 
 /// All of it, line by line.
 pub(super) fn of(report: &Report, load_seconds: Option<f64>) -> Vec<String> {
-    let mut lines = vec![format!("{} bench, {}, took {}", name(&report.tool), name(&report.date), time(report.seconds))];
+    let mut lines =
+        vec![format!("{} bench, {}, took {}", name(&report.tool), name(&report.date), time(report.seconds))];
     lines.extend(machine(&report.machine));
     for device in &report.devices {
         lines.push(String::new());
@@ -20,7 +21,7 @@ pub(super) fn of(report: &Report, load_seconds: Option<f64>) -> Vec<String> {
     if !report.passed_over.is_empty() {
         lines.extend([String::new(), "not measured".to_owned()]);
         for of in &report.passed_over {
-            lines.extend(sentence(2, &format!("{}  ", name(&of.device)), &name(&of.why)));
+            lines.extend(sentence(2, "", &format!("{}: {}", name(&of.device), name(&of.why))));
         }
     }
     let adds: Vec<_> = bench::adds(report, load_seconds);
@@ -29,10 +30,11 @@ pub(super) fn of(report: &Report, load_seconds: Option<f64>) -> Vec<String> {
         adds.iter().for_each(|of| lines.extend(added(of)));
     }
     if let Some(peers) = &report.peers {
-        lines.extend([String::new(), "beside other programs: whole processes, from start to exit, in turns".to_owned()]);
+        lines
+            .extend([String::new(), "beside other programs: whole processes, from start to exit, in turns".to_owned()]);
         lines.extend(beside(&peers.lines));
         for of in &peers.absent {
-            lines.extend(sentence(2, &format!("not run  {}: ", name(&of.program)), &name(&of.why)));
+            lines.extend(sentence(2, "not run  ", &format!("{}: {}", name(&of.program), name(&of.why))));
         }
     }
     lines
@@ -72,15 +74,15 @@ fn of_device(of: &OfDevice) -> Vec<String> {
     lines.extend(sensors(of));
     lines.extend(measured(&of.lines));
     for skipped in &of.skipped {
-        let which = format!("skipped  {}, {}: ", skipped.what, name(&skipped.name));
-        lines.extend(sentence(2, &which, &name(&skipped.why)));
+        let text = format!("{}, {}: {}", skipped.what, name(&skipped.name), name(&skipped.why));
+        lines.extend(sentence(2, "skipped  ", &text));
     }
     lines
 }
 
 fn bounded(bound: &Bound) -> Vec<String> {
-    let label = format!("bound    {}: {} GB/s, ", kind(bound.kind), rate(bound.bytes_per_second));
-    sentence(2, &label, &name(&bound.basis))
+    let text = format!("{}: {} GB/s, {}", kind(bound.kind), rate(bound.bytes_per_second), name(&bound.basis));
+    sentence(2, "bound    ", &text)
 }
 
 const fn kind(kind: BoundKind) -> &'static str {
@@ -112,7 +114,11 @@ fn sensors(of: &OfDevice) -> Vec<String> {
         known.then(|| format!("{what} {before} -> {after} {unit}").trim_start().to_owned())
     });
     let told: Vec<String> = told.collect();
-    if told.is_empty() { Vec::new() } else { sentence(2, "sensors  ", &format!("{}, before -> after", told.join(", "))) }
+    if told.is_empty() {
+        Vec::new()
+    } else {
+        sentence(2, "sensors  ", &format!("{}, before -> after", told.join(", ")))
+    }
 }
 
 /// The measurements, those of one kind under a heading.
@@ -122,6 +128,9 @@ fn measured(all: &[Line]) -> Vec<String> {
         return Vec::new();
     }
     let mut rows = vec![["", "bytes", "time", "GB/s", "±", "of its bound"].map(str::to_owned)];
+    // Warm and cold are measured in turns, and stand together.
+    let mut all: Vec<&Line> = all.iter().collect();
+    all.sort_by_key(|line| What::ALL.iter().position(|what| *what == line.what));
     let mut before = None;
     for line in all {
         if before != Some(line.what) {
@@ -232,13 +241,13 @@ fn added(of: &Adds<'_>) -> Vec<String> {
     for checked in &of.measured {
         let cache = checked.verified.cache.map(|cache| format!(", {}", said(cache))).unwrap_or_default();
         let text = format!(
-            "a verified load of {}{cache} took {} of the same load without a check ({} and {})",
+            "measured: a verified load of {}{cache} took {} of the same load without a check ({} and {})",
             bytes(checked.verified.bytes),
             percent(checked.ratio()),
             time(checked.verified.times.median()),
             time(checked.plain.times.median())
         );
-        lines.extend(sentence(2, &format!("{device}  measured: "), &text));
+        lines.extend(sentence(2, &format!("{device}  "), &text));
     }
     lines
 }
@@ -246,8 +255,13 @@ fn added(of: &Adds<'_>) -> Vec<String> {
 fn beside(all: &[Beside]) -> Vec<String> {
     const EDGES: [Edge; 5] = [Edge::Left, Edge::Right, Edge::Right, Edge::Right, Edge::Right];
     let mut lines = Vec::new();
-    let mut tasks: Vec<(&str, u64)> = all.iter().map(|of| (of.task.as_str(), of.bytes)).collect();
-    tasks.dedup();
+    let mut tasks: Vec<(&str, u64)> = Vec::new();
+    for of in all {
+        let task = (of.task.as_str(), of.bytes);
+        if !tasks.contains(&task) {
+            tasks.push(task);
+        }
+    }
     for (task, size) in tasks {
         lines.push(format!("  {}, {}", name(task), bytes(size)));
         let mut rows = vec![["", "threads", "theirs", "ours", "ours by theirs"].map(str::to_owned)];
@@ -255,7 +269,11 @@ fn beside(all: &[Beside]) -> Vec<String> {
         rows.extend(of_task.map(|of| {
             let both = |times: &Times| format!("{} ± {}", time(times.median()), spread(times));
             [
-                format!("{} ({})", name(&of.program), name(&of.version)),
+                if of.version.contains(&of.program) {
+                    name(&of.version)
+                } else {
+                    format!("{} {}", name(&of.program), name(&of.version))
+                },
                 of.threads.map_or_else(|| "own".to_owned(), |threads| threads.to_string()),
                 both(&of.theirs),
                 both(&of.ours),
