@@ -36,9 +36,7 @@ impl Loading {
         let fastest = loads.max_by(|a, b| rank(a).0.cmp(&rank(b).0).then(rank(a).1.total_cmp(&rank(b).1)));
         match (given, fastest) {
             (Some(seconds), _) => Self::Given { seconds },
-            (None, Some(line)) => {
-                Self::Measured { bytes_per_second: line.times.rate(line.bytes), cache: line.cache }
-            }
+            (None, Some(line)) => Self::Measured { bytes_per_second: line.times.rate(line.bytes), cache: line.cache },
             (None, None) => Self::Assumed,
         }
     }
@@ -123,17 +121,15 @@ fn models(device: &OfDevice, by: Loading) -> Vec<Added> {
 
 /// Which family a line is about: it begins with the name of one, which a comma follows where something was left out.
 fn family(name: &str) -> Option<Family> {
-    let begins = |family: &Family| {
-        name.strip_prefix(family.name()).is_some_and(|rest| rest.is_empty() || rest.starts_with(','))
-    };
+    let begins =
+        |family: &Family| name.strip_prefix(family.name()).is_some_and(|rest| rest.is_empty() || rest.starts_with(','));
     Family::ALL.into_iter().find(begins)
 }
 
 fn measured(device: &OfDevice) -> Vec<Checked<'_>> {
     let plain_of = |verified: &Line| {
-        let same = |plain: &&Line| {
-            plain.what == What::Load && plain.cache == verified.cache && plain.bytes == verified.bytes
-        };
+        let same =
+            |plain: &&Line| plain.what == What::Load && plain.cache == verified.cache && plain.bytes == verified.bytes;
         device.lines.iter().find(same)
     };
     let verified = device.lines.iter().filter(|line| line.what == What::VerifiedLoad);

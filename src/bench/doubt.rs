@@ -17,7 +17,9 @@ pub fn doubts(report: &Report) -> Vec<String> {
     let mut all = Vec::new();
     let load = report.machine.load;
     if load > BUSY {
-        all.push(format!("the load average was {load:.2} when this began: something else was running; measure again when it is not"));
+        all.push(format!(
+            "the load average was {load:.2} when this began: something else was running; measure again when it is not"
+        ));
     }
     report.devices.iter().for_each(|device| of_device(device, &mut all));
     all
@@ -26,8 +28,10 @@ pub fn doubts(report: &Report) -> Vec<String> {
 fn of_device(of: &OfDevice, all: &mut Vec<String>) {
     let device = &of.device;
     if let (Some(before), Some(after)) = (&of.before, &of.after) {
-        let clocks =
-            [("clock", before.clock_mhz, after.clock_mhz), ("memory clock", before.memory_clock_mhz, after.memory_clock_mhz)];
+        let clocks = [
+            ("clock", before.clock_mhz, after.clock_mhz),
+            ("memory clock", before.memory_clock_mhz, after.memory_clock_mhz),
+        ];
         for (which, before, after) in clocks {
             if let (Some(before), Some(after)) = (before, after)
                 && after < before * (1.0 - FELL)
@@ -49,7 +53,8 @@ fn of_device(of: &OfDevice, all: &mut Vec<String>) {
     if wide > 0 {
         let lines = of.lines.len();
         all.push(format!(
-            "{device}: half the repeats of {wide} of {lines} lines are more than {:.0} % from their median", WIDE * 100.0
+            "{device}: half the repeats of {wide} of {lines} lines are more than {:.0} % from their median",
+            WIDE * 100.0
         ));
     }
 }

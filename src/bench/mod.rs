@@ -111,7 +111,9 @@ pub enum Failure {
         how: String,
     },
     /// Another program and ours do not say the same of the same files.
-    #[error("{program} and tensorseal disagree ({task}): {how}. One of them is wrong, and no speed of either means anything until it is known which: compute it with a third")]
+    #[error(
+        "{program} and tensorseal disagree ({task}): {how}. One of them is wrong, and no speed of either means anything until it is known which: compute it with a third"
+    )]
     Disagrees {
         /// The other program.
         program: &'static str,
@@ -124,7 +126,9 @@ pub enum Failure {
     #[error(transparent)]
     Library(Box<Error>),
     /// The system refused something in the folder that we work in.
-    #[error("cannot {doing} {path:?}: {source}. Name a folder that can be written to with --work, or measure without files (--no-files)")]
+    #[error(
+        "cannot {doing} {path:?}: {source}. Name a folder that can be written to with --work, or measure without files (--no-files)"
+    )]
     Io {
         /// What was tried, as a verb.
         doing: &'static str,
@@ -134,7 +138,9 @@ pub enum Failure {
         source: io::Error,
     },
     /// There is not enough room for the model.
-    #[error("{folder:?} has {free} bytes free, and a model of {needed} bytes is to be written there, with something to spare: free some, name another folder with --work, ask for less with --file-size, or measure without files (--no-files)")]
+    #[error(
+        "{folder:?} has {free} bytes free, and a model of {needed} bytes is to be written there, with something to spare: free some, name another folder with --work, ask for less with --file-size, or measure without files (--no-files)"
+    )]
     Room {
         /// Where.
         folder: PathBuf,
@@ -144,7 +150,9 @@ pub enum Failure {
         free: u64,
     },
     /// No model is so small.
-    #[error("no model fits in {bytes} bytes, not even its header: ask for more with --file-size, or measure without files (--no-files)")]
+    #[error(
+        "no model fits in {bytes} bytes, not even its header: ask for more with --file-size, or measure without files (--no-files)"
+    )]
     TooSmall {
         /// Bytes that it was to have at most.
         bytes: u64,

@@ -61,7 +61,8 @@ fn told(comparisons: usize, repeats: usize, factor: f64, deviation: f64, odd: f6
 fn equals_are_rarely_told_apart_whatever_their_noise() {
     // The floor is far out of reach of a small noise; beyond it, one comparison in a hundred: 2 of 200, and 5 would be rare.
     assert_eq!(told(200, 7, 1.0, 0.02, 0.0).alarmed, 0);
-    for (repeats, deviation, odd) in [(5, 0.15, 0.0), (7, 0.15, 0.0), (20, 0.15, 0.0), (7, 0.03, 0.15), (11, 0.1, 0.1)] {
+    for (repeats, deviation, odd) in [(5, 0.15, 0.0), (7, 0.15, 0.0), (20, 0.15, 0.0), (7, 0.03, 0.15), (11, 0.1, 0.1)]
+    {
         let alarmed = told(200, repeats, 1.0, deviation, odd).alarmed;
         assert!(alarmed <= 5, "{repeats} repeats, noise {deviation}, {odd} odd: {alarmed} of 200");
     }
@@ -125,8 +126,13 @@ fn lines_are_matched_by_what_they_are_and_judged_by_their_times() {
     let found = compare(&before, &after);
     let verdicts: Vec<_> = found.lines.iter().map(|line| (line.key.name.as_str(), line.verdict)).collect();
     use Verdict::*;
-    let expected =
-        [("faster", Faster), ("slower", Slower), ("same", WithinNoise), ("few", CannotBeTold), ("other size", CannotBeTold)];
+    let expected = [
+        ("faster", Faster),
+        ("slower", Slower),
+        ("same", WithinNoise),
+        ("few", CannotBeTold),
+        ("other size", CannotBeTold),
+    ];
     assert_eq!(verdicts, expected);
     assert!((found.lines[1].change + 0.2).abs() < 1e-9, "the rate fell by a fifth");
     assert!(found.lines[3].why.as_ref().unwrap().contains("too few repeats, 4 and 7"));

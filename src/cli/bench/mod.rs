@@ -91,7 +91,8 @@ fn options(asked: &Asked<'_>, args: &BenchArgs) -> Result<Options, Exit> {
     // Others work on our files. What was asked for by name is ours alone.
     if !args.no_files && !args.no_peers && args.only.is_empty() {
         let ours = std::env::current_exe().map_err(|error| {
-            let message = format!("this program cannot be found again to be run beside others: {error}; use --no-peers");
+            let message =
+                format!("this program cannot be found again to be run beside others: {error}; use --no-peers");
             cannot(asked, "Bench:", "io", &message)
         })?;
         options.ours = Some(ours);

@@ -11,7 +11,8 @@ const NAME: usize = 34;
 
 /// All of it, line by line.
 pub(super) fn of(report: &Report, load_seconds: Option<f64>) -> Vec<String> {
-    let mut lines = vec![format!("{} bench, {}, took {}", name(&report.tool), name(&report.date), time(report.seconds))];
+    let mut lines =
+        vec![format!("{} bench, {}, took {}", name(&report.tool), name(&report.date), time(report.seconds))];
     lines.extend(machine(&report.machine));
     for device in &report.devices {
         lines.push(String::new());
@@ -29,7 +30,8 @@ pub(super) fn of(report: &Report, load_seconds: Option<f64>) -> Vec<String> {
         adds.iter().for_each(|of| lines.extend(added(of)));
     }
     if let Some(peers) = &report.peers {
-        lines.extend([String::new(), "beside other programs: whole processes, from start to exit, in turns".to_owned()]);
+        lines
+            .extend([String::new(), "beside other programs: whole processes, from start to exit, in turns".to_owned()]);
         lines.extend(beside(&peers.lines));
         for of in &peers.absent {
             lines.extend(sentence(2, &format!("not run  {}: ", name(&of.program)), &name(&of.why)));
@@ -112,7 +114,11 @@ fn sensors(of: &OfDevice) -> Vec<String> {
         known.then(|| format!("{what} {before} -> {after} {unit}").trim_start().to_owned())
     });
     let told: Vec<String> = told.collect();
-    if told.is_empty() { Vec::new() } else { sentence(2, "sensors  ", &format!("{}, before -> after", told.join(", "))) }
+    if told.is_empty() {
+        Vec::new()
+    } else {
+        sentence(2, "sensors  ", &format!("{}, before -> after", told.join(", ")))
+    }
 }
 
 /// The measurements, those of one kind under a heading.
