@@ -21,6 +21,9 @@ pub fn doubts(report: &Report) -> Vec<String> {
             "the load average was {load:.2} when this began: something else was running; measure again when it is not"
         ));
     }
+    for of in report.passed_over.iter().filter(|of| of.broken) {
+        all.push(format!("{} is there and was not measured: {}", of.device, of.why));
+    }
     report.devices.iter().for_each(|device| of_device(device, &mut all));
     all
 }
@@ -56,5 +59,48 @@ fn of_device(of: &OfDevice, all: &mut Vec<String>) {
             "{device}: half the repeats of {wide} of {lines} lines are more than {:.0} % from their median",
             WIDE * 100.0
         ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn report(load: f64, device: serde_json::Value) -> Report {
+        let machine = json!({"cpu": "A", "threads": 2, "memory": 1, "kernel": "Linux", "load": load});
+        serde_json::from_value(json!({
+            "schema": "s", "tool": "t", "date": "d", "seconds": 1.0, "machine": machine,
+            "settings": {"repeats": 7}, "devices": [device],
+        }))
+        .unwrap()
+    }
+
+    fn device(before: f64, after: f64, slowed: &[&str], seconds: &[f64]) -> serde_json::Value {
+        let line = json!({
+            "what": "size", "name": "n", "bytes": 1, "strings": 1, "times": {"seconds": seconds}, "bytes_per_second": 0.0,
+        });
+        json!({
+            "device": "cuda:0", "name": "A", "bounds": [], "lines": [line], "skipped": [],
+            "before": {"clock_mhz": before}, "after": {"clock_mhz": after, "slowed_by": slowed},
+        })
+    }
+
+    #[test]
+    fn a_quiet_machine_at_full_clock_raises_no_doubt_and_each_other_does() {
+        let steady = [1.0, 1.01, 0.99];
+        assert_eq!(doubts(&report(0.5, device(2000.0, 1950.0, &[], &steady))), Vec::<String>::new());
+        // Clocks that rise were idle before.
+        assert_eq!(doubts(&report(0.0, device(300.0, 1950.0, &[], &steady))), Vec::<String>::new());
+        for (load, device, said) in [
+            (0.6, device(2000.0, 2000.0, &[], &steady), "load average was 0.60"),
+            (0.0, device(2000.0, 1500.0, &[], &steady), "cuda:0: its clock fell from 2000 to 1500 MHz"),
+            (0.0, device(2000.0, 2000.0, &["heat", "heat"], &steady), "held back: heat"),
+            (0.0, device(2000.0, 2000.0, &[], &[1.0, 2.0, 3.0]), "half the repeats of 1 of 1 lines"),
+        ] {
+            let found = doubts(&report(load, device));
+            assert!(found.len() == 1 && found[0].contains(said), "{found:?}");
+        }
     }
 }

@@ -13,6 +13,7 @@ mod machine;
 mod noise;
 #[cfg(feature = "cuda")]
 mod nvml;
+mod oracle;
 mod page;
 mod peers;
 mod read;
@@ -21,9 +22,10 @@ mod resident;
 mod run;
 mod sensors;
 pub mod shapes;
+mod system;
 mod times;
 
-pub use adds::{ASSUMED, Added, Adds, Checked, Loading, adds};
+pub use adds::{ASSUMED, Added, Adds, Checked, HashedAs, Loading, adds};
 pub use compare::{ALARM, Apart, Compared, Comparison, FLOOR, Key, SCHEMA as COMPARISON_SCHEMA, Verdict, compare};
 pub use device::{DeviceOptions, on_device};
 pub use doubt::doubts;
@@ -94,6 +96,16 @@ pub enum Failure {
         at: u64,
         /// Which repeat, the first that counts is 1; 0 for the one before.
         repeat: usize,
+    },
+    /// Memory of the host did not give back what was written to it.
+    #[error(
+        "{device}: {bytes} bytes of memory, read through several times, are not what was written there: this machine is broken, and nothing that it computes can be used"
+    )]
+    Memory {
+        /// Which device.
+        device: DeviceKind,
+        /// Bytes read.
+        bytes: u64,
     },
     /// The device failed.
     #[error(transparent)]
@@ -213,4 +225,23 @@ const fn noun(what: &What) -> &'static str {
         What::Verify => "verdict",
         _ => "answer",
     }
+}
+
+/// A line of what another program or the system says, to be kept: short, and nothing in it that a terminal acts on.
+fn told(text: &str) -> String {
+    const MOST: usize = 200;
+    let mut line = String::new();
+    for c in text.trim().chars() {
+        if line.len() >= MOST {
+            line.push_str(" ..");
+            break;
+        }
+        match c {
+            '\'' | '"' | '\\' => line.push(c),
+            // Behind a letter, so that a combining accent counts as part of it.
+            _ if String::from_iter(['a', c]).escape_debug().count() > 2 => line.extend(c.escape_debug()),
+            _ => line.push(c),
+        }
+    }
+    line
 }

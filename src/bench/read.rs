@@ -158,3 +158,6 @@ fn possible(report: &Report) -> Result<(), Fault> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

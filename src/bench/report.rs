@@ -135,6 +135,9 @@ pub struct PassedOver {
     pub name: String,
     /// Why, and what would help.
     pub why: String,
+    /// Whether it is there and does not work, where others are not there, or are not for use.
+    #[serde(default)]
+    pub broken: bool,
 }
 
 /// A rate that cannot be exceeded.

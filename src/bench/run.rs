@@ -176,21 +176,22 @@ fn devices(options: &Options) -> Result<Chosen, Failure> {
 fn found(list: Vec<Listed>, threads: Option<NonZeroUsize>) -> Result<Chosen, Failure> {
     let (mut chosen, mut passed_over) = (Vec::new(), Vec::new());
     for listed in list {
-        let opened = match &listed.usable {
+        let opened = match listed.usable.clone() {
             Ok(()) if listed.is_software() => {
-                Err("it is software in the part of a GPU, which is measured only if it is named".to_owned())
+                let why = "it is software in the part of a GPU, which is measured only if it is named";
+                Err((why.to_owned(), false))
             }
-            Ok(()) => match open(listed.kind.clone(), threads) {
+            usable => match usable.and_then(|()| open(listed.kind.clone(), threads)) {
                 Ok(device) => Ok(device),
                 Err(error @ DeviceError::SelfTest { .. }) => return Err(error.into()),
-                Err(error) => Err(error.to_string()),
+                Err(error) => Err((error.to_string(), !error.is_absence())),
             },
-            Err(error @ DeviceError::SelfTest { .. }) => return Err(error.clone().into()),
-            Err(error) => Err(error.to_string()),
         };
         match opened {
             Ok(device) => chosen.push((device, listed)),
-            Err(why) => passed_over.push(PassedOver { device: listed.kind.to_string(), name: listed.name, why }),
+            Err((why, broken)) => {
+                passed_over.push(PassedOver { device: listed.kind.to_string(), name: listed.name, why, broken });
+            }
         }
     }
     Ok((chosen, passed_over))

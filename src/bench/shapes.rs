@@ -139,11 +139,16 @@ impl Family {
         let plan = self.plan();
         let (experts, least) = plan.moe().map_or((0, 0), |moe| (moe.experts, moe.used));
         let whole = |layers| self.shaped(layers, experts, 1);
-        // The most layers that fit, by halves: a file grows with each.
-        let (mut fit, mut over) = (0, plan.layers + 1);
+        let fits = |layers| whole(layers).file_bytes() <= bytes;
+        // The most layers that fit: twice as many while they do, then by halves. A file grows with each.
+        let (mut fit, mut over) = (0, 1);
+        while over <= plan.layers && fits(over) {
+            (fit, over) = (over, over * 2);
+        }
+        over = over.min(plan.layers + 1);
         while fit + 1 < over {
             let layers = fit.midpoint(over);
-            if whole(layers).file_bytes() <= bytes { fit = layers } else { over = layers }
+            if fits(layers) { fit = layers } else { over = layers }
         }
         if fit > 0 {
             return Some(whole(fit));
@@ -153,6 +158,12 @@ impl Family {
             .take_while(|&experts| experts > 0 && experts >= least)
             .map(|experts| self.shaped(1, experts, 1))
             .find(|shaped| shaped.file_bytes() <= bytes)
+    }
+
+    /// The least of it that [`Family::scaled`] gives: the ends, and one layer with as many experts as a token has.
+    #[must_use]
+    pub fn least(self) -> Shaped {
+        self.shaped(1, self.plan().moe().map_or(0, |moe| moe.used), 1)
     }
 
     /// The same for files that are smaller than any part of the real model: if [`Family::scaled`] gives nothing, all layers
@@ -431,7 +442,7 @@ impl List {
 }
 
 /// The header of a safetensors file with these tensors, one after the other.
-fn header(tensors: &[Tensor]) -> Vec<u8> {
+pub(super) fn header(tensors: &[Tensor]) -> Vec<u8> {
     let mut text = r#"{"__metadata__":{"format":"pt"}"#.to_owned();
     let mut at = 0;
     for tensor in tensors {
@@ -447,101 +458,4 @@ fn header(tensors: &[Tensor]) -> Vec<u8> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use super::*;
-
-    fn by_type(shaped: &Shaped) -> BTreeMap<&'static str, u64> {
-        let mut counts = BTreeMap::new();
-        for tensor in &shaped.tensors {
-            *counts.entry(tensor.dtype.name()).or_default() += tensor.elements();
-        }
-        counts
-    }
-
-    /// As the Hub's API gives them (`safetensors.parameters`), with `total_size` and the entries of each
-    /// `model.safetensors.index.json`.
-    #[test]
-    fn every_family_has_the_published_number_of_tensors_parameters_and_bytes() {
-        for (family, tensors, bytes, types) in [
-            // Unsloth and PEFT print 41,943,040 trainable parameters for this rank and these modules.
-            (Family::Lora, 448, 167_772_160, vec![("F32", 41_943_040)]),
-            (Family::Qwen25With7B, 339, 15_231_233_024, vec![("BF16", 7_615_616_512)]),
-            (Family::Llama31With8B, 291, 16_060_522_496, vec![("BF16", 8_030_261_248)]),
-            (Family::Llama31With70B, 723, 141_107_412_992, vec![("BF16", 70_553_706_496)]),
-            (
-                Family::DeepSeekV3,
-                91_991,
-                688_574_839_360,
-                vec![("BF16", 3_918_786_560), ("F32", 41_555_600), ("F8_E4M3", 680_571_043_840)],
-            ),
-        ] {
-            let whole = family.whole();
-            assert_eq!((whole.tensors.len(), whole.bytes()), (tensors, bytes), "{family:?}");
-            assert_eq!(by_type(&whole).into_iter().collect::<Vec<_>>(), types, "{family:?}");
-            assert_eq!(whole.name(), family.name());
-        }
-        // Its publisher's 163 files have 688,586,727,753 bytes, headers and all; ours is one file, with one header.
-        let more = 688_586_727_753_i64 - Family::DeepSeekV3.whole().file_bytes() as i64;
-        assert!(more.abs() < 200_000, "{more}");
-    }
-
-    #[test]
-    fn what_does_not_fit_has_fewer_layers_then_fewer_experts_and_never_another_tensor() {
-        for family in Family::ALL {
-            let real: BTreeMap<_, _> = family.whole().tensors.into_iter().map(|t| (t.name, t.shape)).collect();
-            for shift in [20, 27, 29, 31, 32, 33] {
-                let most = 3_u64 << shift;
-                let Some(scaled) = family.scaled(most) else { continue };
-                assert!(scaled.file_bytes() <= most, "{}", scaled.name());
-                let sizes: Vec<_> = real.values().collect();
-                for tensor in &scaled.tensors {
-                    // A gate has a row an expert: it is smaller with fewer.
-                    assert!(tensor.name.contains(".mlp.gate.") || sizes.contains(&&tensor.shape), "{}", tensor.name);
-                }
-                let more = Shaped { layers: scaled.layers + 1, ..scaled.clone() };
-                if scaled.layers < family.plan().layers && scaled.experts == family.whole().experts {
-                    assert!(family.shaped(more.layers, more.experts, 1).file_bytes() > most, "{}", scaled.name());
-                }
-            }
-        }
-        let name = |family: Family, most: u64| family.scaled(most).map(|scaled| scaled.name());
-        // By hand: the ends have 2,101,354,496 bytes and a layer 436,224,000, and the header some.
-        assert_eq!(name(Family::Llama31With8B, 2_537_578_496), None);
-        assert_eq!(name(Family::Llama31With8B, 2_537_600_000).unwrap(), "Llama 3.1 8B, 1 of 32 layers");
-        assert_eq!(name(Family::Llama31With8B, 16 << 30).unwrap(), "Llama 3.1 8B");
-        assert_eq!(name(Family::DeepSeekV3, 16 << 30).unwrap(), "DeepSeek-V3, 2 of 61 layers");
-        assert_eq!(name(Family::DeepSeekV3, 8 << 30).unwrap(), "DeepSeek-V3, 1 of 61 layers, 64 of 256 experts");
-    }
-
-    #[test]
-    fn below_a_layer_all_tensors_are_there_and_narrower() {
-        let within = Family::Llama31With8B.within(1 << 30).unwrap();
-        assert_eq!((within.tensors.len(), within.narrowed_by), (291, 4));
-        assert_eq!(within.name(), "Llama 3.1 8B, dimensions by 4");
-        assert!(within.file_bytes() <= 1 << 30 && within.file_bytes() > 1 << 29);
-        assert!(Family::Llama31With8B.within(100_000).is_some_and(|small| small.tensors.len() == 291));
-        assert_eq!(Family::Llama31With8B.within(1000), None);
-        assert_eq!(Family::Lora.within(1 << 30).unwrap().narrowed_by, 1);
-    }
-
-    #[test]
-    fn a_header_is_one_that_our_own_reader_takes_and_places_are_those_in_it() {
-        for shaped in [Family::Lora.whole(), Family::DeepSeekV3.scaled(8 << 30).unwrap()] {
-            let json: serde_json::Value = serde_json::from_slice(&shaped.header[8..]).unwrap();
-            assert_eq!(u64::from_le_bytes(shaped.header[..8].try_into().unwrap()), shaped.header.len() as u64 - 8);
-            assert_eq!(json.as_object().unwrap().len(), shaped.tensors.len() + 1);
-            let mut end = shaped.header.len() as u64;
-            for (tensor, (at, len)) in shaped.tensors.iter().zip(shaped.places()) {
-                let entry = &json[&tensor.name];
-                let offsets = [at - shaped.header.len() as u64, at + len - shaped.header.len() as u64];
-                assert_eq!(entry["data_offsets"], serde_json::json!(offsets), "{}", tensor.name);
-                assert_eq!((entry["dtype"].as_str().unwrap(), at % 8), (tensor.dtype.name(), 0), "{}", tensor.name);
-                assert_eq!(at, end);
-                end = at + len;
-            }
-            assert_eq!(end, shaped.file_bytes());
-        }
-    }
-}
+mod tests;

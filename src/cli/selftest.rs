@@ -1,18 +1,19 @@
 //! `selftest`.
 
+use std::num::NonZeroU64;
+use std::time::Duration;
+
 use serde_json::{Map, Value, json};
+use tensorseal::bench::report::{Line, What};
+use tensorseal::bench::{self, DeviceOptions, Event};
 use tensorseal::device::cpu::{Cpu, Settings};
 use tensorseal::device::{Backend, DeviceError, DeviceKind, Listed};
-use tensorseal::selftest::{self, Failure, Kind, Options, bench};
+use tensorseal::selftest::{self, Failure, Kind, Options};
 use tensorseal::{Device, Error};
 
 use super::args::SelftestArgs;
 use super::exit::Exit;
 use super::{Asked, devices, failed, json, printed, say, tell};
-
-/// Memory to measure in at most, and for a device that does not tell how much it has.
-const MOST: u64 = 8 << 30;
-const UNKNOWN: u64 = 1 << 30;
 
 pub(super) fn run(args: &SelftestArgs) -> Exit {
     let asked = Asked { command: "selftest", model: None, signature: None, json: args.json };
@@ -147,7 +148,7 @@ fn test<B: Backend + Sync>(backend: &B, listed: &Listed, args: &SelftestArgs) ->
             Err(failure) => {
                 say::failure("Measuring failed:", &failure);
                 let (exit, kind) = match failure {
-                    bench::Failure::Wrong { .. } => (Exit::No, "wrong-digest"),
+                    bench::Failure::Wrong { .. } | bench::Failure::Memory { .. } => (Exit::No, "wrong-digest"),
                     _ => (Exit::NoAnswer, "device"),
                 };
                 json::insert(&mut report, fault(kind, &failure.to_string()).into());
@@ -203,45 +204,61 @@ fn counted(count: &selftest::Count) -> Value {
 }
 
 fn measure<B: Backend>(backend: &B, listed: &Listed, args: &SelftestArgs) -> Result<Value, bench::Failure> {
-    let most = listed.memory.map_or(UNKNOWN, |memory| memory / 4).min(MOST);
-    let most = args.bench_size.map_or(most, |size| size.get());
-    let options = bench::Options { most, repeats: args.repeats };
-    let tell = |line: &bench::Line| {
-        let rate = tell::bytes(line.rate() as u64);
-        let variant = line.variant.as_ref().map(|name| format!(" of {name}")).unwrap_or_default();
+    let options = DeviceOptions {
+        most: args.bench_size.map(NonZeroU64::get),
+        repeats: args.repeats,
+        only: Some([What::Upload, What::Size, What::Alignment, What::Rows, What::Small, What::Kernel].into()),
+        // Exactly as many repeats as were asked for.
+        patience: Duration::ZERO,
+    };
+    let tell = |event: Event<'_>| {
+        let Event::Line(line) = event else { return };
+        let rate = tell::bytes(line.bytes_per_second as u64);
+        let kernel = line.kernel.as_ref().map(|name| format!(" of {name}")).unwrap_or_default();
         let place = if line.at > 0 { format!(" from byte {}", line.at) } else { String::new() };
-        let strings = tell::amount(line.strings, "string", "strings");
+        let (strings, times) = (tell::amount(line.strings, "string", "strings"), &line.times);
         say::detail(
-            line.what,
+            what(line),
             format_args!(
-                "{}{variant} in {strings}{place}: {rate}/s, median {}, {} to {}",
+                "{}{kernel} in {strings}{place}: {rate}/s, median {}, {} to {}",
                 tell::bytes(line.bytes),
-                seconds(line.median),
-                seconds(line.fastest),
-                seconds(line.slowest)
+                seconds(times.median()),
+                seconds(times.fastest()),
+                seconds(times.slowest())
             ),
         );
     };
-    let lines = bench::run(backend, &options, &mut { tell })?;
-    let line = |line: &bench::Line| {
+    let measured = bench::on_device(backend, listed, &options, &mut { tell })?;
+    let line = |line: &Line| {
         json!({
-            "what": line.what,
-            "variant": line.variant,
+            "what": what(line),
+            "variant": line.kernel,
             "strings": line.strings,
             "bytes": line.bytes,
             "at": line.at,
-            "repeats": line.repeats,
-            "median": line.median.as_secs_f64(),
-            "fastest": line.fastest.as_secs_f64(),
-            "slowest": line.slowest.as_secs_f64(),
-            "bytes_per_second": line.rate(),
+            "repeats": line.times.seconds().len(),
+            "median": line.times.median(),
+            "fastest": line.times.fastest(),
+            "slowest": line.times.slowest(),
+            "bytes_per_second": line.bytes_per_second,
         })
     };
-    Ok(lines.iter().map(line).collect())
+    Ok(measured.lines.iter().map(line).collect())
 }
 
-fn seconds(time: std::time::Duration) -> String {
-    let seconds = time.as_secs_f64();
+/// What was measured, by the names of this command's report.
+const fn what(line: &Line) -> &'static str {
+    match line.what {
+        What::Upload => "upload",
+        What::Alignment => "alignment",
+        What::Rows => "rows",
+        What::Small => "small",
+        What::Kernel => "variant",
+        _ => "size",
+    }
+}
+
+fn seconds(seconds: f64) -> String {
     match seconds {
         ..0.001 => format!("{:.1} us", seconds * 1e6),
         ..1.0 => format!("{:.2} ms", seconds * 1e3),

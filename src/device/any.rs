@@ -8,7 +8,7 @@ use std::ops::Range;
 use super::cuda;
 #[cfg(feature = "wgpu")]
 use super::wgpu;
-use super::{Backend, Device, DeviceError, DeviceKind, Hashed, Job, cpu};
+use super::{Backend, Device, DeviceError, DeviceFacts, DeviceKind, Hashed, Job, cpu};
 use crate::layout::{Buffer, Extent, Layout};
 
 /// Memory of some device.
@@ -152,6 +152,16 @@ impl Backend for Device {
 
     fn kind(&self) -> DeviceKind {
         Self::kind(self)
+    }
+
+    fn facts(&self) -> DeviceFacts {
+        match self {
+            Self::Cpu(cpu) => cpu.facts(),
+            #[cfg(feature = "wgpu")]
+            Self::Wgpu(wgpu) => wgpu.facts(),
+            #[cfg(feature = "cuda")]
+            Self::Cuda(cuda) => cuda.facts(),
+        }
     }
 
     fn staging(&self) -> Result<AnyStaging, DeviceError> {

@@ -71,6 +71,31 @@ pub enum Pages {
     Huge,
 }
 
+/// What a device, or its driver, says of how it is built: what bounds its speed follows from that. Nothing where it does
+/// not say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DeviceFacts {
+    /// CUDA's compute capability: 90 for 9.0.
+    pub architecture: Option<u32>,
+    /// Multiprocessors.
+    pub processors: Option<u32>,
+    /// Threads that compute, where those are of the host.
+    pub threads: Option<usize>,
+    /// The highest clock of what computes, in Hz.
+    pub clock: Option<u64>,
+    /// The highest clock of its memory, in Hz.
+    pub memory_clock: Option<u64>,
+    /// Wires to its memory, each for two bits a clock.
+    pub memory_bus: Option<u32>,
+    /// Bytes of the last cache before its memory.
+    pub cache: Option<u64>,
+    /// Bytes of its memory that are free at the moment.
+    pub free: Option<u64>,
+    /// Where it is plugged in: `0000:01:00.0`. Nothing for one that shares the host's memory.
+    pub pci: Option<String>,
+}
+
 /// A device that hashes strings where they lie in its memory.
 ///
 /// Work is done in the order in which it was asked for: a job sees every upload before it, and an upload waits for
@@ -88,6 +113,11 @@ pub trait Backend {
 
     /// Which device it is.
     fn kind(&self) -> DeviceKind;
+
+    /// What is known of how it is built.
+    fn facts(&self) -> DeviceFacts {
+        DeviceFacts::default()
+    }
 
     /// Names of the kernels among which this device can choose, the one in use first; none where there is no choice.
     fn variants(&self) -> Vec<String> {

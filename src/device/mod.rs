@@ -17,7 +17,7 @@ use std::fmt;
 use std::str::FromStr;
 
 pub use any::{AnyBuffer, AnyStaging, AnyStream, AnyTicket};
-pub use backend::{Backend, Hashed, Job, Pages, Storage, StorageError, StoragePath, Want};
+pub use backend::{Backend, DeviceFacts, Hashed, Job, Pages, Storage, StorageError, StoragePath, Want};
 pub use cpu::Cpu;
 #[cfg(feature = "cuda")]
 pub use cuda::Cuda;

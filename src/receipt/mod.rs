@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 pub use envelope::PAYLOAD_TYPE;
 pub use error::{ReceiptError, ReceiptFault};
 
-pub(crate) use facts::ThisMachine;
+pub(crate) use facts::{System, ThisMachine};
 pub(crate) use recorder::Recorder;
 
 pub use crate::verify::{Checked, verify_recorded, verify_with_policy_recorded};

@@ -2,6 +2,9 @@ use std::convert::Infallible;
 use std::ops::Range;
 
 use super::*;
+use crate::bench::report::What;
+use crate::bench::{DeviceOptions, Event, on_device};
+use crate::device::Device;
 use crate::device::cpu::{Cpu, Memory, Settings, Ticket};
 use crate::tree::GroupSize;
 
@@ -197,15 +200,20 @@ fn cases_follow_from_their_numbers_and_nothing_else() {
 
 #[test]
 fn a_speed_without_the_right_digest_is_none() {
-    let options = bench::Options { most: 3 << 20, repeats: NonZeroUsize::MIN };
+    let listed = Device::list().into_iter().find(|listed| listed.kind == DeviceKind::Cpu).unwrap();
+    let patience = Duration::ZERO;
+    let options =
+        DeviceOptions { most: Some(3 << 20), repeats: NonZeroUsize::MIN, patience, ..DeviceOptions::default() };
     let mut told = 0;
-    let lines = bench::run(&liar(Lie::None), &options, &mut |_| told += 1).unwrap();
-    assert_eq!(told, lines.len());
-    for what in ["upload", "size", "alignment", "rows", "small"] {
-        assert!(lines.iter().any(|line| line.what == what && line.bytes > 0 && line.rate() > 0.0), "{what}");
+    let count = &mut |event: Event<'_>| told += usize::from(matches!(event, Event::Line(_)));
+    let device = on_device(&liar(Lie::None), &listed, &options, count).unwrap();
+    assert_eq!(told, device.lines.len());
+    for what in [What::Upload, What::Size, What::Alignment, What::Rows, What::Small] {
+        let line = device.lines.iter().find(|line| line.what == what).unwrap();
+        assert!(line.bytes > 0 && line.bytes_per_second > 0.0, "{what:?}");
     }
     for lie in [Lie::Bit, Lie::Words, Lie::Rows, Lie::Fewer] {
-        let failure = bench::run(&liar(lie), &options, &mut |_| {}).unwrap_err();
-        assert!(matches!(failure, bench::Failure::Wrong { .. }), "{lie:?}");
+        let failure = on_device(&liar(lie), &listed, &options, &mut |_| {}).unwrap_err();
+        assert!(matches!(failure, crate::bench::Failure::Wrong { .. }), "{lie:?}");
     }
 }

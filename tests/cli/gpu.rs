@@ -50,6 +50,28 @@ fn the_self_test_does_not_pass_over_a_device_that_is_there_and_does_not_work() {
     run(&room, "selftest --case vectors/0", &[]).ended(0);
 }
 
+/// A wrong digest outweighs every speed, also of a device that nobody named. One that fails is named with its reason.
+#[test]
+fn a_bench_of_a_wrong_device_is_a_no_and_of_a_broken_one_says_so() {
+    let room = Room::new();
+    let kernels = wrong_kernels(&room);
+    let wrong = ("FAKECUDA_PTX", kernels.to_str().unwrap());
+    let bench = "bench --no-files --size 1MiB --repeats 1 --only alignment --json";
+    for line in [bench, &format!("{bench} --device cuda")] {
+        let json = run(&room, line, &[wrong]).ended(1).json();
+        assert_eq!((&json["verdict"], &json["error"]["kind"]), (&"no".into(), &"wrong-digest".into()), "{line}");
+        assert!(json["error"]["message"].as_str().unwrap().contains("cuda:0"), "{line}");
+    }
+    let broken = ("FAKECUDA_SKIP", "1");
+    let ran = run(&room, bench, &[broken]).ended(0);
+    let json = ran.json();
+    let passed_over = json["passed_over"].as_array().unwrap();
+    let device = passed_over.iter().find(|of| of["device"] == "cuda:0").unwrap();
+    assert_eq!(device["broken"], true);
+    assert!(ran.stderr.contains("cuda:0 is there and was not measured"), "{}", ran.stderr);
+    run(&room, &format!("{bench} --device cuda"), &[broken]).ended(3);
+}
+
 /// `auto` may take the CPU where there is no GPU. Where there is a broken one somebody has to hear of it.
 #[test]
 fn auto_warns_of_a_device_that_is_there_and_does_not_work() {

@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use crate::room::{Room, weights};
 
 /// Every command that can be asked for help.
-const COMMANDS: [&str; 25] = [
+const COMMANDS: [&str; 26] = [
     "",
     "sign",
     "sign key",
@@ -30,6 +30,7 @@ const COMMANDS: [&str; 25] = [
     "keygen",
     "devices",
     "selftest",
+    "bench",
     "completions",
     "man",
 ];

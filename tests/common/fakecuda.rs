@@ -54,6 +54,19 @@ pub(crate) fn cufile_dir() -> PathBuf {
     dir
 }
 
+/// A folder where NVIDIA's management library is found, too.
+#[allow(dead_code, reason = "for those who measure")]
+pub(crate) fn nvml_dir() -> PathBuf {
+    let driver = driver_dir();
+    let dir = driver.join("nvml");
+    fs::create_dir_all(&dir).unwrap();
+    let library = fs::read_link(driver.join("libcuda.so.1")).unwrap();
+    for name in ["libcuda.so", "libcuda.so.1", "libnvidia-ml.so.1"] {
+        link(&library, &dir.join(name));
+    }
+    dir
+}
+
 /// Makes `name` a link to `library`, also while other processes do.
 fn link(library: &Path, name: &Path) {
     if fs::read_link(name).is_ok_and(|to| to == library) {

@@ -7,10 +7,12 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod bench;
 mod choice;
 mod cufile;
 mod devices;
 mod failures;
+mod files;
 mod load;
 mod memory;
 mod order;

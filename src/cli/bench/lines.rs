@@ -31,7 +31,8 @@ pub(super) fn columns<const N: usize>(
         let mut line = " ".repeat(indent);
         for (column, cell) in row.iter().enumerate() {
             if !fits(column, cell) {
-                lines.push(format!("{line}{cell}"));
+                let text = cell.trim_start();
+                lines.extend(sentence(indent + length(cell) - text.chars().count(), "", text));
             }
             let cell = if fits(column, cell) { cell.as_str() } else { "" };
             let width = widths[column];
@@ -42,7 +43,10 @@ pub(super) fn columns<const N: usize>(
                 };
             }
         }
-        lines.push(line.trim_end().to_owned());
+        // Nothing is left of a row that was one long cell.
+        if !line.trim_end().is_empty() {
+            lines.push(line.trim_end().to_owned());
+        }
     }
     lines
 }
@@ -67,7 +71,7 @@ pub(super) fn sentence(indent: usize, label: &str, text: &str) -> Vec<String> {
 
 /// A name from a report, which may have come from anywhere: on one line, and not without end.
 pub(super) fn name(text: &str) -> String {
-    const LONGEST: usize = 160;
+    const LONGEST: usize = 400;
     let shown: String = text.chars().take(LONGEST).collect();
     let cut = if shown.len() < text.len() { " .." } else { "" };
     say::name(&shown) + cut
@@ -121,10 +125,10 @@ mod tests {
     #[test]
     fn columns_line_up_and_what_is_too_long_stands_alone() {
         let row = |a: &str, b: &str| [a.to_owned(), b.to_owned()];
-        let rows = [row("a", "1"), row("much too long", "22"), row("ccc", "3")];
+        let rows = [row("a", "1"), row("much too long", "22"), row(" a heading", ""), row("ccc", "3")];
         assert_eq!(
             columns(2, 5, [Edge::Left, Edge::Right], &rows),
-            ["  a     1", "  much too long", "       22", "  ccc   3"]
+            ["  a     1", "  much too long", "       22", "   a heading", "  ccc   3"]
         );
     }
 

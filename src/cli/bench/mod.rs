@@ -153,6 +153,7 @@ fn adds(of: &bench::Adds<'_>) -> Value {
         json!({
             "model": model.family.name(),
             "bytes": model.bytes,
+            "hashed_as": if model.measured == bench::HashedAs::Tensors { "tensors" } else { "one-string" },
             "hashing_seconds": model.hashing,
             "load_seconds": model.loading,
         })

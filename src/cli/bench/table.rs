@@ -1,7 +1,7 @@
 //! A report as a person reads it.
 
 use tensorseal::bench::report::{Beside, Bound, BoundKind, Cache, Line, Machine, OfDevice, Reading};
-use tensorseal::bench::{self, ASSUMED, Adds, Loading, Report, Times, What};
+use tensorseal::bench::{self, ASSUMED, Adds, HashedAs, Loading, Report, Times, What};
 
 use super::lines::{Edge, columns, digits, name, percent, rate, sentence, time};
 use crate::cli::tell::{amount, bytes};
@@ -21,7 +21,7 @@ pub(super) fn of(report: &Report, load_seconds: Option<f64>) -> Vec<String> {
     if !report.passed_over.is_empty() {
         lines.extend([String::new(), "not measured".to_owned()]);
         for of in &report.passed_over {
-            lines.extend(sentence(2, &format!("{}  ", name(&of.device)), &name(&of.why)));
+            lines.extend(sentence(2, "", &format!("{}: {}", name(&of.device), name(&of.why))));
         }
     }
     let adds: Vec<_> = bench::adds(report, load_seconds);
@@ -34,7 +34,7 @@ pub(super) fn of(report: &Report, load_seconds: Option<f64>) -> Vec<String> {
             .extend([String::new(), "beside other programs: whole processes, from start to exit, in turns".to_owned()]);
         lines.extend(beside(&peers.lines));
         for of in &peers.absent {
-            lines.extend(sentence(2, &format!("not run  {}: ", name(&of.program)), &name(&of.why)));
+            lines.extend(sentence(2, "not run  ", &format!("{}: {}", name(&of.program), name(&of.why))));
         }
     }
     lines
@@ -74,15 +74,15 @@ fn of_device(of: &OfDevice) -> Vec<String> {
     lines.extend(sensors(of));
     lines.extend(measured(&of.lines));
     for skipped in &of.skipped {
-        let which = format!("skipped  {}, {}: ", skipped.what, name(&skipped.name));
-        lines.extend(sentence(2, &which, &name(&skipped.why)));
+        let text = format!("{}, {}: {}", skipped.what, name(&skipped.name), name(&skipped.why));
+        lines.extend(sentence(2, "skipped  ", &text));
     }
     lines
 }
 
 fn bounded(bound: &Bound) -> Vec<String> {
-    let label = format!("bound    {}: {} GB/s, ", kind(bound.kind), rate(bound.bytes_per_second));
-    sentence(2, &label, &name(&bound.basis))
+    let text = format!("{}: {} GB/s, {}", kind(bound.kind), rate(bound.bytes_per_second), name(&bound.basis));
+    sentence(2, "bound    ", &text)
 }
 
 const fn kind(kind: BoundKind) -> &'static str {
@@ -128,6 +128,9 @@ fn measured(all: &[Line]) -> Vec<String> {
         return Vec::new();
     }
     let mut rows = vec![["", "bytes", "time", "GB/s", "±", "of its bound"].map(str::to_owned)];
+    // Warm and cold are measured in turns, and stand together.
+    let mut all: Vec<&Line> = all.iter().collect();
+    all.sort_by_key(|line| What::ALL.iter().position(|what| *what == line.what));
     let mut before = None;
     for line in all {
         if before != Some(line.what) {
@@ -221,8 +224,9 @@ fn added(of: &Adds<'_>) -> Vec<String> {
         ));
         let mut rows = vec![["", "bytes", "hashing", "load of", "adds at most"].map(str::to_owned)];
         rows.extend(of.models.iter().map(|model| {
+            let star = if model.measured == HashedAs::Tensors { "" } else { " *" };
             [
-                model.family.name().to_owned(),
+                format!("{}{star}", model.family.name()),
                 bytes(model.bytes),
                 time(model.hashing),
                 time(model.loading),
@@ -230,17 +234,20 @@ fn added(of: &Adds<'_>) -> Vec<String> {
             ]
         }));
         lines.extend(columns(4, NAME, EDGES, &rows));
+        if of.models.iter().any(|model| model.measured == HashedAs::OneString) {
+            lines.push("    * at the rate of one long string: not even a layer fits into --size".to_owned());
+        }
     }
     for checked in &of.measured {
         let cache = checked.verified.cache.map(|cache| format!(", {}", said(cache))).unwrap_or_default();
         let text = format!(
-            "a verified load of {}{cache} took {} of the same load without a check ({} and {})",
+            "measured: a verified load of {}{cache} took {} of the same load without a check ({} and {})",
             bytes(checked.verified.bytes),
             percent(checked.ratio()),
             time(checked.verified.times.median()),
             time(checked.plain.times.median())
         );
-        lines.extend(sentence(2, &format!("{device}  measured: "), &text));
+        lines.extend(sentence(2, &format!("{device}  "), &text));
     }
     lines
 }
@@ -248,8 +255,13 @@ fn added(of: &Adds<'_>) -> Vec<String> {
 fn beside(all: &[Beside]) -> Vec<String> {
     const EDGES: [Edge; 5] = [Edge::Left, Edge::Right, Edge::Right, Edge::Right, Edge::Right];
     let mut lines = Vec::new();
-    let mut tasks: Vec<(&str, u64)> = all.iter().map(|of| (of.task.as_str(), of.bytes)).collect();
-    tasks.dedup();
+    let mut tasks: Vec<(&str, u64)> = Vec::new();
+    for of in all {
+        let task = (of.task.as_str(), of.bytes);
+        if !tasks.contains(&task) {
+            tasks.push(task);
+        }
+    }
     for (task, size) in tasks {
         lines.push(format!("  {}, {}", name(task), bytes(size)));
         let mut rows = vec![["", "threads", "theirs", "ours", "ours by theirs"].map(str::to_owned)];
@@ -257,7 +269,7 @@ fn beside(all: &[Beside]) -> Vec<String> {
         rows.extend(of_task.map(|of| {
             let both = |times: &Times| format!("{} ± {}", time(times.median()), spread(times));
             [
-                format!("{} ({})", name(&of.program), name(&of.version)),
+                if of.version.contains(&of.program) { name(&of.version) } else { format!("{} {}", name(&of.program), name(&of.version)) },
                 of.threads.map_or_else(|| "own".to_owned(), |threads| threads.to_string()),
                 both(&of.theirs),
                 both(&of.ours),

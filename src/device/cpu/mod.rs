@@ -3,6 +3,7 @@
 //! Small files are spread over the workers. A large file is cut into slabs: any idle worker may fetch a slab and take
 //! its BLAKE3 value, while the one that owns the file runs the sequential digests over the slabs in order.
 
+mod facts;
 mod groups;
 mod lent;
 mod map;

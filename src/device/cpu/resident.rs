@@ -5,8 +5,9 @@ use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::facts::facts;
 use super::{Cpu, Memory};
-use crate::device::{Backend, DeviceError, DeviceKind, Hashed, Job, Pages, Want};
+use crate::device::{Backend, DeviceError, DeviceFacts, DeviceKind, Hashed, Job, Pages, Want};
 use crate::digest::{Algorithm, Digest};
 use crate::layout::{Extent, Layout, LayoutError};
 use crate::tree::{ChainingValue, Frontier, GroupSize, Span, Tree, group_value_of};
@@ -41,6 +42,10 @@ impl Backend for Cpu {
 
     fn kind(&self) -> DeviceKind {
         DeviceKind::Cpu
+    }
+
+    fn facts(&self) -> DeviceFacts {
+        facts(self.threads())
     }
 
     fn staging(&self) -> Result<Self::Staging, DeviceError> {

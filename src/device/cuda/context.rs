@@ -157,6 +157,14 @@ impl Context {
         self.check("cuDeviceGetAttribute", code).map(|()| value)
     }
 
+    /// The same where it does not matter if the driver cannot say: that closes nothing.
+    pub(super) fn ask(&self, which: CUdevice_attribute) -> Option<c_int> {
+        let mut value = 0;
+        // SAFETY: it writes one int.
+        let code = unsafe { (self.api.cuDeviceGetAttribute)(&raw mut value, which as c_int, self.facts.device) };
+        (code == SUCCESS).then_some(value)
+    }
+
     /// Nothing, or the error that closed the device.
     pub(super) fn healthy(&self) -> Result<(), DeviceError> {
         self.failed.get().map_or(Ok(()), |error| Err(error.clone()))

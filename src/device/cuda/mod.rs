@@ -9,6 +9,7 @@ mod context;
 mod cufile;
 mod describe;
 mod engine;
+mod facts;
 mod images;
 mod known;
 mod launch;
@@ -23,7 +24,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::{Backend, DeviceError, DeviceKind, Hashed, Job, Listed, Storage, StorageError};
+use super::{Backend, DeviceError, DeviceFacts, DeviceKind, Hashed, Job, Listed, Storage, StorageError};
 use context::{Context, Facts};
 use cufile::Stored;
 use describe::rules;
@@ -211,6 +212,10 @@ impl Backend for Cuda {
 
     fn kind(&self) -> DeviceKind {
         self.engine.context.kind()
+    }
+
+    fn facts(&self) -> DeviceFacts {
+        facts::of(&self.engine.context)
     }
 
     fn variants(&self) -> Vec<String> {

@@ -7,6 +7,7 @@ mod abi;
 pub mod cufile;
 pub mod exports;
 pub mod harness;
+pub mod nvml;
 
 // The driver's objects.
 mod driver;

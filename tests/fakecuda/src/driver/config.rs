@@ -27,6 +27,8 @@ pub(crate) struct Config {
     /// Reads of cuFile, counted from 1, that give no more than so many bytes.
     pub(crate) short: Vec<(u64, u64)>,
     pub(crate) files: Files,
+    /// Whether devices are joined to the processor by NVLink and not by PCI Express.
+    pub(crate) chip_to_chip: bool,
     /// From which call on the device that is current is gone, and with what code.
     pub(crate) gone: Option<(u64, Code)>,
     pub(crate) log: Option<PathBuf>,
@@ -116,6 +118,11 @@ impl Config {
                 "strict" => Files::Strict,
                 "compatible" => Files::Compatible,
                 other => return Err(wrong("FAKECUDA_CUFILE", other)),
+            },
+            chip_to_chip: match get("FAKECUDA_LINK").unwrap_or_default().as_str() {
+                "" | "pcie" => false,
+                "c2c" => true,
+                other => return Err(wrong("FAKECUDA_LINK", other)),
             },
             gone: match list("FAKECUDA_GONE").as_slice() {
                 [] => None,
