@@ -36,9 +36,7 @@ impl Loading {
         let fastest = loads.max_by(|a, b| rank(a).0.cmp(&rank(b).0).then(rank(a).1.total_cmp(&rank(b).1)));
         match (given, fastest) {
             (Some(seconds), _) => Self::Given { seconds },
-            (None, Some(line)) => {
-                Self::Measured { bytes_per_second: line.times.rate(line.bytes), cache: line.cache }
-            }
+            (None, Some(line)) => Self::Measured { bytes_per_second: line.times.rate(line.bytes), cache: line.cache },
             (None, None) => Self::Assumed,
         }
     }
@@ -157,7 +155,8 @@ mod tests {
     use super::*;
 
     fn device(lines: serde_json::Value) -> OfDevice {
-        serde_json::from_value(json!({"device": "cpu", "name": "A", "bounds": [], "lines": lines, "skipped": []})).unwrap()
+        serde_json::from_value(json!({"device": "cpu", "name": "A", "bounds": [], "lines": lines, "skipped": []}))
+            .unwrap()
     }
 
     fn line(what: &str, name: &str, bytes: u64, seconds: f64, cache: Option<&str>) -> serde_json::Value {

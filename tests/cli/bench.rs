@@ -95,11 +95,18 @@ fn a_comparison_for_machines_says_what_moved_and_fails_only_if_asked() {
     let of = |line: &str, code: i32| room.run(line).ended(code).json();
     let json = of("bench --compare a.json b.json --json", 0);
     assert_eq!((&json["schema"], &json["verdict"]), (&"tensorseal/bench-comparison/v1".into(), &"yes".into()));
-    let moved: Vec<_> = json["lines"].as_array().unwrap().iter().filter(|line| line["verdict"] != "within-noise").collect();
+    let moved: Vec<_> =
+        json["lines"].as_array().unwrap().iter().filter(|line| line["verdict"] != "within-noise").collect();
     assert_eq!(moved.len(), 1);
-    assert_eq!((&moved[0]["verdict"], &moved[0]["name"], &moved[0]["device"]), (&"slower".into(), &"1 GiB".into(), &"cuda:0".into()));
+    assert_eq!(
+        (&moved[0]["verdict"], &moved[0]["name"], &moved[0]["device"]),
+        (&"slower".into(), &"1 GiB".into(), &"cuda:0".into())
+    );
     let json = of("bench --compare a.json b.json --json --fail-on-slower", 1);
-    assert_eq!((&json["verdict"], &json["exit_code"], &json["error"]["kind"]), (&"no".into(), &1.into(), &"slower".into()));
+    assert_eq!(
+        (&json["verdict"], &json["exit_code"], &json["error"]["kind"]),
+        (&"no".into(), &1.into(), &"slower".into())
+    );
     // The other way round it got faster.
     of("bench --compare b.json a.json --json --fail-on-slower", 0);
     // Where nothing can be compared, nothing is known: no yes for a pipeline.

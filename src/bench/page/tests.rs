@@ -27,8 +27,8 @@ fn reports() -> impl Iterator<Item = (&'static str, Report)> {
     REPORTS.into_iter().map(|(name, text)| (name, self::report(text)))
 }
 
-fn two_devices() -> Value {
-    serde_json::from_str(REPORTS[1].1).unwrap()
+fn with_peers() -> Value {
+    serde_json::from_str(REPORTS[0].1).unwrap()
 }
 
 /// Does something with each value in it.
@@ -175,7 +175,7 @@ fn places_in_drawings_are_numbers_within_them() {
         ("share", 1e9),
         ("share", -1.0),
     ] {
-        let mut value = two_devices();
+        let mut value = with_peers();
         let mut nth = 0;
         each(
             &mut value,
@@ -192,7 +192,7 @@ fn places_in_drawings_are_numbers_within_them() {
         wild.push((format!("{of} {extreme}"), serde_json::from_value(value).unwrap()));
     }
     for bytes in [0, 1, u64::MAX] {
-        let mut value = two_devices();
+        let mut value = with_peers();
         let mut nth = 0;
         each(
             &mut value,
@@ -333,7 +333,7 @@ fn hostile_names_change_no_markup() {
         page.all().into_iter().filter(outside).map(|element| element.tag.clone()).collect::<Vec<_>>()
     };
     let named = |name: &str| {
-        let mut value = two_devices();
+        let mut value = with_peers();
         let kept = ["schema", "kind", "what", "bound", "cache"];
         each(
             &mut value,

@@ -269,7 +269,11 @@ fn beside(all: &[Beside]) -> Vec<String> {
         rows.extend(of_task.map(|of| {
             let both = |times: &Times| format!("{} ± {}", time(times.median()), spread(times));
             [
-                if of.version.contains(&of.program) { name(&of.version) } else { format!("{} {}", name(&of.program), name(&of.version)) },
+                if of.version.contains(&of.program) {
+                    name(&of.version)
+                } else {
+                    format!("{} {}", name(&of.program), name(&of.version))
+                },
                 of.threads.map_or_else(|| "own".to_owned(), |threads| threads.to_string()),
                 both(&of.theirs),
                 both(&of.ours),
