@@ -1,60 +1,33 @@
 //! What the numbers rest on: the machine, the devices, how it was measured, and what was not.
 
-use super::super::Report;
-use super::super::report::{OfDevice, Reading};
+use super::super::report::{OfDevice, Reading, Skipped};
+use super::super::{Report, doubts};
 use super::markup::{Cell, Column, Html, open_table};
 use super::number::{count, minutes, significant, size};
 use super::what_name;
 
 /// What a reader should know before the first number: each is a reason to believe one less.
 pub(super) fn cautions(html: &mut Html, report: &Report) {
-    let mut cautions = Vec::new();
-    if report.machine.load > 0.5 {
-        cautions.push(format!(
-            "Something else was running when this began (load average {}): rates may be lower than the machine’s, and spreads wider.",
-            significant(report.machine.load)
-        ));
+    let doubts = doubts(report);
+    if !doubts.is_empty() {
+        html.el("ul", &[("class", &"cautions")], |html| doubts.iter().for_each(|doubt| html.say("li", "", doubt)));
     }
-    for device in &report.devices {
-        let slowed = device.before.iter().chain(&device.after).flat_map(|reading| &reading.slowed_by);
-        let mut words: Vec<&str> = slowed.map(String::as_str).collect();
-        words.sort_unstable();
-        words.dedup();
-        if !words.is_empty() {
-            cautions.push(format!(
-                "{} did not run at its full clock: its driver says {}.",
-                device.name,
-                words.join(", ")
-            ));
-        }
-    }
-    if cautions.is_empty() {
-        return;
-    }
-    html.el("ul", &[("class", &"cautions")], |html| cautions.iter().for_each(|caution| html.say("li", "", caution)));
 }
 
-pub(super) fn skipped(html: &mut Html, devices: &[OfDevice]) {
-    let rows: Vec<_> = devices
-        .iter()
-        .flat_map(|device| device.skipped.iter().map(move |skipped| (device, skipped)))
-        .map(|(device, skipped)| {
-            vec![
-                Cell::text(format!("{}: {}", what_name(skipped.what), skipped.name)),
-                Cell::text(device.device.clone()),
-                Cell::text(skipped.why.clone()),
-            ]
-        })
-        .collect();
+/// Lines of devices that were measured, and devices that were not.
+pub(super) fn skipped(html: &mut Html, report: &Report) {
+    let row = |what: String, device: &str, why: &str| vec![Cell::text(what), Cell::text(device), Cell::text(why)];
+    let mut rows = Vec::new();
+    for device in &report.devices {
+        let of = |skipped: &Skipped| format!("{}: {}", what_name(skipped.what), skipped.name);
+        rows.extend(device.skipped.iter().map(|skipped| row(of(skipped), &device.device, &skipped.why)));
+    }
+    rows.extend(report.passed_over.iter().map(|over| row(format!("all of {}", over.name), &over.device, &over.why)));
     if rows.is_empty() {
         html.say("p", "note", "Nothing that was asked for was left out.");
     } else {
-        open_table(
-            html,
-            "Not measured, and why",
-            &[Column::Names("What"), Column::Names("Device"), Column::Names("Why")],
-            &rows,
-        );
+        let columns = [Column::Names("What"), Column::Names("Device"), Column::Names("Why")];
+        open_table(html, "Not measured, and why", &columns, &rows);
     }
 }
 

@@ -110,9 +110,8 @@ impl Display for Escaped<'_> {
                 '>' => f.write_str("&gt;")?,
                 '"' => f.write_str("&quot;")?,
                 '\'' => f.write_str("&#39;")?,
-                // Between a number and its unit.
-                '\u{a0}' => f.write_char(c)?,
-                '\\' => f.write_char(c)?,
+                // What needs no thought, and the space between a number and its unit.
+                ' '..='~' | '\u{a0}' => f.write_char(c)?,
                 // Behind a letter, so that a combining accent counts as part of it.
                 _ if String::from_iter(['a', c]).escape_debug().count() > 2 => write!(f, "{}", c.escape_debug())?,
                 _ => f.write_char(c)?,

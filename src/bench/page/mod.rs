@@ -4,6 +4,7 @@
 //! Each drawing has its numbers as a table under it.
 
 mod about;
+mod added;
 mod bars;
 mod beside;
 mod curve;
@@ -12,6 +13,10 @@ mod number;
 mod place;
 mod scale;
 mod stages;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod tree;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -148,6 +153,7 @@ fn body(html: &mut Html, report: &Report) {
         panels(html, devices, |html, device| {
             bars::panel(html, device, "models in memory", |line| line.what == What::Model)
         });
+        added::tables(html, report);
     });
     section(html, "Files", |html| {
         html.say("p", "note", "Copied to the device, read from disk, loaded, signed and verified. The mark is the bound, where one is known.");
@@ -168,7 +174,7 @@ fn body(html: &mut Html, report: &Report) {
         );
         panels(html, devices, |html, device| bars::panel(html, device, "other layouts and kernels", of_layouts));
     });
-    section(html, "What was not measured", |html| about::skipped(html, devices));
+    section(html, "What was not measured", |html| about::skipped(html, report));
     section(html, "Machine", |html| {
         about::machine(html, report);
         if !devices.is_empty() {

@@ -174,12 +174,9 @@ fn colour(number: usize) -> String {
 /// The same model from the same place, loaded without a check and with it.
 fn added(html: &mut Html, device: &OfDevice, loads: &[&Line]) {
     let plain = |verified: &Line| {
-        device.lines.iter().find(|line| {
-            line.what == What::Load
-                && line.cache == verified.cache
-                && line.name == verified.name
-                && line.bytes == verified.bytes
-        })
+        let same =
+            |line: &&Line| line.what == What::Load && line.cache == verified.cache && line.bytes == verified.bytes;
+        device.lines.iter().find(same)
     };
     let pairs: Vec<(&Line, &Line)> = loads.iter().filter_map(|verified| Some((plain(verified)?, *verified))).collect();
     let most =
@@ -194,14 +191,9 @@ fn added(html: &mut Html, device: &OfDevice, loads: &[&Line]) {
             for (time, word, class) in [(without, "without a check", "plain"), (with, "verified", "warm")] {
                 html.el("li", &[], |html| {
                     html.el("div", &[("class", &"what")], |html| {
-                        html.el("b", &[], |html| html.name(&verified.name));
-                        html.say(
-                            "small",
-                            "",
-                            &verified
-                                .cache
-                                .map_or_else(|| word.to_owned(), |cache| format!("{}, {word}", cache_name(cache))),
-                        );
+                        html.say("b", "", word);
+                        let from = verified.cache.map(|cache| format!("{}, ", cache_name(cache))).unwrap_or_default();
+                        html.say("small", "", &format!("{from}{}", size(verified.bytes)));
                     });
                     bar(html, time / most, None, class);
                     html.el("div", &[("class", &"value")], |html| {
