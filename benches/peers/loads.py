@@ -121,10 +121,11 @@ class Loads:
         argv = [self.python, PEER, "serve", str(self.socket)]
         server = subprocess.Popen(argv, env=self.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         atexit.register(server.communicate)
-        told = server.stdout.readline()
+        told = server.stdout.readline() if server.stdout else ""
         if not told:
             raise Disagreement("the process that imports the loaders has ended")
-        return json.loads(told)["missing"]
+        missing: dict[str, str] = json.loads(told)["missing"]
+        return missing
 
     def is_right(self, stdout: str) -> None:
         """The tensors are those of the file: the first and the last in every round, all of them in round 0."""
@@ -170,17 +171,20 @@ class Loads:
     def in_rust(self, group: str, bench: str) -> list[Case]:
         """The loader without Python: `benches/load.rs`."""
         cold, cases, file = group == "load-cold", [], self.folder / FILE
-        kinds = [("verified", "loader in Rust, verified", []), ("unverified", "loader in Rust, unverified", [])]
-        kinds += [("pread", "plain parallel pread", [])] if not cold else []
-        kinds += [("verified", "loader in Rust, verified, O_DIRECT", ["--direct"])] if cold else []
-        kinds += [("verified", "loader in Rust, verified, huge pages", ["--huge"])] if not cold else []
+        kinds = [("verified", "loader in Rust, verified", ""), ("unverified", "loader in Rust, unverified", "")]
+        if cold:
+            kinds.append(("verified", "loader in Rust, verified, O_DIRECT", "direct"))
+        else:
+            kinds.append(("pread", "plain parallel pread", ""))
+            kinds.append(("verified", "loader in Rust, verified, huge pages", "huge"))
         for kind, label, more in kinds:
-            argv = [bench, self.folder, "--rounds", "1", "--json", "--threads", self.here.threads, f"--{kind}", *more]
-            digests = {}
+            argv: list[object] = [bench, self.folder, "--rounds", "1", "--json", "--threads", self.here.threads, f"--{kind}"]
+            argv += [f"--{more}"] if more else []
+            digests: dict[str, str] = {}
             if kind == "verified":
                 argv += ["--signature", self.signatures["sha256"], "--public-key", self.here.public]
                 digests = {FILE: self.known["blake3"][FILE]}
-            name = "-".join(["rust", kind, *(word.strip("-") for word in more)])
+            name = "-".join(word for word in ("rust", kind, more) if word)
             check = partial(self.is_right_in_rust, digests)
             words = [str(word) for word in argv]
             cases.append(Case(f"{group}/{name}", label, OURS, words, check, inside=True, reads=(file,), cold=cold))
