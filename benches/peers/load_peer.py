@@ -144,8 +144,9 @@ def xet_pass(asked: Asked) -> None:
 
 
 def model_signing_pass(asked: Asked) -> None:
-    from model_signing import verifying
+    from model_signing import verifying as untyped
 
+    verifying: Any = untyped
     verifying.Config().use_elliptic_key_verifier(public_key=asked.public_key).verify(asked.file.parent, asked.signature)
 
 
@@ -236,7 +237,8 @@ def load(asked: Asked) -> dict[str, object]:
         import hf_xet  # noqa: F401
     warm_up(asked)
     cached = resident(asked.file)
-    if asked.cached is not None and abs(cached - asked.cached) > 0.01:
+    # Under pressure the kernel lets some pages of a warm file go; a cold one has none, but for those that it keeps by itself.
+    if asked.cached is not None and abs(cached - asked.cached) > (0.05 if asked.cached else 0.01):
         raise Refused(f"{cached:.1%} of {asked.file} is in the page cache, not {asked.cached:.0%}")
     # The peak so far is of no interest.
     Path("/proc/self/clear_refs").write_text("5")
@@ -244,7 +246,6 @@ def load(asked: Asked) -> dict[str, object]:
     before, begun = os.times(), time.perf_counter()
     if check is not None:
         check(asked)
-    checked = time.perf_counter() - begun
     tensors, keep = work(asked)
     seconds, after = time.perf_counter() - begun, os.times()
     peak = memory("VmHWM") - resident_before
@@ -255,14 +256,11 @@ def load(asked: Asked) -> dict[str, object]:
         raise Refused(f"{total} bytes of tensors, and this process has got {grown} bytes of memory for them")
     answer = {
         "seconds": seconds,
-        "check_seconds": checked,
         "cpu": after.user + after.system - before.user - before.system,
         "peak": peak,
         "tensors": len(tensors),
         "bytes": total,
         "edges": edges(tensors),
-        "cached_before": cached,
-        "cached_after": resident(asked.file),
     }
     if asked.digest:
         answer["digest"] = digest(tensors)

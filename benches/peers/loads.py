@@ -121,10 +121,11 @@ class Loads:
         argv = [self.python, PEER, "serve", str(self.socket)]
         server = subprocess.Popen(argv, env=self.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         atexit.register(server.communicate)
-        told = server.stdout.readline()
+        told = server.stdout.readline() if server.stdout else ""
         if not told:
             raise Disagreement("the process that imports the loaders has ended")
-        return json.loads(told)["missing"]
+        missing: dict[str, str] = json.loads(told)["missing"]
+        return missing
 
     def is_right(self, stdout: str) -> None:
         """The tensors are those of the file: the first and the last in every round, all of them in round 0."""
@@ -170,17 +171,20 @@ class Loads:
     def in_rust(self, group: str, bench: str) -> list[Case]:
         """The loader without Python: `benches/load.rs`."""
         cold, cases, file = group == "load-cold", [], self.folder / FILE
-        kinds = [("verified", "loader in Rust, verified", []), ("unverified", "loader in Rust, unverified", [])]
-        kinds += [("pread", "plain parallel pread", [])] if not cold else []
-        kinds += [("verified", "loader in Rust, verified, O_DIRECT", ["--direct"])] if cold else []
-        kinds += [("verified", "loader in Rust, verified, huge pages", ["--huge"])] if not cold else []
+        kinds = [("verified", "loader in Rust, verified", ""), ("unverified", "loader in Rust, unverified", "")]
+        if cold:
+            kinds.append(("verified", "loader in Rust, verified, O_DIRECT", "direct"))
+        else:
+            kinds.append(("pread", "plain parallel pread", ""))
+            kinds.append(("verified", "loader in Rust, verified, huge pages", "huge"))
         for kind, label, more in kinds:
-            argv = [bench, self.folder, "--rounds", "1", "--json", "--threads", self.here.threads, f"--{kind}", *more]
-            digests = {}
+            argv: list[object] = [bench, self.folder, "--rounds", "1", "--json", "--threads", self.here.threads, f"--{kind}"]
+            argv += [f"--{more}"] if more else []
+            digests: dict[str, str] = {}
             if kind == "verified":
                 argv += ["--signature", self.signatures["sha256"], "--public-key", self.here.public]
                 digests = {FILE: self.known["blake3"][FILE]}
-            name = "-".join(["rust", kind, *(word.strip("-") for word in more)])
+            name = "-".join(word for word in ("rust", kind, more) if word)
             check = partial(self.is_right_in_rust, digests)
             words = [str(word) for word in argv]
             cases.append(Case(f"{group}/{name}", label, OURS, words, check, inside=True, reads=(file,), cold=cold))
@@ -202,8 +206,8 @@ def groups(here: Here) -> list[Group]:
     amount = (loads.folder / FILE).stat().st_size
     made = []
     for name, title, checked, alone, text, seconds in (
-        ("load-warm", "Check and load a model of 1.5 GiB, warm", WARM, WARM_ALONE, ABOUT_WARM.format(imports=imports), 150),
-        ("load-cold", "Check and load a model of 1.5 GiB, cold", COLD, COLD_ALONE, ABOUT_COLD, 230),
+        ("load-warm", "Check and load a model of 1.5 GiB, warm", WARM, WARM_ALONE, ABOUT_WARM.format(imports=imports), 120),
+        ("load-cold", "Check and load a model of 1.5 GiB, cold", COLD, COLD_ALONE, ABOUT_COLD, 190),
     ):
         mine, others, unlike = (loads.all_by(name, peers) for peers in ((MINE, MINE_SHA256), checked, alone))
         rust = loads.in_rust(name, bench) if bench else []
@@ -215,7 +219,7 @@ def groups(here: Here) -> list[Group]:
             # What the check may add: the loader's own budgets.
             promised = (f"{name}/rust-unverified", 1 / 1.4 if name == "load-warm" else 1 / 1.1)
             rows.append(Row(f"{name}-rust", f"{what}: the loader in Rust", rust[0].name, (), also=names(rust[1:]), amount=amount, promised=promised))
-        made.append(Group(name, title, text, [*mine, *others, *unlike, *rust], rows, seconds=seconds, rounds=(5, 7)))
+        made.append(Group(name, title, text, [*mine, *others, *unlike, *rust], rows, seconds=seconds, rounds=(4, 7)))
     return made
 
 

@@ -56,7 +56,7 @@ def spawn(argv: list[str], scratch: Path, more: dict[str, str] | None = None) ->
 def told(case: Case, stdout: str) -> dict[str, Any]:
     """The last line that a case prints, which says its time."""
     try:
-        answer = json.loads(stdout.strip().splitlines()[-1])
+        answer: dict[str, Any] = json.loads(stdout.strip().splitlines()[-1])
         float(answer["seconds"])
         return answer
     except (ValueError, KeyError, IndexError, TypeError):

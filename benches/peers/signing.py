@@ -140,7 +140,7 @@ def mixed(here: Here) -> Group:
         "is accepted by the other, and both verify the same one, which `model_signing` has made. Lists of 50,000 names and digests, and the "
         "statement over them, take memory on all sides."
     )
-    return Group("mixed-50k", "50,000 mixed files", about, cases.made, rows, seconds=100, rounds=(3, 7))
+    return Group("mixed-50k", "50,000 mixed files", about, cases.made, rows, seconds=90, rounds=(3, 7))
 
 
 def ten(here: Here) -> Group:
@@ -156,7 +156,7 @@ def ten(here: Here) -> Group:
         "Ten files of 1 to 10 kB, in the page cache: what it takes to start. What is timed is the whole process, with the start of Python and its "
         "imports where the program is one of Python."
     )
-    return Group("ten", "A model of ten files", about, cases.made, rows, seconds=35, rounds=(5, 15))
+    return Group("ten", "A model of ten files", about, cases.made, rows, seconds=25, rounds=(7, 15))
 
 
 def model(here: Here) -> Group:
@@ -171,7 +171,7 @@ def model(here: Here) -> Group:
         "may check either; with `--no-annotations` only what OMS asks for. `model_signing` has BLAKE3 in its library alone. `openssl dgst -sign` "
         "signs the bytes of one file: no names, no list of files, and no statement that another implementation of OMS reads."
     )
-    return Group("model-1g5", "Sign and verify a model of 1.5 GiB", about, cases.made, rows, seconds=90, rounds=(5, 9))
+    return Group("model-1g5", "Sign and verify a model of 1.5 GiB", about, cases.made, rows, seconds=75, rounds=(4, 9))
 
 
 def openssl_sign(cases: Cases, file: Path) -> tuple[str, ...]:
