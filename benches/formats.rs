@@ -18,10 +18,8 @@ fn headers(c: &mut Criterion) {
         (Format::Gguf, 300),
         (Format::Gguf, 50_000),
     ] {
-        let (head, len) = match format {
-            Format::Safetensors => made::safetensors(tensors, 32),
-            Format::Gguf => made::gguf(tensors, 32),
-        };
+        let made = if format == Format::Gguf { made::gguf } else { made::safetensors };
+        let (head, len) = made(tensors, 32);
         let header = Header::of_bytes(format, &head, len).unwrap();
         assert_eq!((header.tensors.len(), header.len), (tensors, head.len() as u64));
         let names = header.tensors.iter().map(|tensor| tensor.name.clone());

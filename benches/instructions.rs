@@ -229,12 +229,11 @@ fn one_thread() -> Cpu {
 }
 
 fn small_files() {
-    let folder = tempfile::tempdir().unwrap();
-    made::files(folder.path(), 1000, 64);
-    let job = |index| FileJob {
-        path: folder.path().join(made::file_name(index)),
-        size_hint: Some(LEN as u64),
-        expected_len: None,
+    let _above = made_folder();
+    made::files(Path::new(FOLDER), 1000, LEN);
+    let job = |index| {
+        let path = Path::new(FOLDER).join(made::file_name(index));
+        FileJob { path, size_hint: Some(LEN as u64), expected_len: None }
     };
     let jobs: Vec<FileJob> = (0..1000).map(job).collect();
     let cpu = one_thread();

@@ -46,12 +46,7 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(
-        text: &'a str,
-        path: Option<&'a Path>,
-        base: &'a Path,
-        warnings: Vec<PolicyWarning>,
-    ) -> Self {
+    pub(super) fn new(text: &'a str, path: Option<&'a Path>, base: &'a Path, warnings: Vec<PolicyWarning>) -> Self {
         let ends = text.match_indices('\n').map(|(at, _)| at).collect();
         Self { text, ends, path, base, warnings, denied: Vec::new() }
     }
