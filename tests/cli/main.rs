@@ -11,6 +11,7 @@ mod common;
 #[path = "../../src/format/tests/build.rs"]
 mod build;
 
+mod calls;
 mod checksums;
 mod devices;
 mod failures;

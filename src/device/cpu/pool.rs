@@ -143,7 +143,8 @@ impl<'a> Pool<'a> {
 
     /// One worker's life. What fails stops everybody.
     fn work<'s>(&'s self, board: &Board<'s>) -> Vec<(usize, HashedFile)> {
-        let mut hashed = Vec::new();
+        // What grows is copied, and memory that is new costs a fault a page.
+        let mut hashed = Vec::with_capacity(self.files.len() / self.workers());
         let result = catch_unwind(AssertUnwindSafe(|| {
             let (mut buffer, mut batch) = (Vec::new(), Batch::default());
             loop {
