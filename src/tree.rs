@@ -291,9 +291,13 @@ impl Frontier {
     pub fn root(&self) -> Option<Digest> {
         let ((_, top), rest) = self.subtrees.split_first()?;
         let (_, last) = self.last?;
-        let root = hazmat::merge_subtrees_root(top, &over(rest, last), Mode::Hash);
-        Some(Digest::of32(Algorithm::Blake3, *root.as_bytes()))
+        Some(root_over(top, &over(rest, last)))
     }
+}
+
+/// The root over the two subtrees below it.
+fn root_over(left: &ChainingValue, right: &ChainingValue) -> Digest {
+    Digest::of32(Algorithm::Blake3, *hazmat::merge_subtrees_root(left, right, Mode::Hash).as_bytes())
 }
 
 /// The value over subtrees that shrink from left to right, and what stands right of them.

@@ -163,12 +163,15 @@ fn lines(report: &Report) -> impl Iterator<Item = (Key, &Line)> {
     report.devices.iter().flat_map(|device| device.lines.iter().map(|line| (Key::of(device, line), line)))
 }
 
-fn judged(pairs: Vec<(Key, &Line, &Line)>) -> Vec<Compared> {
+/// A line of both reports.
+type Pair<'a> = (Key, &'a Line, &'a Line);
+
+fn judged(pairs: Vec<Pair<'_>>) -> Vec<Compared> {
     let why: Vec<Option<String>> = pairs.iter().map(|(_, old, new)| not_comparable(old, new)).collect();
     let times = pairs.iter().zip(&why).map(|((_, old, new), why)| why.is_none().then_some((&old.times, &new.times)));
     let moved = moved(&times.collect::<Vec<_>>());
     let family = moved.iter().flatten().count().max(1) as f64;
-    let judge = |(((key, old, new), why), moved): (((Key, &Line, &Line), Option<String>), Option<Moved>)| {
+    let judge = |(((key, old, new), why), moved): ((Pair<'_>, _), Option<Moved>)| {
         let (was, is) = (old.times.rate(old.bytes), new.times.rate(new.bytes));
         let least = |of: &noise::Difference| (noise::quantile(ALARM / family, of.freedom) * of.error).exp_m1();
         Compared {
@@ -195,7 +198,7 @@ fn moved(all: &[Option<(&Times, &Times)>]) -> Vec<Option<Moved>> {
     };
     let tests: Vec<Option<noise::Difference>> = all.iter().map(test).collect();
     let sure = beyond_chance(&tests.iter().map(|test| test.map(|test| test.p)).collect::<Vec<_>>());
-    let judge = |((times, test), sure): ((&Option<(&Times, &Times)>, Option<noise::Difference>), bool)| {
+    let judge = |((times, test), sure): ((&Option<(&Times, &Times)>, _), bool)| {
         let ((before, after), test) = (times.as_ref()?, test?);
         let factor = after.median().max(1e-9) / before.median().max(1e-9);
         // As likely up as down: what takes 5 % longer is as far away as what took 5 % longer before.

@@ -50,10 +50,13 @@ pub(super) fn run(args: &DigestArgs) -> Exit {
         }
         push_check_line(&mut text, &resource.digest.to_hex(), &path);
     }
-    match say::listing(&text) {
+    let exit = match say::listing(&text) {
         Ok(()) => Exit::Yes,
         Err(error) => super::no_output(&error),
-    }
+    };
+    // The process ends now, and gives everything back at once.
+    std::mem::forget(hashed);
+    exit
 }
 
 /// About how long a line is without the model's path: enough that the text grows seldom, or not at all.

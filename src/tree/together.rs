@@ -8,10 +8,10 @@
 //! promised to stay, hence its version is pinned. A fallback needs nothing of it: `blake3::hash`, string by string.
 
 use blake3::IncrementCounter;
-use blake3::hazmat::{self, HasherExt, Mode};
+use blake3::hazmat::HasherExt;
 use blake3::platform::Platform;
 
-use super::{CHUNK_LEN, ChainingValue};
+use super::{CHUNK_LEN, ChainingValue, root_over};
 use crate::digest::{Algorithm, Digest};
 
 /// Strings of up to so many bytes gain by company: a longer one has chunks enough of its own.
@@ -131,6 +131,7 @@ fn longer_strings(platform: Platform, strings: &[&[u8]], digests: &mut [Option<D
     for (index, string) in strings.iter().enumerate().filter(|(_, string)| several(string)) {
         counts[index] = string.len().div_ceil(CHUNK);
     }
+    #[allow(clippy::needless_range_loop, reason = "a place in each of the rows, not in their list")]
     for place in 0..counts.iter().copied().max().unwrap_or(0) {
         let mut lanes = Lanes::<CHUNK>::new();
         for (index, string) in strings.iter().enumerate().filter(|(index, _)| place < counts[*index]) {
@@ -177,8 +178,7 @@ fn longer_strings(platform: Platform, strings: &[&[u8]], digests: &mut [Option<D
         }
     }
     for index in (0..LANES).filter(|index| counts[*index] == 2) {
-        let root = hazmat::merge_subtrees_root(&rows[index][0], &rows[index][1], Mode::Hash);
-        digests[index] = Some(Digest::of32(Algorithm::Blake3, *root.as_bytes()));
+        digests[index] = Some(root_over(&rows[index][0], &rows[index][1]));
     }
 }
 

@@ -12,6 +12,7 @@ mod common;
 mod build;
 
 mod bench;
+mod calls;
 mod checksums;
 mod devices;
 mod failures;

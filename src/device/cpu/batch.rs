@@ -78,3 +78,52 @@ impl Batch {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, OpenOptions};
+    use std::io::Write;
+    use std::path::Path;
+
+    use super::*;
+    use crate::digest::{Algorithm, Digest};
+
+    fn append(path: &Path) {
+        OpenOptions::new().append(true).open(path).unwrap().write_all(b"x").unwrap();
+    }
+
+    #[test]
+    fn a_file_that_changes_between_opening_and_the_end_is_refused_and_the_others_keep_their_digests() {
+        let dir = tempfile::tempdir().unwrap();
+        let acts: [(&str, fn(&Path)); 4] = [
+            ("growth", append),
+            ("shrinkage", |path| OpenOptions::new().write(true).open(path).unwrap().set_len(100).unwrap()),
+            ("emptying", |path| fs::write(path, b"").unwrap()),
+            ("rewriting", |path| fs::write(path, vec![8; 4096]).unwrap()),
+        ];
+        for (name, act) in acts {
+            let mut batch = Batch::default();
+            let path = dir.path().join("w");
+            let texts: Vec<Vec<u8>> = (0..5).map(|i| vec![i; 1500 * usize::from(i)]).collect();
+            for (index, text) in texts.iter().enumerate() {
+                fs::write(&path, text).unwrap();
+                assert_eq!(batch.read(index, &OpenFile::open(&path).unwrap()).unwrap(), text);
+                fs::write(&path, vec![7; 4096]).unwrap();
+                let file = OpenFile::open(&path).unwrap();
+                // Time stamps move in steps of the kernel's tick.
+                std::thread::sleep(std::time::Duration::from_millis(20));
+                act(&path);
+                assert!(matches!(batch.read(99, &file), Err(Error::FileChanged { .. })), "{name}");
+            }
+            assert_eq!(batch.len(), texts.len());
+            let mut hashed = Vec::new();
+            batch.finish(Algorithms::only(Algorithm::Blake3), &mut hashed);
+            assert_eq!((batch.len(), batch.used(), hashed.len()), (0, 0, texts.len()));
+            for ((index, file), text) in hashed.iter().zip(&texts) {
+                let digest = Digest::of32(Algorithm::Blake3, *blake3::hash(text).as_bytes());
+                assert_eq!(file.parts[0].digests.get(Algorithm::Blake3), Some(digest), "{index}");
+                assert_eq!((file.len, file.parts[0].end), (text.len() as u64, text.len() as u64));
+            }
+        }
+    }
+}

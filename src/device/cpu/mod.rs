@@ -107,6 +107,9 @@ pub struct Settings {
     pub io: Io,
 }
 
+/// Sees a file that is in memory whole: by its place in the list, and all its bytes.
+pub(crate) type Look = dyn Fn(usize, &[u8]) + Sync;
+
 /// What one pass over files shall give.
 #[derive(Clone, Copy)]
 pub(crate) struct Wanted<'a> {
@@ -120,7 +123,7 @@ pub(crate) struct Wanted<'a> {
     pub(crate) tap: Option<&'a dyn Tap>,
     /// Who may see files that are in memory whole at some moment: by their places in the list, and all their bytes. No
     /// promise is made that this is any file: long ones are not, nor those that go to another device.
-    pub(crate) look: Option<&'a (dyn Fn(usize, &[u8]) + Sync)>,
+    pub(crate) look: Option<&'a Look>,
 }
 
 impl Wanted<'_> {

@@ -13,7 +13,9 @@ use super::ordered::Ordered;
 use super::parallel::Parallel;
 use super::sequential::Sequential;
 use super::stream::{Monitor, READ, Source, Stream};
-use super::{Algorithms, Cpu, DeviceError, DeviceKind, FileJob, HashedFile, Io, Part, Progress, Tap, Tapped, Wanted};
+use super::{
+    Algorithms, Cpu, DeviceError, DeviceKind, FileJob, HashedFile, Io, Look, Part, Progress, Tap, Tapped, Wanted,
+};
 use crate::device::file::OpenFile;
 use crate::digest::Algorithm;
 use crate::error::Error;
@@ -30,7 +32,7 @@ pub(super) struct Pool<'a> {
     shard: Option<NonZeroU64>,
     groups: Option<GroupSize>,
     tap: Option<&'a dyn Tap>,
-    look: Option<&'a (dyn Fn(usize, &[u8]) + Sync)>,
+    look: Option<&'a Look>,
     cpu: Cpu,
     progress: &'a dyn Progress,
     stop: AtomicBool,
@@ -143,7 +145,8 @@ impl<'a> Pool<'a> {
 
     /// One worker's life. What fails stops everybody.
     fn work<'s>(&'s self, board: &Board<'s>) -> Vec<(usize, HashedFile)> {
-        let mut hashed = Vec::new();
+        // What grows is copied, and memory that is new costs a fault a page.
+        let mut hashed = Vec::with_capacity(self.files.len() / self.workers());
         let result = catch_unwind(AssertUnwindSafe(|| {
             let (mut buffer, mut batch) = (Vec::new(), Batch::default());
             loop {
