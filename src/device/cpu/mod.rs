@@ -108,7 +108,7 @@ pub struct Settings {
 }
 
 /// Sees a file that is in memory whole: by its place in the list, and all its bytes.
-pub(crate) type Look = dyn Fn(usize, &[u8]) + Sync;
+pub(crate) type Look<'a> = dyn Fn(usize, &[u8]) + Sync + 'a;
 
 /// What one pass over files shall give.
 #[derive(Clone, Copy)]
@@ -123,7 +123,7 @@ pub(crate) struct Wanted<'a> {
     pub(crate) tap: Option<&'a dyn Tap>,
     /// Who may see files that are in memory whole at some moment: by their places in the list, and all their bytes. No
     /// promise is made that this is any file: long ones are not, nor those that go to another device.
-    pub(crate) look: Option<&'a Look>,
+    pub(crate) look: Option<&'a Look<'a>>,
 }
 
 impl Wanted<'_> {

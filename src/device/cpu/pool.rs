@@ -32,7 +32,7 @@ pub(super) struct Pool<'a> {
     shard: Option<NonZeroU64>,
     groups: Option<GroupSize>,
     tap: Option<&'a dyn Tap>,
-    look: Option<&'a Look>,
+    look: Option<&'a Look<'a>>,
     cpu: Cpu,
     progress: &'a dyn Progress,
     stop: AtomicBool,
