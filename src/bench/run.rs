@@ -160,11 +160,11 @@ fn devices(options: &Options) -> Result<Chosen, Failure> {
         return found(Device::list(), options.threads);
     }
     // Opened before anything is listed: to list a device is to try it, and what fails then must not be what nobody sees.
-    let open = |kind: &DeviceKind| open(kind.clone(), options.threads).map(|device| (kind, device));
-    let opened = options.devices.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+    let opened = options.devices.iter().map(|kind| open(kind.clone(), options.threads));
+    let opened = opened.collect::<Result<Vec<_>, _>>()?;
     let list = Device::list();
     let mut named = BTreeMap::new();
-    for (place, (kind, device)) in opened.into_iter().enumerate() {
+    for (place, (kind, device)) in options.devices.iter().zip(opened).enumerate() {
         let listed = entry(&list, kind, &device);
         // Two names of one device are one device.
         named.entry(listed.kind.to_string()).or_insert((place, (device, listed)));
