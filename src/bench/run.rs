@@ -156,13 +156,15 @@ fn written(options: &Options) -> Result<Option<Written>, Failure> {
 type Chosen = (Vec<(Device, Listed)>, Vec<PassedOver>);
 
 fn devices(options: &Options) -> Result<Chosen, Failure> {
-    let list = Device::list();
     if options.devices.is_empty() {
-        return found(list, options.threads);
+        return found(Device::list(), options.threads);
     }
+    // Opened before anything is listed: to list a device is to try it, and what fails then must not be what nobody sees.
+    let opened = options.devices.iter().map(|kind| open(kind.clone(), options.threads));
+    let opened = opened.collect::<Result<Vec<_>, _>>()?;
+    let list = Device::list();
     let mut named = BTreeMap::new();
-    for (place, kind) in options.devices.iter().enumerate() {
-        let device = open(kind.clone(), options.threads)?;
+    for (place, (kind, device)) in options.devices.iter().zip(opened).enumerate() {
         let listed = entry(&list, kind, &device);
         // Two names of one device are one device.
         named.entry(listed.kind.to_string()).or_insert((place, (device, listed)));

@@ -206,7 +206,8 @@ fn what_is_measured_can_be_read_again_shown_drawn_and_compared() {
     assert_eq!((&again["date"], &again["machine"], &again["adds"]), (&json["date"], &json["machine"], &json["adds"]));
     assert!(room.run("bench --from kept.json").ended(0).stdout.contains("one string in memory"));
     let told = room.run("bench --compare kept.json kept.json").ended(0).stdout;
-    assert!(told.contains("0 slower, 0 faster, 0 within noise") && told.contains("too few repeats, 1 and 1"), "{told}");
+    // What is quick was repeated more often.
+    assert!(told.contains("0 slower, 0 faster, ") && told.contains("too few repeats, 1 and 1"), "{told}");
 }
 
 #[test]

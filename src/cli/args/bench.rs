@@ -65,7 +65,8 @@ pub(in crate::cli) struct BenchArgs {
     )]
     pub(in crate::cli) compare: Option<Vec<PathBuf>>,
     /// Exit with 1 if something got slower
-    #[arg(long, requires = "compare", help_heading = EARLIER)]
+    // clap asks for no option that another one excludes.
+    #[arg(long, requires = "compare", conflicts_with_all = ["measuring", "from"], help_heading = EARLIER)]
     pub(in crate::cli) fail_on_slower: bool,
     /// Also write a page with pictures: one file, which loads nothing from anywhere
     #[arg(long, value_name = "FILE", help_heading = OUTPUT)]

@@ -11,10 +11,10 @@ use crate::cli::exit::Exit;
 use crate::cli::{Asked, json, printed, say, tell};
 
 pub(super) fn run(asked: &Asked<'_>, before: &Path, after: &Path, fail_on_slower: bool) -> Exit {
-    let read = |path| super::read(asked, path);
-    let (old, new) = match (read(before), read(after)) {
-        (Ok(old), Ok(new)) => (old, new),
-        (Err(exit), _) | (_, Err(exit)) => return exit,
+    let both = super::read(asked, before).and_then(|old| Ok((old, super::read(asked, after)?)));
+    let (old, new) = match both {
+        Ok(both) => both,
+        Err(exit) => return exit,
     };
     for (report, path) in [(&old, before), (&new, after)] {
         for doubt in doubts(report) {
