@@ -51,7 +51,9 @@ fn a_small_file_is_opened_once_and_takes_five_calls() {
             // An architecture may have others.
             assert!(found <= most * FILES + SLACK, "{args:?}: {found} calls of {name} for {FILES} files");
         }
-        let all: u64 = calls.iter().filter(|(name, _)| *name != "total").map(|(_, calls)| calls).sum();
+        // Unoptimised, the standard library asks before it closes a file whether it is open.
+        let counted = |name: &str| name != "total" && !(cfg!(debug_assertions) && name == "fcntl");
+        let all: u64 = calls.iter().filter(|(name, _)| counted(name)).map(|(_, calls)| calls).sum();
         assert!((FILES..=5 * FILES + 1000).contains(&all), "{args:?}: {all} calls for {FILES} files: {calls:?}");
     }
 }
