@@ -154,6 +154,7 @@ mod tests {
 
     use super::*;
 
+    #[allow(clippy::needless_pass_by_value, reason = "a literal at each call")]
     fn device(lines: serde_json::Value) -> OfDevice {
         serde_json::from_value(json!({"device": "cpu", "name": "A", "bounds": [], "lines": lines, "skipped": []}))
             .unwrap()

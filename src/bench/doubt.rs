@@ -68,6 +68,7 @@ mod tests {
 
     use super::*;
 
+    #[allow(clippy::needless_pass_by_value, reason = "a literal at each call")]
     fn report(load: f64, device: serde_json::Value) -> Report {
         let machine = json!({"cpu": "A", "threads": 2, "memory": 1, "kernel": "Linux", "load": load});
         serde_json::from_value(json!({

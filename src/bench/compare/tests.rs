@@ -87,6 +87,7 @@ fn line(what: &str, name: &str, bytes: u64, seconds: &[f64]) -> serde_json::Valu
     json!({"what": what, "name": name, "bytes": bytes, "strings": 1, "times": {"seconds": seconds}, "bytes_per_second": 0.0})
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "a literal at each call")]
 fn report(lines: Vec<serde_json::Value>) -> Report {
     let device = json!({"device": "cpu", "name": "A", "bounds": [], "lines": lines, "skipped": []});
     let machine = json!({"cpu": "A", "threads": 2, "memory": 1, "kernel": "Linux", "load": 0.0});

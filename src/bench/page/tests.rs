@@ -24,7 +24,7 @@ fn report(text: &str) -> Report {
 }
 
 fn reports() -> impl Iterator<Item = (&'static str, Report)> {
-    REPORTS.into_iter().map(|(name, text)| (name, self::report(text)))
+    REPORTS.into_iter().map(|(name, text)| (name, report(text)))
 }
 
 fn with_peers() -> Value {
@@ -183,7 +183,7 @@ fn places_in_drawings_are_numbers_within_them() {
                 if name == of && leaf.is_number() {
                     nth += 1;
                     if nth % 3 == 0 {
-                        *leaf = extreme.into()
+                        *leaf = extreme.into();
                     }
                 }
             },
@@ -200,7 +200,7 @@ fn places_in_drawings_are_numbers_within_them() {
                 if name == "bytes" {
                     nth += 1;
                     if nth % 2 == 0 {
-                        *leaf = bytes.into()
+                        *leaf = bytes.into();
                     }
                 }
             },
@@ -339,7 +339,7 @@ fn hostile_names_change_no_markup() {
             &mut value,
             &mut |field, leaf| {
                 if leaf.is_string() && !kept.contains(&field) {
-                    *leaf = name.into()
+                    *leaf = name.into();
                 }
             },
             "",

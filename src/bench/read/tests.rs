@@ -62,7 +62,7 @@ fn what_is_no_report_is_refused_whatever_it_is() {
     let twice = text.replacen("\"tool\"", "\"schema\":\"x\",\"tool\"", 1);
     let deep = format!("{{\"schema\":\"{SCHEMA}\",\"x\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
     for wrong in ["", "7", "[]", "{", &nan, &endless, &twice, &deep, &format!("{text} x"), "\u{0}\u{1}"] {
-        assert!(matches!(Report::parse(wrong.as_bytes()), Err(Fault::Json(_))), "{:.60}", wrong);
+        assert!(matches!(Report::parse(wrong.as_bytes()), Err(Fault::Json(_))), "{wrong:.60}");
     }
     for (place, value) in [
         ("/devices/0/lines/0/times/seconds", json!([])),

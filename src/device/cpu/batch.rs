@@ -95,7 +95,8 @@ mod tests {
     #[test]
     fn a_file_that_changes_between_opening_and_the_end_is_refused_and_the_others_keep_their_digests() {
         let dir = tempfile::tempdir().unwrap();
-        let acts: [(&str, fn(&Path)); 4] = [
+        type Act = fn(&Path);
+        let acts: [(&str, Act); 4] = [
             ("growth", append),
             ("shrinkage", |path| OpenOptions::new().write(true).open(path).unwrap().set_len(100).unwrap()),
             ("emptying", |path| fs::write(path, b"").unwrap()),
