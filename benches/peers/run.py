@@ -65,6 +65,8 @@ def prepared(options: argparse.Namespace, work: Path) -> Here:
         curve = ["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", str(private)]
         subprocess.run([install.openssl(), "genpkey", *curve], check=True, stderr=subprocess.DEVNULL)
         subprocess.run([install.openssl(), "pkey", "-in", private, "-pubout", "-out", public], check=True)
+    if options.package and not (options.package / "tensorseal" / "__init__.py").exists():
+        sys.exit(f"{options.package}: not a folder with the package tensorseal")
     binary = whole(options.bin) if options.bin else install.tensorseal()
     here = Here(work, binary, private, public, options.quick, options.threads or machine.processors())
     here.package, here.python = options.package and options.package.resolve(), options.python
