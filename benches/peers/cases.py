@@ -19,6 +19,11 @@ class Disagreement(Exception):
     """A program failed or gave another answer than the others: there is nothing to compare."""
 
 
+class Failed(Disagreement):
+    """A program ended with another status than 0, was killed, or took too long: it gave no answer. A peer is then left out, and the
+    page says so; where it is asked whether another's answer is right, that is a no."""
+
+
 class Missing(Exception):
     """A peer cannot be had on this machine: says why and what to do. Its cases are skipped, and the page says so."""
 
