@@ -96,6 +96,7 @@ class Here:
     quick: bool = False  # one round of tiny data: does everything work?
     threads: int = 2
     package: Path | None = None  # a folder with the Python package of ours, built for release; None: build it
+    load_bench: str = ""  # the program of benches/load.rs; empty: the loader in Rust is left out
     python: str | None = None  # a Python that has the loaders; None: make an environment
     versions: dict[str, str] = field(default_factory=dict)
     skipped: list[dict[str, str]] = field(default_factory=list)

@@ -45,6 +45,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help="write raw results and page to OUT.json and OUT.md, not to docs/benchmarks")
     parser.add_argument("--bin", help="the program tensorseal, built for release (default: builds it)")
     parser.add_argument("--package", type=Path, help="a folder with the Python package, built for release (default: builds it)")
+    parser.add_argument("--load-bench", help="the program of benches/load.rs, built for release (default: builds it, before anything is timed)")
     parser.add_argument("--python", help="a Python that has the loaders (default: makes an environment)")
     options = parser.parse_args()
     for name in ("rounds", "threads"):
@@ -83,6 +84,9 @@ def prepared(options: argparse.Namespace, work: Path) -> Here:
     binary = whole(options.bin) if options.bin else install.tensorseal()
     here = Here(work, binary, private, public, options.quick, options.threads or machine.processors())
     here.package, here.python = options.package and options.package.resolve(), options.python
+    if not options.quick and "loads" in (options.only or MAKERS):
+        # Before the clocks start: a build takes minutes, and what does not build is told now.
+        here.load_bench = whole(options.load_bench) if options.load_bench else install.cargo_bench("load")
     here.versions["tensorseal"] = install.one_line([binary, "--version"])
     here.versions["Python, of this program"] = sys.version.split()[0]
     # Asked for in November 2026: the proxy has none of its known paths.
