@@ -19,6 +19,11 @@ class Disagreement(Exception):
     """A program failed or gave another answer than the others: there is nothing to compare."""
 
 
+class Failed(Disagreement):
+    """A program ended with another status than 0, was killed, or took too long: it gave no answer. A peer is then left out, and the
+    page says so; where it is asked whether another's answer is right, that is a no."""
+
+
 class Missing(Exception):
     """A peer cannot be had on this machine: says why and what to do. Its cases are skipped, and the page says so."""
 
@@ -91,6 +96,7 @@ class Here:
     quick: bool = False  # one round of tiny data: does everything work?
     threads: int = 2
     package: Path | None = None  # a folder with the Python package of ours, built for release; None: build it
+    load_bench: str = ""  # the program of benches/load.rs; empty: the loader in Rust is left out
     python: str | None = None  # a Python that has the loaders; None: make an environment
     versions: dict[str, str] = field(default_factory=dict)
     skipped: list[dict[str, str]] = field(default_factory=list)

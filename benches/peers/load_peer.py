@@ -14,6 +14,7 @@ import importlib.util
 import json
 import os
 import select
+import signal
 import socket
 import struct
 import sys
@@ -301,6 +302,7 @@ def serve(at: str) -> None:
         asking, _ = listening.accept()
         if (child := os.fork()) == 0:
             listening.close()
+            signal.alarm(200)  # one that hangs would hold up all others
             answer(asking)
         asking.close()
         os.waitpid(child, 0)

@@ -201,7 +201,7 @@ def groups(here: Here) -> list[Group]:
     # It loads to CUDA devices alone, and there is none.
     why = Missing("it loads to CUDA devices alone", "a machine with a GPU of NVIDIA")
     here.skip("InstantTensor", "loading", why)
-    bench = "" if here.quick else install.cargo_bench("load")
+    bench = here.load_bench
     imports = "In a quick run importing is not timed." if here.quick else f"Importing, once and in a process of its own: {loads.imports()}."
     amount = (loads.folder / FILE).stat().st_size
     made = []

@@ -3,17 +3,20 @@
 import json
 import os
 import random
+import signal
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cases import OURS, Case, Disagreement, Group, Here, Missing
+from cases import OURS, Case, Disagreement, Failed, Group, Here, Missing
 from install import say
 from machine import Others
 from pages import evict, warm
 
 SEED = 20251122
+LIMIT = 240  # seconds that one program may take: one that hangs must not hold up all others
+LEAST = 3  # rounds that are counted however short the time is: with fewer there is no spread
 
 
 @dataclass
@@ -30,6 +33,10 @@ class Measured:
     rounds: int = 0
 
 
+def too_long(_signal: int, _frame: object) -> None:
+    raise TimeoutError
+
+
 def spawn(argv: list[str], scratch: Path, more: dict[str, str] | None = None) -> tuple[Sample, str]:
     """Runs a program from start to exit: what it took, as the kernel counted it for it and its children, and what it printed."""
     out, err = str(scratch / "stdout"), str(scratch / "stderr")
@@ -42,14 +49,26 @@ def spawn(argv: list[str], scratch: Path, more: dict[str, str] | None = None) ->
     environment = {**os.environ, **(more or {})}
     start = time.perf_counter()
     pid = os.posix_spawnp(argv[0], argv, environment, file_actions=actions)
-    _, status, usage = os.wait4(pid, 0)
-    wall = time.perf_counter() - start
+    try:
+        signal.signal(signal.SIGALRM, too_long)
+        signal.setitimer(signal.ITIMER_REAL, LIMIT)
+        _, status, usage = os.wait4(pid, 0)
+        wall = time.perf_counter() - start
+    except BaseException as why:
+        # Interrupted, or out of time: nothing that was started here goes on.
+        os.kill(pid, signal.SIGKILL)
+        os.wait4(pid, 0)
+        if isinstance(why, TimeoutError):
+            raise Failed(f"{' '.join(argv[:12])}\ndid not end within {LIMIT} s") from None
+        raise
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
     stdout, stderr = Path(out).read_text(errors="replace"), Path(err).read_text(errors="replace")
     ended = os.waitstatus_to_exitcode(status)
     if ended != 0:
         # Ten thousand names would hide what it said.
         command = " ".join(argv[:12]) + (f" and {len(argv) - 12} more" if len(argv) > 12 else "")
-        raise Disagreement(f"{command}\nended with {ended}: {stdout[-2000:]}{stderr[-4000:]}")
+        raise Failed(f"{command}\nended with {ended}: {stdout[-2000:]}{stderr[-4000:]}")
     return Sample(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024), stdout
 
 
@@ -80,6 +99,7 @@ def one(case: Case, here: Here, others: Others, first: bool) -> Sample:
     try:
         case.check(stdout)
     except Disagreement as why:
+        # Also where the program that was to accept this answer has failed: that is a no.
         raise Disagreement(f"{case.name} ({case.label}): {why}") from None
     if case.inside:
         sample.seconds = float(inside["seconds"])
@@ -98,28 +118,43 @@ def how_many(group: Group, first: float, asked: int | None) -> int:
     return max(least, min(most, int(group.seconds / first)))
 
 
-def measure(group: Group, here: Here, others: Others, asked: int | None) -> Measured:
-    """Round 0 warms up and is not counted: it says how long the others will take. What cannot run here is skipped, all else must."""
+def measure(group: Group, here: Here, others: Others, asked: int | None, seconds: float | None = None) -> Measured:
+    """Round 0 warms up and is not counted: it says how long the others will take. A peer that cannot run here, or fails in any round,
+    is left out with its reason, and none of its times counts; ours must run, and nobody may give another answer. `seconds`: what is
+    left for this group, with round 0."""
     order = random.Random(f"{SEED} {group.name}")
     cases = list(group.cases)
-    begun = time.monotonic()
-    for case in list(cases):
+    samples: dict[str, list[Sample]] = {case.name: [] for case in cases}
+
+    def run(case: Case, number: int) -> None:
         try:
-            one(case, here, others, first=True)
-        except Missing as why:
+            sample = one(case, here, others, first=number == 0)
+        except (Missing, Failed) as why:
             if case.program == OURS:
                 raise
-            here.skip(case.program, case.label, why)
+            missing = why if isinstance(why, Missing) else Missing(f"it failed: {str(why)[-500:]}", "run its command by hand")
+            say(f"{case.name} is left out: {missing.why}")
+            here.skip(case.program, f"{case.label} ({group.name})" if number else case.label, missing)
             cases.remove(case)
+            del samples[case.name]
+            return
+        if number:
+            samples[case.name].append(sample)
+
+    begun = time.monotonic()
+    for case in list(cases):
+        run(case, 0)
     first = time.monotonic() - begun
-    result = Measured(group, {case.name: [] for case in cases}, how_many(group, first, asked))
-    say(f"{group.name}: a round takes {first:.0f} s, {result.rounds} are counted: about {first * result.rounds:.0f} s")
-    for number in range(1, result.rounds + 1):
+    rounds = how_many(group, first, asked)
+    if seconds is not None:
+        rounds = max(min(LEAST, rounds), min(rounds, int((seconds - first) / first)))
+    say(f"{group.name}: a round takes {first:.0f} s, {rounds} are counted: about {first * rounds:.0f} s")
+    for number in range(1, rounds + 1):
         order.shuffle(cases)
-        for case in cases:
-            result.samples[case.name].append(one(case, here, others, first=False))
-        say(f"{group.name}: round {number} of {result.rounds}")
-    return result
+        for case in list(cases):
+            run(case, number)
+        say(f"{group.name}: round {number} of {rounds}")
+    return Measured(group, samples, rounds)
 
 
 def as_data(measured: Measured, here: Here) -> dict[str, object]:

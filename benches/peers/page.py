@@ -136,7 +136,10 @@ def not_first(rows: list[Of]) -> str:
     for row in rows:
         for case in row.faster():
             lines.append(f"- {cell(row.row['what'])}: {code(case['label'])} takes {times_as_long(row.ratio(case))} times as long. {row.why(case)}")
-    return "\n".join(lines) or "In no row was another faster."
+    if not lines:
+        return "In no row was another faster."
+    how = "The reasons are read off what the programs do, in their source and manuals: what each costs is not measured here."
+    return "\n".join([how, "", *lines])
 
 
 def promised(rows: list[Of]) -> str:

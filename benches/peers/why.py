@@ -5,7 +5,7 @@ Rows are named as in `Row.name`, the others as in `Case.name`.
 """
 
 SAME_BLAKE3 = (
-    "Both spend nearly all of the time in the same code, that of the crate `blake3`, and only its noise decides between them. Around it, ours "
+    "Both hash by the same code, that of the crate `blake3`, which is nearly all that there is to do for so large a file. Around it, ours "
     "takes a lease on the file, maps it window by window and looks whether it has changed, so that memory stays bounded and a file that is written to "
     "is no answer; `b3sum` maps the file whole."
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 import measure
 import pages
 import pytest
-from cases import Case, Disagreement, Group, Here, Missing, Row, says
+from cases import OURS, Case, Disagreement, Group, Here, Missing, Row, says
 from machine import Others, file_system
 
 
@@ -54,14 +54,19 @@ def test_a_program_that_changes_its_mind_ends_the_run(here: Here, tmp_path: Path
         measure.measure(group(shell("a", script, here.same("digest"))), here, Others(), 3)
 
 
-def test_a_program_that_fails_ends_the_run_with_what_it_said(here: Here) -> None:
+def ours(case: Case) -> Case:
+    case.program = OURS
+    return case
+
+
+def test_ours_that_fails_ends_the_run_with_what_it_said(here: Here) -> None:
     with pytest.raises(Disagreement, match="ended with 3(.|\n)*out of paper"):
-        measure.measure(group(shell("a", "echo out of paper >&2; exit 3", says(""))), here, Others(), 1)
+        measure.measure(group(ours(shell("a", "echo out of paper >&2; exit 3", says("")))), here, Others(), 1)
 
 
-def test_a_program_that_is_killed_ends_the_run(here: Here) -> None:
+def test_ours_that_is_killed_ends_the_run(here: Here) -> None:
     with pytest.raises(Disagreement, match="ended with -9"):
-        measure.measure(group(shell("a", "kill -9 $$", says(""))), here, Others(), 1)
+        measure.measure(group(ours(shell("a", "kill -9 $$", says("")))), here, Others(), 1)
 
 
 def test_what_an_earlier_run_wrote_answers_for_no_later_one(here: Here, tmp_path: Path) -> None:
@@ -179,3 +184,25 @@ def test_warm_and_cold(tmp_path: Path) -> None:
     assert pages.resident(file) <= 0.01
     pages.warm(file)
     assert pages.resident(file) > 0.9
+
+
+def test_a_peer_that_fails_in_a_later_round_is_left_out_with_all_of_its_times(here: Here, tmp_path: Path) -> None:
+    count = tmp_path / "count"
+    script = f"echo x >> {count}; [ $(wc -l < {count}) -lt 3 ] || {{ echo out of paper >&2; exit 3; }}"
+    ours = shell("ours", "true", says(""))
+    ours.program = OURS
+    found = measure.measure(group(ours, shell("peer", script, says(""))), here, Others(), 4)
+    assert {name: len(samples) for name, samples in found.samples.items()} == {"ours": 4}
+    assert "out of paper" in here.skipped[0]["why"]
+
+
+def test_a_program_that_hangs_is_killed_and_left_out(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "LIMIT", 0.2)
+    found = measure.measure(group(shell("peer", "exec sleep 60", says(""))), here, Others(), 1)
+    assert found.samples == {}
+    assert "did not end within 0.2 s" in here.skipped[0]["why"]
+
+
+def test_short_of_time_there_are_fewer_rounds(here: Here) -> None:
+    case = shell("a", "sleep 0.05", says(""))
+    assert measure.measure(group(case), here, Others(), None, seconds=0.01).rounds == measure.LEAST
