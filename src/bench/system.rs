@@ -91,7 +91,7 @@ mod tests {
         let file = File::open(&path).unwrap();
         // Somewhere the kernel takes pages back all the time (DAMON): then they are read again.
         let all = (0..100).any(|_| {
-            std::io::copy(&mut File::open(&path).unwrap(), &mut std::io::sink()).unwrap();
+            io::copy(&mut File::open(&path).unwrap(), &mut io::sink()).unwrap();
             resident(&file, len).unwrap() == len
         });
         assert!(all, "just written, and read");
