@@ -6,7 +6,7 @@ use super::*;
 
 #[test]
 fn what_is_measured_in_if_nobody_says_how_much_is_what_the_help_says() {
-    let of = |kind, threads, free| super::most(&kind, &DeviceFacts { threads, free, ..DeviceFacts::default() });
+    let of = |kind, threads, free| most(&kind, &DeviceFacts { threads, free, ..DeviceFacts::default() });
     let cpu = |threads, free| of(DeviceKind::Cpu, Some(threads), Some(free));
     assert_eq!([1, 2, 3, 8, 96].map(|threads| cpu(threads, 1 << 40) / MIB), [512, 1024, 1024, 4096, 4096]);
     assert_eq!((cpu(96, 5 * GIB), cpu(2, 0)), (GIB, MIB));
