@@ -33,6 +33,7 @@ macro_rules! targets {
 }
 
 targets! {
+    bench_report "../fuzz/fuzz_targets/bench_report.rs",
     bundle "../fuzz/fuzz_targets/bundle.rs",
     certificate "../fuzz/fuzz_targets/certificate.rs",
     gguf "../fuzz/fuzz_targets/gguf.rs",

@@ -17,7 +17,8 @@ use crate::layout::Buffer;
 #[derive(Debug, Clone)]
 pub struct DeviceOptions {
     /// Bytes of the device's memory to use at most, 1 MiB at least. None: the largest power of two in a quarter of what is free, up
-    /// to 16 GiB, which is all of Llama 3.1 8B; up to 4 GiB in memory of the host; 1 GiB where the device does not say what is
+    /// to 16 GiB, which is all of Llama 3.1 8B; in memory of the host up to 512 MiB for each thread, so that few take no longer
+    /// than many, and 4 GiB; 1 GiB where the device does not say what is
     /// free. Where the device does not give so much: half of it, and half again. The host hashes up to seven times as much
     /// once, on all its processors, to know the right digests.
     pub most: Option<u64>,
@@ -145,7 +146,8 @@ pub fn on_device<B: Backend>(
 
 /// Bytes of memory to use where nobody said how many.
 fn most(kind: &DeviceKind, facts: &DeviceFacts) -> u64 {
-    let cap = if *kind == DeviceKind::Cpu { 4 * GIB } else { 16 * GIB };
+    let threads = facts.threads.map_or(1, |threads| threads as u64);
+    let cap = if *kind == DeviceKind::Cpu { (512 * MIB).saturating_mul(threads).min(4 * GIB) } else { 16 * GIB };
     let quarter = facts.free.map_or(GIB, |free| free / 4).clamp(MIB, cap);
     1 << quarter.ilog2()
 }

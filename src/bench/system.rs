@@ -89,7 +89,12 @@ mod tests {
         file.write_all(&vec![7; len as usize]).unwrap();
         file.sync_all().unwrap();
         let file = File::open(&path).unwrap();
-        assert_eq!(resident(&file, len).unwrap(), len, "just written");
+        // Somewhere the kernel takes pages back all the time (DAMON): then they are read again.
+        let all = (0..100).any(|_| {
+            io::copy(&mut File::open(&path).unwrap(), &mut io::sink()).unwrap();
+            resident(&file, len).unwrap() == len
+        });
+        assert!(all, "just written, and read");
         forget(&file).unwrap();
         let cold = resident(&file, len).unwrap();
         assert_eq!(cold, 0);

@@ -289,8 +289,12 @@ fn files_that_are_said_to_be_cold_or_warm_are() {
     for _ in 0..3 {
         cache::prepare(&model, Cache::Cold).unwrap().unwrap();
         assert!(resident() <= model.bytes() / 100);
-        cache::prepare(&model, Cache::Warm).unwrap().unwrap();
-        assert!(resident() >= model.bytes() / 100 * 99);
+        // The kernel may take pages back in between (DAMON does): not every time.
+        let warm = (0..20).any(|_| {
+            cache::prepare(&model, Cache::Warm).unwrap().unwrap();
+            resident() >= model.bytes() / 100 * 99
+        });
+        assert!(warm);
     }
 }
 

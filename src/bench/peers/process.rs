@@ -57,12 +57,13 @@ pub(super) fn run(program: &OsStr, args: &[OsString], limit: Duration) -> Result
     let mut child = child.map_err(|error| format!("it cannot be started: {error}"))?;
     let (out, err) = (read(child.stdout.take()), read(child.stderr.take()));
     let left = || limit.saturating_sub(begun.elapsed());
-    // They end when the program does.
+    // They end when the program does, and all that it started.
     let said = [out.recv_timeout(left()), err.recv_timeout(left())];
-    let ended = wait(&mut child, begun + limit);
+    // Whoever still has them open is in the group, which keeps its number as long as nobody waited for its first: also where
+    // that one has ended and left others behind.
+    let ended = if said.iter().all(Result::is_ok) { wait(&mut child, begun + limit) } else { None };
     let took = begun.elapsed();
     let (Some(status), [Ok(out), Ok(err)]) = (ended, said) else {
-        // Both, so that nothing is left of a program that had others do its work.
         if ended.is_none() {
             system::end_group(child.id());
             let _ = child.wait();

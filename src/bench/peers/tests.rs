@@ -187,7 +187,23 @@ fn programs_that_fail_hang_or_babble_are_absent_and_say_nothing_that_acts() {
         assert!(stage.why(&peers, program).contains("had not ended after 2 s"), "{}", stage.why(&peers, program));
     }
     assert!(stage.why(&peers, "model_signing").contains("signal"), "{}", stage.why(&peers, "model_signing"));
-    // Nothing goes on behind our back: nobody is left, or a body that init has not buried yet.
+    assert_gone(&number);
+}
+
+#[test]
+fn what_a_program_leaves_behind_is_ended_with_it() {
+    let stage = Stage::new();
+    let (_, blake3) = stage.digests();
+    let number = stage.folder.path().join("number");
+    // It has ended long before its time is over, and what it started has not, and keeps its output open.
+    stage.script("b3sum", &format!("sleep 300 & echo $! > {}; echo '{blake3}  f'", number.display()));
+    let peers = stage.beside_for(Duration::from_secs(2)).unwrap();
+    assert!(stage.why(&peers, "b3sum").contains("had not ended after 2 s"), "{peers:?}");
+    assert_gone(&number);
+}
+
+/// Nothing goes on behind our back: nobody of this number is left, or a body that init has not buried yet.
+fn assert_gone(number: &Path) {
     let number = fs::read_to_string(number).unwrap();
     let state = || fs::read_to_string(format!("/proc/{}/stat", number.trim())).ok();
     let gone = (0..200).any(|_| {

@@ -25,7 +25,8 @@ pub(in crate::cli) struct BenchArgs {
     /// repeat for more
     #[arg(long, value_name = "WHAT", value_parser = what, group = "measuring", help_heading = MEASURED)]
     pub(in crate::cli) only: Vec<What>,
-    /// Memory of a device to measure in at most [default: a quarter of the device's, up to 8GiB; of the CPU 1GiB]
+    /// Memory of a device to measure in at most [default: a quarter of what is free, up to 16GiB; for the CPU up to 512MiB a
+    /// thread and 4GiB; 1GiB if not known]
     #[arg(long, value_name = "SIZE", value_parser = size, group = "measuring", help_heading = MEASURED)]
     pub(in crate::cli) size: Option<NonZeroU64>,
     /// Count so many repeats of each, and more of what is quick; comparing takes 5 or more [default: 9]

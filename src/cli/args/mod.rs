@@ -282,7 +282,8 @@ pub(in crate::cli) struct SelftestArgs {
     /// Then measure how fast it hashes what lies in its memory; each digest is checked
     #[arg(long)]
     pub(in crate::cli) bench: bool,
-    /// Memory to measure in at most [default: a quarter of the device's, up to 8GiB]
+    /// Memory to measure in at most [default: a quarter of what is free, up to 16GiB; for the CPU up to 512MiB a thread and
+    /// 4GiB; 1GiB if not known]
     #[arg(long, value_name = "SIZE", value_parser = size, requires = "bench")]
     pub(in crate::cli) bench_size: Option<NonZeroU64>,
     /// Measure so often each

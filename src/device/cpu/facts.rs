@@ -9,6 +9,9 @@ use crate::device::DeviceFacts;
 /// Of this machine, for so many threads.
 pub(super) fn facts(threads: usize) -> DeviceFacts {
     let free = fs::read_to_string("/proc/meminfo").ok().and_then(|text| available(&text));
+    // A container is ended by the system for more than this, whatever the machine has.
+    let limit = fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|text| text.trim().parse().ok());
+    let free = free.map(|free| limit.map_or(free, |limit| free.min(limit)));
     let cache = last_caches(Path::new("/sys/devices/system/cpu"));
     DeviceFacts { threads: Some(threads), free, cache, ..DeviceFacts::default() }
 }
