@@ -147,10 +147,11 @@ fn verifying_brings_no_http_stack() {
 #[test]
 fn what_may_stand_in_one_place_stands_in_one_place() {
     for (code, file) in [
-        ("merge_subtrees_root", "src/tree.rs"),    // the root of a BLAKE3 tree
-        ("statement::parse", "src/verify/mod.rs"), // parsing what was signed
-        ("Verified {", "src/verify/mod.rs"),       // making a `Verified`
-        ("fs::rename", "src/output.rs"),           // putting a file in its place
+        ("merge_subtrees_root", "src/tree.rs"),       // the root of a BLAKE3 tree
+        ("IncrementCounter", "src/tree/together.rs"), // compressions whose flags are ours, that of a root among them
+        ("statement::parse", "src/verify/mod.rs"),    // parsing what was signed
+        ("Verified {", "src/verify/mod.rs"),          // making a `Verified`
+        ("fs::rename", "src/output.rs"),              // putting a file in its place
     ] {
         let found = files_with(code);
         let found: Vec<&String> = found.iter().filter(|name| !name.contains("/tests")).collect();
