@@ -295,8 +295,8 @@ impl Frontier {
     }
 }
 
-/// The root over the two subtrees below it.
-fn root_over(left: &ChainingValue, right: &ChainingValue) -> Digest {
+/// The root over the two subtrees below it, and nothing more: for those that keep values of subtrees apart from a [`Frontier`].
+pub(crate) fn root_over(left: &ChainingValue, right: &ChainingValue) -> Digest {
     Digest::of32(Algorithm::Blake3, *hazmat::merge_subtrees_root(left, right, Mode::Hash).as_bytes())
 }
 

@@ -1,15 +1,16 @@
 //! What lies in a device's memory while it is measured, and what the `blake3` crate says of strings in it.
 //!
 //! The memory is full of a tile, again and again: the host keeps that alone, and hashes gigabytes of it from its caches, on all its
-//! processors, once for each measurement. Nothing of ours is in that: subtrees are cut and merged by the crate.
+//! processors, once for each measurement. Nothing of our trees is in that: subtrees are cut and merged by the crate.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use blake3::hazmat::{ChainingValue, HasherExt, Mode, left_subtree_len, merge_subtrees_non_root, merge_subtrees_root};
+use blake3::hazmat::{ChainingValue, HasherExt, Mode, left_subtree_len, merge_subtrees_non_root};
 
 use crate::device::Hashed;
 use crate::digest::{Algorithm, Digest};
+use crate::tree::root_over;
 
 /// What is in memory repeats after so many bytes. A prime, so that no address that a kernel gets wrong by a power of two
 /// has the same bytes.
@@ -67,7 +68,7 @@ enum Part {
 
 #[derive(Clone, Copy)]
 enum Value {
-    Root(blake3::Hash),
+    Root(Digest),
     Subtree(ChainingValue),
 }
 
@@ -127,7 +128,7 @@ impl Tile {
                 return Value::Subtree(hasher.finalize_non_root());
             }
         }
-        Value::Root(hasher.finalize())
+        Value::Root(Digest::of32(Algorithm::Blake3, *hasher.finalize().as_bytes()))
     }
 
     /// The digest of each string.
@@ -144,13 +145,10 @@ impl Tile {
         let digest = |spot: &Spot| {
             let root = match *spot {
                 Spot::Range { len, .. } if len > SHARE => root(len, &mut values),
-                _ => values.next().and_then(|value| if let Value::Root(hash) = value { Some(hash) } else { None }),
+                _ => values.next().and_then(|value| if let Value::Root(digest) = value { Some(digest) } else { None }),
             };
             // A missing value equals no digest of 32 bytes: whatever is compared with it is wrong.
-            root.map_or_else(
-                || Hashed::Groups(Vec::new()),
-                |root| Hashed::Root(Digest::of32(Algorithm::Blake3, *root.as_bytes())),
-            )
+            root.map_or_else(|| Hashed::Groups(Vec::new()), Hashed::Root)
         };
         spots.iter().map(digest).collect()
     }
@@ -206,10 +204,10 @@ fn cut(at: u64, len: u64, first: u64, parts: &mut Vec<Part>) {
     cut(at + left, len - left, first + left, parts);
 }
 
-fn root(len: u64, values: &mut impl Iterator<Item = Value>) -> Option<blake3::Hash> {
+fn root(len: u64, values: &mut impl Iterator<Item = Value>) -> Option<Digest> {
     let left = left_subtree_len(len);
     let (left, right) = (subtree(left, values)?, subtree(len - left, values)?);
-    Some(merge_subtrees_root(&left, &right, Mode::Hash))
+    Some(root_over(&left, &right))
 }
 
 fn subtree(len: u64, values: &mut impl Iterator<Item = Value>) -> Option<ChainingValue> {
