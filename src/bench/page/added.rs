@@ -2,7 +2,7 @@
 
 use super::super::{Added, Adds, Loading, Report, adds};
 use super::bars::cache_name;
-use super::markup::{Cell, Column, Html, open_table};
+use super::markup::{Cell, Column, Html, stacked_table};
 use super::number::{percent, rate, seconds, size};
 
 /// One table a device for which a rate of a model was measured.
@@ -40,7 +40,7 @@ fn table(html: &mut Html, adds: &Adds<'_>) {
         }
         Loading::Assumed => "no load was measured: one at 3 GB/s, about what a good disk gives".to_owned(),
     };
-    open_table(html, &format!("{}: {by}", adds.device.device), &columns, &rows);
+    stacked_table(html, &format!("{}: {by}", adds.device.device), &columns, &rows);
 }
 
 fn row(added: &Added) -> Vec<Cell> {
