@@ -327,7 +327,7 @@ pub(super) fn key(html: &mut Html, devices: &[OfDevice]) {
             }
         }
         if devices.iter().any(|device| !device.bounds.is_empty()) {
-            sample(html, "bound: no rate can exceed it", |html| {
+            sample(html, "bound of what passes through that part", |html| {
                 html.shape("line", &[("class", &"bound"), ("x1", &0), ("x2", &28), ("y1", &7), ("y2", &7)]);
             });
         }
