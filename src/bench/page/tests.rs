@@ -382,13 +382,3 @@ fn ratios_say_who_was_faster() {
         assert!(text.contains(&said), "{}: {said}", line.task);
     }
 }
-
-#[test]
-fn rates_that_are_not_of_a_models_own_tensors_are_marked() {
-    let mut of = with_peers();
-    let text = |of: &Value| read(&page(&serde_json::from_value(of.clone()).unwrap())).unwrap().text;
-    assert!(!text(&of).contains("* At the rate of one long string"));
-    of["devices"][0]["lines"].as_array_mut().unwrap().retain(|line| line["what"] != "model");
-    let told = text(&of);
-    assert!(told.contains("* At the rate of one long string") && told.contains("Llama 3.1 70B *"), "{told}");
-}
