@@ -36,6 +36,14 @@ pub(crate) fn write_whole(
     }
 }
 
+/// Whether [`write_whole`] could replace what is at `path`, as far as can be known without doing it.
+///
+/// # Errors
+/// What the system says.
+pub(crate) fn could_write(path: &Path, mode: u32) -> io::Result<()> {
+    Staged::new(path, mode, |_| Ok(())).map(drop)
+}
+
 /// Writes two files, each as [`write_whole`] would and in place of what is there: both or neither. Whoever is killed
 /// between the two renames leaves the new first file beside the old second one.
 ///

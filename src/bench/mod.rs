@@ -218,6 +218,14 @@ pub fn write_page(report: &Report, path: &Path) -> io::Result<()> {
     output::write_whole(path, 0o666, Existing::Replace, |file| file.write_all(text.as_bytes()))
 }
 
+/// Whether [`write_page`] could write there, found out before anything is measured. What is there stays.
+///
+/// # Errors
+/// What the system says.
+pub fn can_write(path: &Path) -> io::Result<()> {
+    output::could_write(path, 0o666)
+}
+
 /// What a measurement of files gives.
 const fn noun(what: &What) -> &'static str {
     match what {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::compare::Key;
-use super::report::{Report, SCHEMA};
+use super::report::{OfDevice, Report, SCHEMA};
 use crate::error::quoted;
 use crate::input::read_small;
 use crate::{FormatError, json};
@@ -16,7 +16,7 @@ use crate::{FormatError, json};
 /// The longest report that is read, in bytes: a machine of eight devices has half a million.
 pub const MOST_BYTES: u64 = 16 << 20;
 
-/// As many lines as a report may have.
+/// As many lines as a report may have, with all that is said of them.
 const MOST_LINES: usize = 5_000;
 
 /// Why a report cannot be used.
@@ -116,7 +116,13 @@ impl Report {
 }
 
 fn unique(report: &Report) -> Result<(), Fault> {
-    let found = report.devices.iter().map(|device| device.lines.len() + device.skipped.len()).sum::<usize>()
+    // Whatever a page or a table shows one by one.
+    let of_device = |device: &OfDevice| {
+        let stages = device.lines.iter().map(|line| line.stages.len()).sum::<usize>();
+        device.lines.len() + stages + device.skipped.len() + device.bounds.len()
+    };
+    let found = report.devices.iter().map(of_device).sum::<usize>()
+        + report.passed_over.len()
         + report.peers.as_ref().map_or(0, |peers| peers.lines.len() + peers.absent.len());
     if found > MOST_LINES || report.devices.len() > MOST_LINES {
         return Err(Fault::TooMany { found: found.max(report.devices.len()) });

@@ -255,4 +255,9 @@ fn what_cannot_be_meant_is_usage_and_what_cannot_be_had_is_no_answer() {
         assert_eq!((&json["verdict"], &json["command"]), (&"none".into(), &"bench".into()), "{line}");
     }
     assert!(!room.path("x.html").exists());
+    // Before it measures, not a minute later: the model would not fit anywhere.
+    for page in ["nowhere/page.html", "."] {
+        let ran = room.run(&format!("bench --device cpu --file-size 9000000GiB --html {page}")).ended(3);
+        assert!(ran.stderr.contains("cannot write the page"), "{}", ran.stderr);
+    }
 }

@@ -1,8 +1,8 @@
 //! What hashing adds to a load of a model of its real size: a derived number, and called one.
 
-use super::super::{Added, Adds, Loading, Report, adds};
+use super::super::{Added, Adds, HashedAs, Loading, Report, adds};
 use super::bars::cache_name;
-use super::markup::{Cell, Column, Html, open_table};
+use super::markup::{Cell, Column, Html, stacked_table};
 use super::number::{percent, rate, seconds, size};
 
 /// One table a device for which a rate of a model was measured.
@@ -40,13 +40,21 @@ fn table(html: &mut Html, adds: &Adds<'_>) {
         }
         Loading::Assumed => "no load was measured: one at 3 GB/s, about what a good disk gives".to_owned(),
     };
-    open_table(html, &format!("{}: {by}", adds.device.device), &columns, &rows);
+    stacked_table(html, &format!("{}: {by}", adds.device.device), &columns, &rows);
+    if adds.models.iter().any(|model| model.measured == HashedAs::OneString) {
+        html.say(
+            "p",
+            "note",
+            "* At the rate of one long string: not even a layer of it fitted into the memory that was used.",
+        );
+    }
 }
 
 fn row(added: &Added) -> Vec<Cell> {
+    let star = if added.measured == HashedAs::OneString { " *" } else { "" };
     let share = added.hashing / added.loading.max(1e-9);
     vec![
-        Cell::text(added.family.name()),
+        Cell::text(format!("{}{star}", added.family.name())),
         Cell::number(added.bytes, size(added.bytes)),
         Cell::number(added.loading, seconds(added.loading)),
         Cell::number(added.hashing, seconds(added.hashing)),

@@ -13,6 +13,9 @@ use super::{Drawn, bound_name, lines_table};
 /// Of the plot, in pixels.
 const HEIGHT: f64 = 300.0;
 
+/// Of the names of files, in pixels.
+const FILE: f64 = 13.0;
+
 /// The axis across, the same in all panels. None: there is nothing to draw.
 pub(super) fn across(devices: &[OfDevice]) -> Option<Scale> {
     Scale::over(devices.iter().flat_map(drawn).map(|line| line.bytes as f64), 2.0, 4.0)
@@ -58,8 +61,8 @@ pub(super) fn panel(html: &mut Html, bytes: Scale, device: &OfDevice) -> Drawn {
             files.iter().for_each(|line| plot.file(line));
             // Texts come when all else has its place, and the more important first.
             sizes.into_iter().for_each(|line| plot.name_curve(line));
-            device.bounds.iter().for_each(|bound| plot.name_bound(bound));
-            files.iter().for_each(|line| plot.name_file(line));
+            device.bounds.iter().for_each(|bound| plot.name_bound(bound, &device.bounds));
+            plot.name_files(&files);
         },
     );
     lines_table(html, "one string in memory, by its size", device.lines.iter().filter(|line| line.what == What::Size));
@@ -143,15 +146,22 @@ impl Plot<'_> {
         );
     }
 
-    fn name_bound(&mut self, bound: &Bound) {
+    fn name_bound(&mut self, bound: &Bound, all: &[Bound]) {
         let Some(y) = self.y(bound.bytes_per_second) else { return };
-        let places =
-            [(y - 5.0, 0.0), (y - 5.0, 1.0), (y + 14.0, 0.0), (y + 14.0, 1.0), (y - 5.0, 0.5), (y + 14.0, 0.5)].map(
-                |(y, x)| {
-                    let ends = x == 1.0;
-                    Place { x, aside: if ends { -2.0 } else { 2.0 }, ends, y }
-                },
-            );
+        // Where lines lie so close that no text fits between them, it stands above them all, or below.
+        let mut others: Vec<f64> = all.iter().filter_map(|bound| self.y(bound.bytes_per_second)).collect();
+        others.sort_by(f64::total_cmp);
+        let near = |from: f64, other: f64| if (from - other).abs() < 17.0 { other } else { from };
+        let low = others.iter().fold(y, |low, other| low.max(near(low, *other)));
+        let high = others.iter().rev().fold(y, |high, other| high.min(near(high, *other)));
+        let beside = |y: f64| [(y, 0.0), (y, 1.0)];
+        let places = [y - 5.0, y + 14.0, high - 5.0, low + 14.0, high - 21.0, low + 30.0].map(beside);
+        let middle = [(y - 5.0, 0.5), (y + 14.0, 0.5)];
+        let places = places.iter().flatten().chain(&middle).map(|&(y, x)| {
+            let ends = x == 1.0;
+            Place { x, aside: if ends { -2.0 } else { 2.0 }, ends, y }
+        });
+        let places: Vec<Place> = places.collect();
         let text = format!("{} {}", bound_name(bound.kind), gigabytes(bound.bytes_per_second));
         self.text("of-bound", &text, 12.0, &places);
     }
@@ -199,29 +209,36 @@ impl Plot<'_> {
         });
     }
 
-    fn name_file(&mut self, line: &Line) {
-        let Some(spot) = self.spot(line.bytes, line.bytes_per_second) else { return };
-        let word = match line.cache {
-            Some(Cache::Cold) => " cold",
-            Some(Cache::Warm) => " warm",
-            None => "",
-        };
-        let places = [0.0, 12.0, -12.0, 24.0, -24.0, 36.0, -36.0, 50.0, -50.0].map(|off: f64| {
-            [(true, -11.0), (false, 11.0), (true, -24.0), (false, 24.0)].map(|(ends, aside)| Place {
-                x: spot.x,
-                aside,
-                ends,
-                y: spot.y + 4.0 + off,
-            })
-        });
-        let text = format!("{}{word}", short(&line.name, 16));
-        if let Some(place) = self.text("of-file", &text, 13.0, places.as_flattened())
-            && ((place.y - 4.0 - spot.y).abs() > 13.0 || place.aside.abs() > 20.0)
-        {
+    /// Names of files beside their marks: of those of one size, which lie above one another, in the order of their rates.
+    fn name_files(&mut self, files: &[&Line]) {
+        let mut files: Vec<(&Line, Spot)> =
+            files.iter().filter_map(|&line| Some((line, self.spot(line.bytes, line.bytes_per_second)?))).collect();
+        files.sort_by(|(a, at), (b, other)| a.bytes.cmp(&b.bytes).then(at.y.total_cmp(&other.y)));
+        for of_size in files.chunk_by(|(a, _), (b, _)| a.bytes == b.bytes) {
+            let texts: Vec<String> = of_size.iter().map(|(line, _)| file_name(line)).collect();
+            let mut marks: Vec<(&str, Spot)> =
+                texts.iter().zip(of_size).map(|(text, (_, spot))| (text.as_str(), *spot)).collect();
+            // No more than fit above one another.
+            marks.truncate((HEIGHT / FILE) as usize);
+            while !marks.is_empty() {
+                if let Some(places) = self.room.take_stack(&marks, FILE) {
+                    marks.iter().zip(places).for_each(|(mark, place)| self.name_file(mark, &place));
+                    break;
+                }
+                // The table has it.
+                marks.pop();
+            }
+        }
+    }
+
+    fn name_file(&mut self, (text, spot): &(&str, Spot), place: &Place) {
+        self.write("of-file", text, place);
+        let down = place.y - 4.0 - spot.y;
+        if down.abs() > 6.0 || place.aside.abs() > 20.0 {
             // From the mark to a text that stands apart from it.
-            let (x, y) = (place.aside.signum() * (place.aside.abs() - 2.0), place.y - 4.0 - spot.y);
-            self.at(spot, |html| {
-                html.shape("line", &[("class", &"leader"), ("x1", &0), ("x2", &Px(x)), ("y1", &0), ("y2", &Px(y))]);
+            let x = place.aside.signum() * (place.aside.abs() - 2.0);
+            self.at(*spot, |html| {
+                html.shape("line", &[("class", &"leader"), ("x1", &0), ("x2", &Px(x)), ("y1", &0), ("y2", &Px(down))]);
             });
         }
     }
@@ -240,8 +257,13 @@ impl Plot<'_> {
     }
 
     /// A text in the best of these places. Where it would cover another in all of them, it is not written: the table has it.
-    fn text(&mut self, class: &'static str, text: &str, size: f64, places: &[Place]) -> Option<Place> {
-        let place = self.room.take(text, size, places.iter().copied())?;
+    fn text(&mut self, class: &'static str, text: &str, size: f64, places: &[Place]) {
+        if let Some(place) = self.room.take(text, size, places.iter().copied()) {
+            self.write(class, text, &place);
+        }
+    }
+
+    fn write(&mut self, class: &'static str, text: &str, place: &Place) {
         let anchor = if place.ends { "end" } else { "start" };
         let (x, dx, y) = (Percent::of(place.x), Px(place.aside), Px(place.y));
         self.html.el(
@@ -249,8 +271,17 @@ impl Plot<'_> {
             &[("class", &class), ("x", &x), ("dx", &dx), ("y", &y), ("text-anchor", &anchor)],
             |html| html.text(text),
         );
-        Some(place)
     }
+}
+
+/// `blake3 warm`
+fn file_name(line: &Line) -> String {
+    let word = match line.cache {
+        Some(Cache::Cold) => " cold",
+        Some(Cache::Warm) => " warm",
+        None => "",
+    };
+    format!("{}{word}", short(&line.name, 16))
 }
 
 fn told(line: &Line) -> String {
@@ -296,7 +327,7 @@ pub(super) fn key(html: &mut Html, devices: &[OfDevice]) {
             }
         }
         if devices.iter().any(|device| !device.bounds.is_empty()) {
-            sample(html, "bound: no rate can exceed it", |html| {
+            sample(html, "bound of what passes through that part", |html| {
                 html.shape("line", &[("class", &"bound"), ("x1", &0), ("x2", &28), ("y1", &7), ("y2", &7)]);
             });
         }

@@ -147,6 +147,14 @@ pub(super) enum Column {
     Numbers(&'static str),
 }
 
+impl Column {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Names(name) | Self::Numbers(name) => name,
+        }
+    }
+}
+
 /// The numbers behind a drawing, folded away under it.
 pub(super) fn table(html: &mut Html, caption: &str, columns: &[Column], rows: &[Vec<Cell>]) {
     html.el("details", &[], |html| {
@@ -158,17 +166,27 @@ pub(super) fn table(html: &mut Html, caption: &str, columns: &[Column], rows: &[
 /// A table in sight. A wide one scrolls in its own box, and the page does not.
 pub(super) fn open_table(html: &mut Html, caption: &str, columns: &[Column], rows: &[Vec<Cell>]) {
     html.el("div", &[("class", &"scroll"), ("role", &"region"), ("tabindex", &0), ("aria-label", &caption)], |html| {
-        html.el("table", &[], |html| {
-            html.say("caption", "", caption);
-            html.el("thead", &[], |html| {
-                html.el("tr", &[], |html| columns.iter().for_each(|column| head(html, column)));
+        html.el("table", &[], |html| whole(html, caption, columns, rows));
+    });
+}
+
+/// A table in sight that has no columns where the window is narrow: a row is its name then, and under that its numbers, each behind
+/// the heading of its column.
+pub(super) fn stacked_table(html: &mut Html, caption: &str, columns: &[Column], rows: &[Vec<Cell>]) {
+    html.el("table", &[("class", &"stacked")], |html| whole(html, caption, columns, rows));
+}
+
+fn whole(html: &mut Html, caption: &str, columns: &[Column], rows: &[Vec<Cell>]) {
+    html.say("caption", "", caption);
+    html.el("thead", &[], |html| {
+        html.el("tr", &[], |html| columns.iter().for_each(|column| head(html, column)));
+    });
+    html.el("tbody", &[], |html| {
+        for row in rows {
+            html.el("tr", &[], |html| {
+                row.iter().zip(columns).enumerate().for_each(|(at, (cell, column))| one(html, at, cell, column.name()));
             });
-            html.el("tbody", &[], |html| {
-                for row in rows {
-                    html.el("tr", &[], |html| row.iter().enumerate().for_each(|(at, cell)| one(html, at, cell)));
-                }
-            });
-        });
+        }
     });
 }
 
@@ -179,11 +197,13 @@ fn head(html: &mut Html, column: &Column) {
     }
 }
 
-fn one(html: &mut Html, at: usize, cell: &Cell) {
+/// A cell, with the heading of its column, which a style sheet can show where there is no room for columns.
+fn one(html: &mut Html, at: usize, cell: &Cell, of: &'static str) {
+    let number: [Attribute<'_>; 2] = [("class", &"number"), ("data-of", &of)];
     match cell {
         Cell::Text(text) if at == 0 => html.el("th", &[("scope", &"row")], |html| html.name(text)),
-        Cell::Text(text) => html.el("td", &[], |html| html.name(text)),
-        Cell::Number(exact, shown) => html.el("td", &[("class", &"number")], |html| html.data(exact, shown)),
-        Cell::Nothing => html.el("td", &[("class", &"number")], |html| html.text("–")),
+        Cell::Text(text) => html.el("td", &[("data-of", &of)], |html| html.name(text)),
+        Cell::Number(exact, shown) => html.el("td", &number, |html| html.data(exact, shown)),
+        Cell::Nothing => html.el("td", &number, |html| html.text("–")),
     }
 }

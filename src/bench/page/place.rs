@@ -75,20 +75,55 @@ impl Room {
 
     /// The best of these places for a text of this size, which is then taken. None: it would cover another text in all of them.
     pub(super) fn take(&mut self, text: &str, size: f64, places: impl Iterator<Item = Place>) -> Option<Place> {
-        let width = width(text, size);
         let (_, place, taken) = places
             .enumerate()
             .filter_map(|(order, place)| {
-                let edge = place.x * NARROW + place.aside;
-                let (left, right) = if place.ends { (edge - width, edge) } else { (edge, edge + width) };
-                let taken = Box { left, right, top: place.y - size, bottom: place.y + size * 0.3 };
-                let outside = left < 0.0 || right > NARROW || taken.top < 0.0 || taken.bottom > self.height;
-                (!outside && !self.taken.iter().any(|other| other.meets(&taken)))
-                    .then(|| (self.covers(&taken) * 10 + order, place, taken))
+                let taken = self.free(text, size, &place)?;
+                Some((self.covers(&taken) * 10 + order, place, taken))
             })
             .min_by_key(|(cost, ..)| *cost)?;
         self.taken.push(taken);
         Some(place)
+    }
+
+    /// Places for the texts of marks, which come from the top down: beside the marks, in the order of the marks, all on one side. They
+    /// are then taken. None: there is no room for all.
+    pub(super) fn take_stack(&mut self, marks: &[(&str, Spot)], size: f64) -> Option<Vec<Place>> {
+        let mut best: Option<(f64, Vec<(Place, Box)>)> = None;
+        for (order, (ends, aside)) in
+            [(true, -11.0), (false, 11.0), (true, -24.0), (false, 24.0)].into_iter().enumerate()
+        {
+            for step in 0..=16_i32 {
+                // Nearest first: 0, 6, -6, 12, ..
+                let shift = f64::from((step + 1) / 2 * 6) * if step % 2 == 0 { -1.0 } else { 1.0 };
+                let wanted: Vec<f64> = marks.iter().map(|(_, spot)| spot.y + 4.0 + shift).collect();
+                let Some(ys) = apart(&wanted, size * 1.35, size, self.height - size * 0.3) else { return None };
+                let at = |((text, spot), y): (&(&str, Spot), f64)| {
+                    let place = Place { x: spot.x, aside, ends, y };
+                    self.free(text, size, &place).map(|taken| (place, taken))
+                };
+                let Some(all) = marks.iter().zip(ys).map(at).collect::<Option<Vec<_>>>() else { continue };
+                let covered: usize = all.iter().map(|(_, taken)| self.covers(taken)).sum();
+                let far: f64 =
+                    all.iter().zip(marks).map(|((place, _), (_, spot))| (place.y - 4.0 - spot.y).abs()).sum();
+                let cost = covered as f64 * 10.0 + far / 2.0 + order as f64 * 3.0;
+                if best.as_ref().is_none_or(|(least, _)| cost < *least) {
+                    best = Some((cost, all));
+                }
+            }
+        }
+        let (_, all) = best?;
+        self.taken.extend(all.iter().map(|(_, taken)| *taken));
+        Some(all.into_iter().map(|(place, _)| place).collect())
+    }
+
+    /// What a text takes there. None: it would leave the plot, or cover another.
+    fn free(&self, text: &str, size: f64, place: &Place) -> Option<Box> {
+        let (edge, width) = (place.x * NARROW + place.aside, width(text, size));
+        let (left, right) = if place.ends { (edge - width, edge) } else { (edge, edge + width) };
+        let taken = Box { left, right, top: place.y - size, bottom: place.y + size * 0.3 };
+        let outside = left < 0.0 || right > NARROW || taken.top < 0.0 || taken.bottom > self.height;
+        (!outside && !self.taken.iter().any(|other| other.meets(&taken))).then_some(taken)
     }
 
     fn covers(&self, taken: &Box) -> usize {
@@ -99,6 +134,28 @@ impl Room {
         let lines = self.lines.iter().filter(|y| (taken.top + 2.0..=taken.bottom).contains(*y));
         spots.count() + 2 * lines.count()
     }
+}
+
+/// Numbers as near to these as can be, which rise, that are no less than `gap` apart and lie between the two last. None: they do not
+/// fit in between.
+fn apart(wanted: &[f64], gap: f64, least: f64, most: f64) -> Option<Vec<f64>> {
+    let room = most - least - gap * wanted.len().saturating_sub(1) as f64;
+    if room < 0.0 {
+        return None;
+    }
+    // Without the gaps they may be equal and must not fall: neighbours that do are pooled at their mean.
+    let mut pools: Vec<(f64, usize)> = Vec::new();
+    for (at, wanted) in wanted.iter().enumerate() {
+        pools.push((wanted - gap * at as f64, 1));
+        while let [.., (before, a), (after, b)] = pools[..]
+            && before > after
+        {
+            pools.truncate(pools.len() - 2);
+            pools.push(((before * a as f64 + after * b as f64) / (a + b) as f64, a + b));
+        }
+    }
+    let level = pools.iter().flat_map(|&(mean, count)| std::iter::repeat_n(mean.clamp(least, least + room), count));
+    Some(level.enumerate().map(|(at, y)| y + gap * at as f64).collect())
 }
 
 /// Of a text in the widest of the usual fonts, and a little more.
@@ -113,4 +170,29 @@ fn width(text: &str, size: f64) -> f64 {
         _ => 1.1,
     };
     (text.chars().map(em).sum::<f64>() + 0.3) * size
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_of_marks_keep_the_order_of_the_marks() {
+        assert_eq!(apart(&[10.0, 50.0], 17.0, 0.0, 100.0), Some(vec![10.0, 50.0]));
+        assert_eq!(apart(&[50.0, 50.0, 50.0], 10.0, 0.0, 100.0), Some(vec![40.0, 50.0, 60.0]));
+        assert_eq!(apart(&[98.0, 99.0], 10.0, 0.0, 100.0), Some(vec![90.0, 100.0]));
+        assert_eq!(apart(&[0.0; 3], 10.0, 0.0, 19.0), None);
+        let mut room = Room::new(300.0);
+        room.line(150.0);
+        let marks = [140.0, 150.0, 151.0, 152.0].map(|y| ("blake3 cold", Spot { x: 0.5, y }));
+        let places = room.take_stack(&marks, 13.0).unwrap();
+        assert!(places.windows(2).all(|two| two[1].y - two[0].y > 16.9 && two[0].aside == two[1].aside), "{places:?}");
+        // Where they stand now, nothing else does.
+        let again = room.take_stack(&marks, 13.0).unwrap();
+        assert!(
+            again.iter().all(|a| places.iter().all(|b| a.aside * b.aside < 0.0 || (a.y - b.y).abs() > 16.8)),
+            "{again:?}"
+        );
+        assert_eq!(room.take_stack(&[marks[0]; 18], 13.0), None);
+    }
 }

@@ -107,6 +107,7 @@ fn every_page_is_well_formed_and_loads_nothing() {
             "aria-labelledby",
             "aria-hidden",
             "scope",
+            "data-of",
             "value",
             "width",
             "height",

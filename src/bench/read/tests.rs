@@ -93,6 +93,15 @@ fn nothing_counts_twice_and_nobody_measures_millions() {
     assert!(parsed(&with("/devices/0/lines", json!([line, warm]))).is_ok());
     let many: Vec<Value> = (0..=MOST_LINES).map(|_| line.clone()).collect();
     assert!(matches!(parsed(&with("/devices/0/lines", json!(many))), Err(Fault::TooMany { .. })));
+    // A page compares each with each when it looks for room, so that what belongs to lines and devices counts as well.
+    let bounds = vec![json!({"kind": "disk", "bytes_per_second": 1.0, "basis": ""}); MOST_LINES];
+    assert!(matches!(parsed(&with("/devices/0/bounds", json!(bounds))), Err(Fault::TooMany { .. })));
+    let mut staged = line;
+    staged["stages"] = json!(vec![json!({"name": "", "seconds": 1.0}); MOST_LINES]);
+    assert!(matches!(parsed(&with("/devices/0/lines", json!([staged]))), Err(Fault::TooMany { .. })));
+    let mut passed_over = sound();
+    passed_over["passed_over"] = json!(vec![json!({"device": "", "name": "", "why": ""}); MOST_LINES]);
+    assert!(matches!(parsed(&passed_over), Err(Fault::TooMany { .. })));
 }
 
 #[test]

@@ -31,6 +31,12 @@ pub(super) fn run(args: &BenchArgs) -> Exit {
     if let Some([before, after]) = args.compare.as_deref() {
         return compare::run(&asked, before, after, args.fail_on_slower);
     }
+    // What is measured for a minute is not to be lost to a folder that is not there.
+    if let Some(path) = args.html.as_deref().filter(|_| args.from.is_none())
+        && let Err(error) = bench::can_write(path)
+    {
+        return unwritten(&asked, path, &error);
+    }
     let report = match &args.from {
         Some(path) => match read(&asked, path) {
             Ok(report) => report,
@@ -46,8 +52,7 @@ pub(super) fn run(args: &BenchArgs) -> Exit {
     }
     if let Some(path) = &args.html {
         if let Err(error) = bench::write_page(&report, path) {
-            let message = format!("cannot write the page {path:?}: {error}");
-            return cannot(&asked, "Bench:", "io", &message);
+            return unwritten(&asked, path, &error);
         }
         say::info(format_args!("wrote {}", say::path(path)));
     }
@@ -129,6 +134,10 @@ fn failed(asked: &Asked<'_>, failure: &Failure) -> Exit {
 fn cannot(asked: &Asked<'_>, what: &str, kind: &str, message: &str) -> Exit {
     say::failure(what, message);
     failed_with(asked, Exit::NoAnswer, json!({"error": {"kind": kind, "message": message}}))
+}
+
+fn unwritten(asked: &Asked<'_>, path: &Path, error: &std::io::Error) -> Exit {
+    cannot(asked, "Bench:", "io", &format!("cannot write the page {path:?}: {error}"))
 }
 
 /// A report that was kept.
