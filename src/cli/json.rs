@@ -2,9 +2,9 @@
 
 use serde_json::{Map, Value};
 use tensorseal::report::json::Head;
-pub(super) use tensorseal::report::json::{
-    digests, error, identity, insert, serialization, signing, verified as checked,
-};
+#[cfg(feature = "sigstore-sign")]
+pub(super) use tensorseal::report::json::identity;
+pub(super) use tensorseal::report::json::{digests, error, insert, serialization, signing, verified as checked};
 
 use super::Asked;
 use super::exit::Exit;

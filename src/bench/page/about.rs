@@ -2,7 +2,7 @@
 
 use super::super::report::{OfDevice, Reading, Skipped};
 use super::super::{Report, doubts};
-use super::markup::{Cell, Column, Html, open_table};
+use super::markup::{Cell, Column, Html, stacked_table};
 use super::number::{count, minutes, significant, size};
 use super::what_name;
 
@@ -27,7 +27,7 @@ pub(super) fn skipped(html: &mut Html, report: &Report) {
         html.say("p", "note", "Nothing that was asked for was left out.");
     } else {
         let columns = [Column::Names("What"), Column::Names("Device"), Column::Names("Why")];
-        open_table(html, "Not measured, and why", &columns, &rows);
+        stacked_table(html, "Not measured, and why", &columns, &rows);
     }
 }
 
@@ -103,7 +103,7 @@ pub(super) fn devices(html: &mut Html, devices: &[OfDevice]) {
         Column::Names("°C"),
         Column::Names("W"),
     ];
-    open_table(html, "Devices; clocks, temperature and power before → after", &columns, &rows);
+    stacked_table(html, "Devices; clocks, temperature and power before → after", &columns, &rows);
 }
 
 fn clock(reading: &Reading) -> Option<f64> {

@@ -5,7 +5,7 @@ use std::fmt::Display;
 use super::super::Times;
 use super::super::report::{Beside, Peers};
 use super::curve::Percent;
-use super::markup::{Cell, Column, Html, open_table, table};
+use super::markup::{Cell, Column, Html, stacked_table, table};
 use super::number::{count, counted, percent, seconds, significant, size};
 
 /// How many times faster ours is. None: one of both took no time that could be told.
@@ -74,7 +74,12 @@ pub(super) fn section(html: &mut Html, peers: &Peers) {
             .iter()
             .map(|absent| vec![Cell::text(absent.program.clone()), Cell::text(absent.why.clone())])
             .collect();
-        open_table(html, "Programs that were not measured", &[Column::Names("Program"), Column::Names("Why")], &rows);
+        stacked_table(
+            html,
+            "Programs that were not measured",
+            &[Column::Names("Program"), Column::Names("Why")],
+            &rows,
+        );
     }
 }
 

@@ -159,18 +159,13 @@ impl Column {
 pub(super) fn table(html: &mut Html, caption: &str, columns: &[Column], rows: &[Vec<Cell>]) {
     html.el("details", &[], |html| {
         html.say("summary", "", &format!("Table: {caption}"));
-        open_table(html, caption, columns, rows);
+        let scrolls: [Attribute<'_>; 4] =
+            [("class", &"scroll"), ("role", &"region"), ("tabindex", &0), ("aria-label", &caption)];
+        html.el("div", &scrolls, |html| html.el("table", &[], |html| whole(html, caption, columns, rows)));
     });
 }
 
-/// A table in sight. A wide one scrolls in its own box, and the page does not.
-pub(super) fn open_table(html: &mut Html, caption: &str, columns: &[Column], rows: &[Vec<Cell>]) {
-    html.el("div", &[("class", &"scroll"), ("role", &"region"), ("tabindex", &0), ("aria-label", &caption)], |html| {
-        html.el("table", &[], |html| whole(html, caption, columns, rows));
-    });
-}
-
-/// A table in sight that has no columns where the window is narrow: a row is its name then, and under that its numbers, each behind
+/// A table in sight, that has no columns where the window is narrow: a row is its name then, and under that its numbers, each behind
 /// the heading of its column.
 pub(super) fn stacked_table(html: &mut Html, caption: &str, columns: &[Column], rows: &[Vec<Cell>]) {
     html.el("table", &[("class", &"stacked")], |html| whole(html, caption, columns, rows));
