@@ -44,6 +44,8 @@ def table(columns: list[str], rows: list[list[str]]) -> str:
     lines = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
 
+MET = {True: "met", None: "cannot be told", False: "**missed**"}
+
 
 class Of:
     """One row of one group, with the samples of its cases."""
@@ -82,9 +84,9 @@ class Of:
     def peak(self, case: Data) -> str:
         peak = max(case["peak"])
         # A process starts with the peak of the one that started it.
-        return f"{'at most ' if peak <= self.floor else ''}{max(peak, self.floor) / MIB:,.0f} MiB"
+        return f"{'at most ' if peak <= self.floor else ''}{peak / MIB:,.0f} MiB"
 
-    def promises(self) -> Iterator[tuple[str, str, bool]]:
+    def promises(self) -> Iterator[tuple[str, str, bool | None]]:
         """What was promised, what was measured, and whether that is enough."""
         if self.ours is None:
             return
@@ -97,7 +99,11 @@ class Of:
             yield f"the process within {seconds(self.row['within'])}", seconds(took), took <= self.row["within"]
         if self.row["memory"] is not None:
             peak = max(self.ours["peak"])
-            yield f"peak memory at most {self.row['memory'] / MIB:.0f} MiB", self.peak(self.ours), peak <= self.row["memory"]
+            yield f"peak memory at most {self.row['memory'] / MIB:.0f} MiB", self.peak(self.ours), self.within(peak, self.row["memory"])
+
+    def within(self, peak: int, most: int) -> bool | None:
+        """None where the peak may be that of the process that started it: then nobody can tell."""
+        return True if peak <= most else None if peak <= self.floor else False
 
     def line(self, case: Data, note: str) -> list[str]:
         ours = case is self.ours
@@ -144,7 +150,7 @@ def not_first(rows: list[Of]) -> str:
 
 def promised(rows: list[Of]) -> str:
     lines = [
-        [cell(row.row["what"]), what, found, "met" if met else "**missed**"] for row in rows for what, found, met in row.promises()
+        [cell(row.row["what"]), what, found, MET[met]] for row in rows for what, found, met in row.promises()
     ]
     return table(["What", "Promised", "Measured", ""], lines) if lines else "Nothing was promised of these rows."
 

@@ -97,7 +97,7 @@ impl Room {
                 // Nearest first: 0, 6, -6, 12, ..
                 let shift = f64::from((step + 1) / 2 * 6) * if step % 2 == 0 { -1.0 } else { 1.0 };
                 let wanted: Vec<f64> = marks.iter().map(|(_, spot)| spot.y + 4.0 + shift).collect();
-                let Some(ys) = apart(&wanted, size * 1.35, size, self.height - size * 0.3) else { return None };
+                let ys = apart(&wanted, size * 1.35, size, self.height - size * 0.3)?;
                 let at = |((text, spot), y): (&(&str, Spot), f64)| {
                     let place = Place { x: spot.x, aside, ends, y };
                     self.free(text, size, &place).map(|taken| (place, taken))
