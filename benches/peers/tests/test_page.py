@@ -102,7 +102,16 @@ def test_figures_of_a_section() -> None:
     cases = [ours(0.4, 0.5, 0.6, peak=40 << 20), case("other", [1.0, 1.0, 1.0], peak=10 << 20)]
     text = page.render(measured(cases, row(amount=10**9)))
     assert "| **`tensorseal ours`** | 0.500 s (0.400 s .. 0.600 s) | 40% | 1 | 2.00 | 0.500 s | 40 MiB |  |" in text
-    assert "| `other` | 1.000 s (1.000 s .. 1.000 s) | 0% | 2.00 [1.67, 2.50] | 1.00 | 0.500 s | at most 20 MiB |  |" in text
+    assert "| `other` | 1.000 s (1.000 s .. 1.000 s) | 0% | 2.00 [1.67, 2.50] | 1.00 | 0.500 s | at most 10 MiB |  |" in text
+
+
+def test_a_peak_that_may_be_the_parents_keeps_no_promise_and_breaks_none() -> None:
+    for peak, verdict in ((20 << 20, "met"), (25 << 20, "**missed**"), (15 << 20, "met")):
+        text = page.render(measured([ours(1.0, peak=peak), case("other", [2.0])], row(memory=20 << 20)))
+        assert f"| {verdict} |" in text
+    # The floor of `measured` is 20 MiB.
+    text = page.render(measured([ours(1.0, peak=18 << 20), case("other", [2.0])], row(memory=16 << 20)))
+    assert "| at most 18 MiB | cannot be told |" in text
 
 
 @pytest.mark.parametrize(
