@@ -4,18 +4,6 @@ use std::ops::Range;
 
 use super::*;
 
-#[test]
-fn what_is_measured_in_if_nobody_says_how_much_is_what_the_help_says() {
-    let of = |kind, threads, free| most(&kind, &DeviceFacts { threads, free, ..DeviceFacts::default() });
-    let cpu = |threads, free| of(DeviceKind::Cpu, Some(threads), Some(free));
-    assert_eq!([1, 2, 3, 8, 96].map(|threads| cpu(threads, 1 << 40) / MIB), [512, 1024, 1024, 4096, 4096]);
-    assert_eq!((cpu(96, 5 * GIB), cpu(2, 0)), (GIB, MIB));
-    assert_eq!(
-        (of(DeviceKind::Cuda(0), None, Some(80 * GIB)), of(DeviceKind::Wgpu(None), None, None)),
-        (16 * GIB, GIB)
-    );
-}
-
 use crate::bench::report::BoundKind;
 use crate::device::cpu::{Cpu, Memory, Settings, Ticket};
 use crate::device::{Device, DeviceError, Hashed, Job};
@@ -301,12 +289,13 @@ fn the_processor_is_bound_by_its_memory_where_that_was_read() {
 }
 
 #[test]
-fn without_a_size_it_is_a_quarter_of_what_is_free_within_limits() {
-    let facts = |free| DeviceFacts { free, ..DeviceFacts::default() };
-    let (cpu, gpu) = (DeviceKind::Cpu, DeviceKind::Cuda(0));
-    assert_eq!(most(&gpu, &facts(Some(79 * GIB))), 16 * GIB);
-    assert_eq!(most(&gpu, &facts(Some(23 * GIB))), 4 * GIB);
-    assert_eq!(most(&cpu, &facts(Some(79 * GIB))), 4 * GIB);
-    assert_eq!(most(&cpu, &facts(Some(7 * GIB))), GIB);
-    assert_eq!((most(&gpu, &facts(None)), most(&gpu, &facts(Some(0)))), (GIB, MIB));
+fn what_is_measured_in_if_nobody_says_how_much_is_what_the_help_says() {
+    let of = |kind, threads, free| most(&kind, &DeviceFacts { threads, free, ..DeviceFacts::default() });
+    let cpu = |threads, free| of(DeviceKind::Cpu, Some(threads), Some(free));
+    assert_eq!([1, 2, 3, 8, 96].map(|threads| cpu(threads, 1 << 40) / MIB), [512, 1024, 1024, 4096, 4096]);
+    assert_eq!((cpu(96, 5 * GIB), cpu(2, 0)), (GIB, MIB));
+    assert_eq!(
+        (of(DeviceKind::Cuda(0), None, Some(80 * GIB)), of(DeviceKind::Wgpu(None), None, None)),
+        (16 * GIB, GIB)
+    );
 }
